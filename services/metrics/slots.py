@@ -1,0 +1,104 @@
+"""Counters in shared memory: one block of 64-bit slots a worker, read by the admin process.
+
+A slot has one writer, so nothing is locked: a worker adds to its own block, main to block 0, and the
+admin process only reads. An aligned 64-bit store is atomic on every machine Python runs on, so a
+reader sees the old value or the new one. The mapping is anonymous and made before any worker is
+forked; a replaced worker goes on with its predecessor's block, so counters never fall.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+STAGES = ("accept_wait", "kernel_wait", "dispatch_wait", "service", "return_wait", "write")
+BUCKETS_SECONDS = tuple(
+    float(f"{mantissa}e{exponent}") for exponent in range(-5, 1) for mantissa in (1, 2.5, 5)
+) + (10.0,)
+"""Upper bounds, 10 µs to 10 s; one more bucket holds the rest."""
+
+CODES = (
+    "100", "200", "201", "204", "400", "404", "405", "408", "409", "411", "413", "414", "417", "422",
+    "431", "500", "501", "503", "505",
+    "STORED", "NOT_STORED", "EXISTS", "NOT_FOUND", "DELETED", "TOUCHED", "VALUE", "END", "NUMBER", "OK",
+    "VERSION", "STAT", "ERROR", "CLIENT_ERROR", "SERVER_ERROR", "ECHO", "QUIT",
+)  # fmt: skip
+"""HTTP's status codes and memcached's first words ("NUMBER" stands for incr's and decr's)."""
+
+CLOSE_REASONS = (
+    "client", "server", "error", "header_timeout", "body_timeout", "idle_timeout", "write_timeout",
+    "max_connections", "queue_full", "drain", "worker_died",
+)  # fmt: skip
+ACCEPT_ERRNOS = ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "other")
+OUTCOMES = ("applied", "replayed", "conflict", "mismatch", "missing", "expired", "unavailable")
+DIRECTIONS = ("in", "out")
+
+STARTING, SERVING, DRAINING, CRASHED, GONE = 1, 2, 3, 4, 5
+STATES = {0: "absent", STARTING: "starting", SERVING: "serving", DRAINING: "draining", CRASHED: "crashed", GONE: "gone"}
+"""A worker's life, as it writes it into its STATE slot; 0 until it starts."""
+
+_names: list[str] = []
+
+
+def _slot(name: str) -> int:
+    _names.append(name)
+    return len(_names) - 1
+
+
+def _slots(name: str, labels: tuple[str, ...]) -> dict[str, int]:
+    return {label: _slot(f"{name}:{label}") for label in labels}
+
+
+PID = _slot("pid")
+TID = _slot("tid")
+STATE = _slot("state")
+BUSY_SINCE = _slot("busy_since")
+"""Monotonic ns at which the loop last woke up; 0 while it waits."""
+LISTENER_INODE = _slot("listener_inode")
+ACCEPTED = _slot("accepted")
+OPENED = _slot("opened")
+"""Connections that this worker came to own; those it closed are the sum of CLOSED."""
+CLOSED = _slots("closed", CLOSE_REASONS)
+REQUESTS = _slots("requests", CODES)
+WASTED_WAKEUPS = _slot("wasted_wakeups")
+ACCEPT_ERRORS = _slots("accept_errors", ACCEPT_ERRNOS)
+HANDED_OFF = _slot("handed_off")
+"""Connections or requests that main put into this worker's queue: written by main."""
+PICKED_UP = _slot("picked_up")
+"""Those that the worker took out again: depth = HANDED_OFF - PICKED_UP."""
+BUSY_NS = _slot("busy_ns")
+BYTES = _slots("bytes", DIRECTIONS)
+OUTCOME = _slots("outcome", OUTCOMES)
+RESTARTS = _slot("restarts")
+CONTROL_REVISION = _slot("control_revision")
+STAGE_SUM_NS = _slots("stage_sum_ns", STAGES)
+STAGE_BUCKETS = {stage: [_slot(f"stage:{stage}:{n}") for n in range(len(BUCKETS_SECONDS) + 1)] for stage in STAGES}
+
+SLOTS_PER_BLOCK = -(-len(_names) // 8) * 8
+"""Rounded up to whole cache lines, so that two workers never write to the same one."""
+
+Block = memoryview
+"""One worker's slots: `block[ACCEPTED] += 1`, `block[REQUESTS["200"]] += 1`."""
+
+
+class Slots:
+    """The blocks of main (0) and of every worker (1 … n), in one anonymous shared mapping."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._mapping = mmap.mmap(-1, (workers + 1) * SLOTS_PER_BLOCK * 8)
+        self._view = memoryview(self._mapping).cast("Q")
+
+    @property
+    def main(self) -> Block:
+        return self.block(0)
+
+    def worker(self, index: int) -> Block:
+        return self.block(index + 1)
+
+    def block(self, number: int) -> Block:
+        return self._view[number * SLOTS_PER_BLOCK : (number + 1) * SLOTS_PER_BLOCK]
+
+
+def open_connections(block: Block) -> int:
+    """Connections that the block's owner holds now."""
+    return max(0, block[OPENED] - sum(block[slot] for slot in CLOSED.values()))
