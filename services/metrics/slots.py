@@ -55,8 +55,8 @@ BUSY_SINCE = _slot("busy_since")
 """Monotonic ns at which the loop last woke up; 0 while it waits."""
 LISTENER_INODE = _slot("listener_inode")
 ACCEPTED = _slot("accepted")
-OPENED = _slot("opened")
-"""Connections that this worker came to own; those it closed are the sum of CLOSED."""
+OPEN = _slot("open")
+"""Connections that the owner of this block holds now."""
 CLOSED = _slots("closed", CLOSE_REASONS)
 REQUESTS = _slots("requests", CODES)
 WASTED_WAKEUPS = _slot("wasted_wakeups")
@@ -69,7 +69,6 @@ BUSY_NS = _slot("busy_ns")
 BYTES = _slots("bytes", DIRECTIONS)
 OUTCOME = _slots("outcome", OUTCOMES)
 RESTARTS = _slot("restarts")
-CONTROL_REVISION = _slot("control_revision")
 STAGE_SUM_NS = _slots("stage_sum_ns", STAGES)
 STAGE_BUCKETS = {stage: [_slot(f"stage:{stage}:{n}") for n in range(len(BUCKETS_SECONDS) + 1)] for stage in STAGES}
 
@@ -101,4 +100,4 @@ class Slots:
 
 def open_connections(block: Block) -> int:
     """Connections that the block's owner holds now."""
-    return max(0, block[OPENED] - sum(block[slot] for slot in CLOSED.values()))
+    return block[OPEN]

@@ -1,0 +1,51 @@
+"""Where the parts of the stack are: ports (each moved by a `LAB_…` variable) and the state folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.options import MODELS
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+STATE_DIR = Path(os.environ.get("LAB_STATE_DIR", CHECKOUT / ".lab"))
+"""Everything that runs leaves its state, logs and results here and nowhere else."""
+
+HOST = "127.0.0.1"
+
+
+class SettingError(Exception):
+    """A `LAB_…` variable holds something unusable; the text says which and what it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One port of the stack and the variable that moves it."""
+
+    part: str
+    default: int
+
+    @property
+    def variable(self) -> str:
+        return f"LAB_{self.part.upper().replace('-', '_')}_PORT"
+
+    @property
+    def number(self) -> int:
+        text = os.environ.get(self.variable, str(self.default))
+        if not text.isdecimal() or not 0 < int(text) < 65536:
+            raise SettingError(f"{self.variable}={text!r}: give a port number from 1 to 65535")
+        return int(text)
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.number}"
+
+
+SERVICE_PORTS = {name: Port(name, 8001 + place) for place, name in enumerate(MODELS)}
+ADMIN_PORTS = {name: Port(f"{name}-admin", 9101 + place) for place, name in enumerate(MODELS)}
+PROMETHEUS = Port("prometheus", 9090)
+GRAFANA = Port("grafana", 3000)
+LOCUST = Port("locust", 8089)
+CONSOLE = Port("console", 8080)
+PORTS = (*SERVICE_PORTS.values(), *ADMIN_PORTS.values(), PROMETHEUS, GRAFANA, LOCUST, CONSOLE)

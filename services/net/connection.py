@@ -1,0 +1,364 @@
+"""One TCP connection: bytes to messages, messages to answers, answers to bytes.
+
+A connection knows its socket, its protocol and its loop. Who executes a message is not its business:
+without `execute` the loop's own handler does, at once; with it the message goes to `execute`, and
+whoever executes calls `reply`. Either way one message of a connection is executed at a time, which
+keeps pipelined answers in order, and none while the peer has not taken the answer before
+(back-pressure): what a peer can make us hold is one read, one body and one response.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.messages import Message, Protocol, Request, Response
+from services.metrics import stages
+
+if TYPE_CHECKING:
+    from services.net.event_loop import EventLoop
+
+READ_BYTES = 65536
+FLUSH_BYTES = 65536
+FILLER = memoryview(bytes(65536))
+ANCILLARY_BYTES = socket.CMSG_SPACE(16)
+SLOW_READ_SECONDS = 0.1
+"""A body that is read at a rate is read this often."""
+LINGER_NS = 2_000_000_000
+NEVER_NS = 1 << 62
+NOT_SAMPLED = -1
+
+# Sockets are left in blocking mode and every call says DONTWAIT: that saves the fcntl a connection.
+DONTWAIT = socket.MSG_DONTWAIT
+
+
+@dataclass(slots=True)
+class Job:
+    """One message on its way to whoever executes it, and back. Times are monotonic ns.
+
+    `weight` is how many requests this one stands for in the stages' histograms; 0: not sampled.
+    """
+
+    connection: Connection
+    message: Message
+    weight: int = 0
+    submitted_ns: int = 0
+    ready_ns: int = 0
+
+
+Execute = Callable[[Job], None]
+
+
+class Connection:
+    """An accepted connection. Owned by one loop at a time, and used by that loop's thread only."""
+
+    __slots__ = (
+        "_execute", "_filler", "_inbox", "_interest", "_lingering", "_loop", "_no_more_input", "_outbox", "_phase",
+        "_protocol", "_waiting", "_write_sample", "arrived_ns", "deadline_ns", "handed_off_ns", "socket",
+    )  # fmt: skip
+
+    def __init__(self, sock: socket.socket, arrived_ns: int = 0, handed_off_ns: int = 0) -> None:
+        self.socket = sock
+        self.arrived_ns = arrived_ns
+        """CLOCK_REALTIME of accept() or pick-up, behind which kernel_wait may not reach. 0 once read."""
+        self.handed_off_ns = handed_off_ns
+        """CLOCK_MONOTONIC of the hand-off; 0 where there is none."""
+
+    def begin(self, loop: EventLoop, execute: Execute | None) -> None:
+        """Called by the loop that serves this connection from now on."""
+        self._loop = loop
+        self._execute = execute
+        self._protocol: Protocol | None = None
+        self._phase = "idle"
+        self._inbox: Sequence[Message | Response] = ()
+        self._outbox: bytes | memoryview = b""
+        self._filler = 0
+        self._interest = select.EPOLLIN
+        self._waiting = self._no_more_input = self._lingering = False
+        self._write_sample: tuple[int, int] | None = None
+        self.deadline_ns = loop.now_ns + loop.timeouts_ns["idle"]
+        loop.watch(self.socket.fileno(), self)
+
+    # Reading.
+
+    def ready(self, events: int) -> None:
+        """Called by the loop when epoll reports this socket."""
+        if self._interest == select.EPOLLIN:
+            if self._lingering:
+                self._discard()
+            elif self._waiting:
+                self._watch_for(0)  # leave what came in the kernel until the answer is out
+            else:
+                self._read()
+        elif events & select.EPOLLOUT:
+            self._write_on()
+        else:  # nothing was waited for, so this is a hang-up or an error
+            self.close("client")
+
+    def _read(self, most: int = READ_BYTES) -> None:
+        loop = self._loop
+        kernel_wait = NOT_SAMPLED
+        try:
+            if loop.sampler.gap > 0:
+                data = self.socket.recv(most, DONTWAIT)
+            else:
+                data, kernel_wait = self._timed_recv(most)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close("error")
+            return
+        if not data:
+            self._end_of_input()
+            return
+        loop.bytes_in += len(data)
+        protocol = self._protocol
+        if protocol is None:
+            protocol = self._protocol = loop.choose(data)
+        inbox = protocol.receive(data)
+        if kernel_wait != NOT_SAMPLED and inbox:
+            self._sample(inbox, kernel_wait)
+        loop.sampler.gap -= len(inbox)
+        self._advance(inbox)
+        if protocol.read_rate:
+            self._slow_down(len(data) / protocol.read_rate)
+
+    def _end_of_input(self) -> None:
+        self._no_more_input = True
+        if self._waiting or self._outbox:
+            self._watch_for(0)  # it may still be listening: answer first
+        else:
+            self.close("client")
+
+    def _slow_down(self, seconds: float) -> None:
+        """Leave the body in the kernel, whose receive window then closes, for as long as the rate asks."""
+        self._waiting = True
+        self._watch_for(0)
+        self._loop.call_later(seconds, self._read_slowly)
+
+    def _read_slowly(self) -> None:
+        if self._protocol is not None and self.socket.fileno() >= 0:
+            self._waiting = False
+            self._watch_for(select.EPOLLIN)
+            self._read(max(1, int(self._protocol.read_rate * SLOW_READ_SECONDS)) or READ_BYTES)
+
+    # Executing and answering.
+
+    def _advance(self, inbox: Sequence[Message | Response]) -> None:
+        """Answer what was received, message by message, until something has to be waited for."""
+        while inbox and not (self._waiting or self._outbox):
+            inbox = inbox[self._answer(inbox) :]
+        self._inbox = inbox
+        self._settle()
+
+    def _answer(self, inbox: Sequence[Message | Response]) -> int:
+        """Answer messages up to a bufferful, with one `send`; how many were taken."""
+        loop, protocol = self._loop, self._protocol
+        assert protocol is not None
+        answers: list[bytes] = []
+        size = taken = 0
+        for message in inbox:
+            if isinstance(message, Response):
+                answer = protocol.encode(None, response := message)
+                self._lingering = protocol.closing
+            elif self._execute is None:
+                if loop.draining:
+                    last_answer(message)
+                response = loop.handle(message)
+                answer = protocol.encode(message, response)
+            else:
+                if not answers:
+                    self._submit(Job(self, message))
+                    taken += 1
+                break
+            taken += 1
+            answers.append(answer)
+            if loop.codes is not None:
+                loop.codes[response.code] += 1
+            size += len(answer)
+            if response.filler or size > FLUSH_BYTES:
+                self._filler = response.filler
+                break
+        if answers:
+            self._send(answers[0] if taken == 1 else b"".join(answers))
+        return taken
+
+    def _submit(self, job: Job) -> None:
+        self._waiting = True
+        if self._loop.draining:
+            last_answer(job.message)
+        assert self._execute is not None
+        self._execute(job)
+
+    def reply(self, job: Job, response: Response) -> None:
+        """Called by the loop when whoever executed `job` has answered."""
+        if self.socket.fileno() < 0:
+            return
+        assert self._protocol is not None
+        self._waiting = False
+        self._filler = response.filler
+        if job.weight:
+            self._loop.sampler.record("return_wait", time.monotonic_ns() - job.ready_ns, job.weight)
+            self._write_sample = (job.weight, time.monotonic_ns())
+        self._send(self._protocol.encode(job.message, response))
+        self._advance(self._inbox)
+
+    # Writing.
+
+    def _send(self, data: bytes | memoryview) -> None:
+        """Send what the kernel takes; the rest waits in the outbox until epoll says that there is room."""
+        loop = self._loop
+        try:
+            sent = self.socket.send(data, DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close("error")
+            return
+        loop.bytes_out += sent
+        if sent == len(data):
+            self._outbox = b""
+            if self._filler:
+                self._fill()
+            elif self._write_sample:
+                self._end_write_sample()
+        else:
+            self._outbox = memoryview(data)[sent:]
+
+    def _fill(self) -> None:
+        self._outbox = FILLER[: self._filler]
+        self._filler -= len(self._outbox)
+
+    def _write_on(self) -> None:
+        self.deadline_ns = self._loop.now_ns + self._loop.timeouts_ns["write"]
+        self._send(self._outbox)
+        if self.socket.fileno() >= 0:
+            self._advance(self._inbox)
+
+    def _settle(self) -> None:
+        """Decide what to wait for next, and for how long."""
+        loop, protocol = self._loop, self._protocol
+        assert protocol is not None
+        if self.socket.fileno() < 0:
+            return
+        if self._outbox:
+            if self._interest != select.EPOLLOUT:
+                self._watch_for(select.EPOLLOUT)
+                self.deadline_ns = loop.now_ns + loop.timeouts_ns["write"]
+            return
+        if self._waiting:
+            self.deadline_ns = NEVER_NS
+            return
+        if protocol.closing or self._no_more_input or (loop.draining and protocol.phase == "idle"):
+            self._finish()
+            return
+        phase = protocol.phase
+        if phase != "head" or self._phase != "head":  # a head has one deadline, however it trickles in
+            self.deadline_ns = loop.now_ns + loop.timeouts_ns[phase]
+        self._phase = phase
+        if self._interest != select.EPOLLIN:
+            self._watch_for(select.EPOLLIN)
+
+    def _watch_for(self, events: int) -> None:
+        if self._interest != events:
+            self._interest = events
+            self._loop.change(self.socket.fileno(), events)
+
+    # The end.
+
+    def _finish(self) -> None:
+        if not self._lingering:
+            self.close("drain" if self._loop.draining else "server")
+            return
+        # The peer was refused and may still be sending. Closing with unread bytes would send RST, which
+        # can destroy the answer before it is read: say that nothing more comes, and read to the end.
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+        self._watch_for(select.EPOLLIN)
+        self.deadline_ns = self._loop.now_ns + LINGER_NS
+
+    def _discard(self) -> None:
+        try:
+            if not self.socket.recv(READ_BYTES, DONTWAIT):
+                self.close("server")
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close("server")
+
+    def timed_out(self) -> None:
+        """Called by the loop when the deadline has passed."""
+        protocol, phase = self._protocol, self._phase
+        if self._lingering or self._outbox:
+            self.close("server" if self._lingering else "write_timeout")
+            return
+        farewell = protocol.timed_out() if protocol is not None else None
+        if protocol is not None and farewell is not None:
+            if self._loop.codes is not None:
+                self._loop.codes[farewell.code] += 1
+            self._send(protocol.encode(None, farewell))
+        self.close(f"{'header' if phase == 'head' else phase}_timeout")
+
+    def is_silent(self, since_ns: int) -> bool:
+        """Nothing is begun here, and nothing has come since then: a drain may close it."""
+        idle = not (self._waiting or self._outbox or self._inbox) and self._phase == "idle"
+        return idle and self.deadline_ns - self._loop.timeouts_ns["idle"] <= since_ns
+
+    def close(self, reason: str) -> None:
+        """Close now, and count it under one of `slots.CLOSE_REASONS`."""
+        fd = self.socket.fileno()
+        if fd >= 0:
+            self._loop.disown(self, fd, reason)
+            self.socket.close()
+
+    # Timing one request in many (DESIGN.md, section 3).
+
+    def _timed_recv(self, most: int) -> tuple[bytes, int]:
+        """The data, and how long its last segment lay in the receive queue (ns)."""
+        data, ancillary, _flags, _address = self.socket.recvmsg(most, ANCILLARY_BYTES, DONTWAIT)
+        now = time.time_ns()
+        waited = stages.kernel_wait_ns(ancillary, now) or 0
+        if self.arrived_ns:  # what it waited before accept() is accept_wait's
+            waited = min(waited, now - self.arrived_ns)
+        return data, max(0, waited)
+
+    def _sample(self, inbox: list[Message | Response], kernel_wait: int) -> None:
+        """Take the first message off `inbox`, execute it with every stage timed, and answer it."""
+        loop, protocol, message = self._loop, self._protocol, inbox[0]
+        if isinstance(message, Response) or protocol is None:
+            return
+        del inbox[0]
+        weight = loop.sampler.take()
+        loop.sampler.record("kernel_wait", kernel_wait, weight)
+        if self._execute is not None:
+            self._submit(Job(self, message, weight, time.monotonic_ns()))
+            return
+        if loop.draining:
+            last_answer(message)
+        started = time.monotonic_ns()
+        response = loop.handle(message)
+        done = time.monotonic_ns()
+        loop.sampler.record("service", done - started, weight)
+        loop.sampler.record("return_wait", 0, weight)
+        self._write_sample = (weight, done)
+        self._filler = response.filler
+        if loop.codes is not None:
+            loop.codes[response.code] += 1
+        self._send(protocol.encode(message, response))
+
+    def _end_write_sample(self) -> None:
+        assert self._write_sample is not None
+        weight, began = self._write_sample
+        self._write_sample = None
+        self._loop.sampler.record("write", time.monotonic_ns() - began, weight)
+
+
+def last_answer(message: Message) -> None:
+    """Have the answer say that the connection closes, where the protocol can say it."""
+    if isinstance(message, Request):
+        message.keep_alive = False

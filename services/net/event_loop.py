@@ -1,0 +1,266 @@
+"""The event loop: one thread, one epoll, and everything it watches.
+
+Level-triggered: a socket with bytes left is reported again, so no handler has to read until EAGAIN.
+(Edge-triggered saves nothing here: one `recv` usually takes the whole request, and the second one,
+which only finds EAGAIN, would cost every request a system call.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import select
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Protocol as Interface
+
+from services.messages import Handler, Protocol
+from services.metrics import slots
+
+if TYPE_CHECKING:
+    from services.metrics.stages import Sampler
+    from services.net.connection import Connection
+
+TICK_NS = 1_000_000_000
+POLL_SECONDS = 1.0
+DRAIN_POLL_SECONDS = 0.05
+LAST_WORD_NS = 100_000_000
+"""A draining loop gives a silent connection this long: its request may be on the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what a peer may take, in seconds and connections."""
+
+    header_timeout: float
+    body_timeout: float
+    idle_timeout: float
+    write_timeout: float
+    drain: float
+    max_connections: int
+
+
+class Source(Interface):
+    """Anything that epoll can report: a connection, a listener, a channel."""
+
+    def ready(self, events: int, /) -> None: ...
+
+
+class EventLoop:
+    """Waits, calls whoever is ready, and keeps time. Everything but `wake` is for its own thread."""
+
+    def __init__(
+        self,
+        block: slots.Block,
+        sampler: Sampler,
+        handle: Handler,
+        choose: Callable[[bytes], Protocol],
+        limits: Limits,
+        every_second: Callable[[float], None],
+        open_everywhere: Callable[[], int],
+        *,
+        watched: bool = True,
+    ) -> None:
+        self.block = block
+        self.sampler = sampler
+        self.handle = handle
+        self.choose = choose
+        self.limits = limits
+        self.timeouts_ns = {
+            "idle": int(limits.idle_timeout * 1e9),
+            "head": int(limits.header_timeout * 1e9),
+            "body": int(limits.body_timeout * 1e9),
+            "write": int(limits.write_timeout * 1e9),
+        }
+        self.open_everywhere = open_everywhere
+        self.codes: defaultdict[str, int] | None = defaultdict(int) if watched else None
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.now_ns = time.monotonic_ns()
+        self.accepted: deque[Connection] = deque()
+        self.connections: set[Connection] = set()
+        self.before_poll: list[Callable[[], None]] = []
+        self.drained: list[Callable[[], None]] = []
+        self.draining = False
+        self._stop_ns = 0
+        self._stopped = False
+        self._every_second = every_second
+        self._epoll = select.epoll()
+        self._sources: dict[int, Source] = {}
+        self._timers: list[tuple[int, int, Callable[[], None]]] = []
+        self._timer_numbers = count()
+        self._next_tick_ns = 0
+        self._drain_ordered = False
+        self._wakeup = Wakeup()
+        self.watch(self._wakeup.fd, self._wakeup)
+
+    # What the models call.
+
+    def accepting(self) -> Iterator[Connection]:
+        """Run; yield each connection that an acceptor took off a queue. Ends when drained."""
+        while self.turn():
+            while self.accepted:
+                yield self.accepted.popleft()
+
+    def serve(self, connection: Connection, execute: Callable[..., None] | None = None) -> None:
+        """Own `connection` from now on: read, parse, execute (or have executed), write."""
+        self.connections.add(connection)
+        self.block[slots.OPEN] += 1
+        connection.begin(self, execute)
+
+    def run(self) -> None:
+        """Run until drained."""
+        while self.turn():
+            pass
+
+    # One turn.
+
+    def turn(self) -> bool:
+        """Wait for events once, and handle them. False when everything is drained."""
+        for prepare in self.before_poll:
+            prepare()
+        block = self.block
+        block[slots.BUSY_SINCE] = 0
+        events = self._epoll.poll(self._poll_seconds())
+        self.now_ns = began = time.monotonic_ns()
+        block[slots.BUSY_SINCE] = began
+        sources = self._sources
+        for fd, mask in events:
+            # A source may have been closed by one that came before it in this list.
+            source = sources.get(fd)
+            if source is not None:
+                source.ready(mask)
+        if self._timers:
+            self._run_timers()
+        if began >= self._next_tick_ns:
+            self._tick()
+        if self._drain_ordered:
+            self._drain()
+        self._count(began)
+        return not self._stopped
+
+    def _poll_seconds(self) -> float:
+        if self.accepted:
+            return 0.0
+        longest = DRAIN_POLL_SECONDS if self._drain_ordered else POLL_SECONDS
+        if not self._timers:
+            return longest
+        return min(longest, max(0.0, (self._timers[0][0] - time.monotonic_ns()) / 1e9))
+
+    def _count(self, began: int) -> None:
+        """Bring the turn's counts into shared memory: once a turn, since a slot costs more than an int."""
+        if self.codes is None:
+            return
+        block = self.block
+        if self.bytes_in or self.bytes_out:
+            block[slots.BYTES["in"]] += self.bytes_in
+            block[slots.BYTES["out"]] += self.bytes_out
+            self.bytes_in = self.bytes_out = 0
+            for code, number in self.codes.items():
+                block[slots.REQUESTS[code]] += number
+            self.codes.clear()
+        block[slots.BUSY_NS] += time.monotonic_ns() - began
+
+    # What sources call.
+
+    def watch(self, fd: int, source: Source, events: int = select.EPOLLIN) -> None:
+        """Call `source.ready` whenever one of `events` holds for `fd`."""
+        self._sources[fd] = source
+        self._epoll.register(fd, events)
+
+    def change(self, fd: int, events: int) -> None:
+        """Watch `fd` for other events; 0 leaves only errors and hang-ups."""
+        self._epoll.modify(fd, events)
+
+    def forget(self, fd: int) -> None:
+        """Watch `fd` no more; call it before closing, since a forked worker may hold a copy."""
+        del self._sources[fd]
+        with contextlib.suppress(FileNotFoundError):  # a paused listener is known, but not registered
+            self._epoll.unregister(fd)
+
+    def disown(self, connection: Connection, fd: int, reason: str) -> None:
+        """Called by a connection that closes. Closing takes its descriptor out of epoll by itself."""
+        del self._sources[fd]
+        self.connections.discard(connection)
+        self.block[slots.OPEN] -= 1
+        self.block[slots.CLOSED[reason]] += 1
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call `callback` once, `seconds` from now."""
+        due = time.monotonic_ns() + int(seconds * 1e9)
+        heapq.heappush(self._timers, (due, next(self._timer_numbers), callback))
+
+    def wake(self) -> None:
+        """End the present wait. May be called from any thread and from a signal handler."""
+        self._wakeup.wake()
+
+    # Time.
+
+    def _run_timers(self) -> None:
+        while self._timers and self._timers[0][0] <= self.now_ns:
+            heapq.heappop(self._timers)[2]()
+
+    def _tick(self) -> None:
+        """Once a second: dates, sampling rates, and connections that have run out of time."""
+        self._next_tick_ns = self.now_ns + TICK_NS
+        self._every_second(time.time())
+        self.sampler.tick(self._requests(), self.now_ns)
+        now = self.now_ns
+        for connection in [c for c in self.connections if c.deadline_ns <= now]:
+            connection.timed_out()
+
+    def _requests(self) -> int:
+        return sum(self.block[slot] for slot in slots.REQUESTS.values())
+
+    # The end.
+
+    def order_drain(self) -> None:
+        """Finish: accept what is queued, answer what is asked, then stop. From any thread or signal handler."""
+        self._drain_ordered = True
+        self.wake()
+
+    def stop(self) -> None:
+        """End with this turn, whatever is open."""
+        self._stopped = True
+        self.wake()
+
+    def _drain(self) -> None:
+        if not self.draining:
+            self.draining = True
+            self.block[slots.STATE] = slots.DRAINING
+            self._stop_ns = self.now_ns + int(self.limits.drain * 1e9)
+            for finish in self.drained:
+                finish()
+        if self.accepted:
+            return
+        for connection in [c for c in self.connections if c.is_silent(self.now_ns - LAST_WORD_NS)]:
+            connection.close("drain")
+        if self.now_ns >= self._stop_ns:
+            for connection in list(self.connections):
+                connection.close("drain")
+        if not self.connections:
+            self._stopped = True
+
+
+class Wakeup:
+    """An eventfd: how another thread, or a signal handler, ends a loop's wait."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._rung = False
+
+    def wake(self) -> None:
+        if not self._rung:  # many wakes before one turn cost one system call
+            self._rung = True
+            os.eventfd_write(self.fd, 1)
+
+    def ready(self, _events: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+        # Lowered after the read and before anything is looked at: whoever adds work from now on rings
+        # again, and what was added before is about to be seen.
+        self._rung = False
