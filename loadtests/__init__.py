@@ -1,0 +1,1 @@
+"""The load generator: Locust users, load shapes, and an exporter for Prometheus."""

@@ -1,0 +1,52 @@
+"""The application that every model serves, and how it is put together.
+
+store = make_store("memory", None)
+handler = make_application(Identity("nginx", "0"), store, options, outcome, healthy)
+response = handler(request)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from services.apps.application import Application, Identity
+from services.apps.memory_store import MemoryStore
+from services.apps.sqlite_store import SqliteStore
+from services.apps.streams import sink_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from services.apps.store import Store
+    from services.messages import Handler
+
+__all__ = ["Identity", "make_application", "make_store", "sink_rate"]
+
+
+def make_store(kind: str, path: Path | None) -> Store:
+    """The store `kind`, "memory" or "sqlite". Made once in main, before workers are forked or started.
+
+    Memory is shared by threads and copied into each forked process. SQLite keeps one file in the
+    folder `path`; connections are opened by each thread of each process when it first needs one.
+    """
+    if kind == "memory":
+        return MemoryStore()
+    if kind == "sqlite" and path is not None:
+        return SqliteStore(path)
+    raise ValueError(f"store {kind!r} with path {path!r}: choose memory, or sqlite and a folder")
+
+
+def make_application(
+    identity: Identity,
+    store: Store,
+    options: Mapping[str, Any],
+    outcome: Callable[[str], None],
+    healthy: Callable[[], bool],
+) -> Handler:
+    """The application of one worker.
+
+    `options` are the command line's: `idempotency`, `require_key`, `key_ttl` (seconds). `outcome(name)` counts
+    one of slots.OUTCOMES; `/healthz` answers 503 while `healthy()` is false.
+    """
+    return Application(identity, store, options, outcome, healthy)

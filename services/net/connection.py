@@ -65,7 +65,7 @@ class Connection:
     def __init__(self, sock: socket.socket, arrived_ns: int = 0, handed_off_ns: int = 0) -> None:
         self.socket = sock
         self.arrived_ns = arrived_ns
-        """CLOCK_REALTIME of accept() or pick-up, behind which kernel_wait may not reach. 0 once read."""
+        """CLOCK_REALTIME of accept() or pick-up, behind which kernel_wait may not reach."""
         self.handed_off_ns = handed_off_ns
         """CLOCK_MONOTONIC of the hand-off; 0 where there is none."""
 
@@ -125,7 +125,7 @@ class Connection:
             self._sample(inbox, kernel_wait)
         loop.sampler.gap -= len(inbox)
         self._advance(inbox)
-        if protocol.read_rate:
+        if protocol.read_rate and self.socket.fileno() >= 0:
             self._slow_down(len(data) / protocol.read_rate)
 
     def _end_of_input(self) -> None:
@@ -139,13 +139,15 @@ class Connection:
         """Leave the body in the kernel, whose receive window then closes, for as long as the rate asks."""
         self._waiting = True
         self._watch_for(0)
+        self.deadline_ns = NEVER_NS  # it is we who wait
         self._loop.call_later(seconds, self._read_slowly)
 
     def _read_slowly(self) -> None:
         if self._protocol is not None and self.socket.fileno() >= 0:
             self._waiting = False
             self._watch_for(select.EPOLLIN)
-            self._read(max(1, int(self._protocol.read_rate * SLOW_READ_SECONDS)) or READ_BYTES)
+            rate = self._protocol.read_rate
+            self._read(max(1, int(rate * SLOW_READ_SECONDS)) if rate else READ_BYTES)
 
     # Executing and answering.
 
@@ -153,7 +155,7 @@ class Connection:
         """Answer what was received, message by message, until something has to be waited for."""
         while inbox and not (self._waiting or self._outbox):
             inbox = inbox[self._answer(inbox) :]
-        self._inbox = inbox
+        self._inbox = inbox or ()
         self._settle()
 
     def _answer(self, inbox: Sequence[Message | Response]) -> int:
@@ -313,6 +315,7 @@ class Connection:
         """Close now, and count it under one of `slots.CLOSE_REASONS`."""
         fd = self.socket.fileno()
         if fd >= 0:
+            self._waiting = True  # nothing more is executed for it
             self._loop.disown(self, fd, reason)
             self.socket.close()
 

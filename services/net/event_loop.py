@@ -16,7 +16,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Protocol as Interface
+from typing import TYPE_CHECKING
+from typing import Protocol as Interface
 
 from services.messages import Handler, Protocol
 from services.metrics import slots
@@ -47,7 +48,8 @@ class Limits:
 class Source(Interface):
     """Anything that epoll can report: a connection, a listener, a channel."""
 
-    def ready(self, events: int, /) -> None: ...
+    def ready(self, events: int, /) -> None:
+        """One of the events that were asked for holds, or a hang-up or an error."""
 
 
 class EventLoop:
@@ -84,7 +86,8 @@ class EventLoop:
         self.accepted: deque[Connection] = deque()
         self.connections: set[Connection] = set()
         self.before_poll: list[Callable[[], None]] = []
-        self.drained: list[Callable[[], None]] = []
+        self.at_drain: list[Callable[[], None]] = []
+        self.poll_seconds = POLL_SECONDS
         self.draining = False
         self._stop_ns = 0
         self._stopped = False
@@ -146,7 +149,7 @@ class EventLoop:
     def _poll_seconds(self) -> float:
         if self.accepted:
             return 0.0
-        longest = DRAIN_POLL_SECONDS if self._drain_ordered else POLL_SECONDS
+        longest = DRAIN_POLL_SECONDS if self._drain_ordered else self.poll_seconds
         if not self._timers:
             return longest
         return min(longest, max(0.0, (self._timers[0][0] - time.monotonic_ns()) / 1e9))
@@ -176,11 +179,20 @@ class EventLoop:
         """Watch `fd` for other events; 0 leaves only errors and hang-ups."""
         self._epoll.modify(fd, events)
 
-    def forget(self, fd: int) -> None:
-        """Watch `fd` no more; call it before closing, since a forked worker may hold a copy."""
-        del self._sources[fd]
-        with contextlib.suppress(FileNotFoundError):  # a paused listener is known, but not registered
+    def mute(self, fd: int) -> None:
+        """Hear nothing of `fd` until `unmute`."""
+        with contextlib.suppress(FileNotFoundError):
             self._epoll.unregister(fd)
+
+    def unmute(self, fd: int, events: int) -> None:
+        """Hear of `fd` again. It goes to the end of its wait queue."""
+        with contextlib.suppress(FileExistsError):
+            self._epoll.register(fd, events)
+
+    def forget(self, fd: int) -> None:
+        """Watch `fd` no more; call it before closing."""
+        del self._sources[fd]
+        self.mute(fd)
 
     def disown(self, connection: Connection, fd: int, reason: str) -> None:
         """Called by a connection that closes. Closing takes its descriptor out of epoll by itself."""
@@ -233,7 +245,7 @@ class EventLoop:
             self.draining = True
             self.block[slots.STATE] = slots.DRAINING
             self._stop_ns = self.now_ns + int(self.limits.drain * 1e9)
-            for finish in self.drained:
+            for finish in self.at_drain:
                 finish()
         if self.accepted:
             return
@@ -254,11 +266,13 @@ class Wakeup:
         self._rung = False
 
     def wake(self) -> None:
+        """End the loop's wait, now or when it next begins. From any thread or signal handler."""
         if not self._rung:  # many wakes before one turn cost one system call
             self._rung = True
             os.eventfd_write(self.fd, 1)
 
     def ready(self, _events: int) -> None:
+        """Called by the loop."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fd)
         # Lowered after the read and before anything is looked at: whoever adds work from now on rings

@@ -31,6 +31,7 @@ class Address:
 
     @property
     def family(self) -> socket.AddressFamily:
+        """IPv4, or IPv6 for a host with colons."""
         return socket.AF_INET6 if ":" in self.host else socket.AF_INET
 
 
@@ -57,18 +58,6 @@ def bound_socket(address: Address, *, reuse_port: bool = False) -> socket.socket
         listener.close()
         raise
     return listener
-
-
-def reserve_port(address: Address) -> socket.socket:
-    """Hold the port for workers that will each open it with SO_REUSEPORT.
-
-    The kernel lets every process of one user join such a port, even one that another server has
-    listened on for hours. So whether it is free is asked without SO_REUSEPORT first.
-    """
-    with bound_socket(address) as probe:
-        probe.listen(0)
-        port = probe.getsockname()[1]
-    return bound_socket(Address(address.host, port, address.backlog), reuse_port=True)
 
 
 def steer_by_cpu(listener: socket.socket, listeners: int) -> None:

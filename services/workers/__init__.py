@@ -1,0 +1,1 @@
+"""Workers, of either kind, and the main process that starts and watches them."""

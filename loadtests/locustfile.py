@@ -1,0 +1,38 @@
+"""Composition of the load test: which users there are, the lab's options, shapes and the exporter.
+
+`locust -f loadtests/locustfile.py --class-picker` opens the page at 127.0.0.1:8089; there the target
+model, the users and a shape are chosen. `LAB_USERS="keep-alive connect"` leaves only those kinds to
+choose from. Without the page: `make load`, or `--headless` with the names of users at the end.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from locust import events
+
+from loadtests import shapes
+from loadtests.exporter import Exporter
+from loadtests.kinds import KINDS, classes_of
+from loadtests.options import add_options
+
+if TYPE_CHECKING:
+    from locust.env import Environment
+
+# Locust runs every user class that it finds in this file's namespace. It would apply a shape found here
+# to every run, so shapes are chosen in `begin` instead.
+globals().update(classes_of(os.environ.get("LAB_USERS", "").split() or KINDS))
+
+events.init_command_line_parser.add_listener(add_options)
+
+
+@events.init.add_listener
+def begin(environment: Environment, **_: object) -> None:
+    """Locust is about to start: its options are parsed, its runner and page are made."""
+    chosen = {name: shape() for name, shape in shapes.SHAPES.items()}
+    environment.available_shape_classes = {type(shape).__name__: shape for shape in chosen.values()}
+    environment.shape_class = chosen.get(environment.parsed_options.shape)
+    if environment.shape_class:
+        environment.shape_class.runner = environment.runner
+    Exporter(environment).attach()

@@ -1,0 +1,135 @@
+"""What this process has measured: requests and connects apart, in fine buckets, with closed sets of labels.
+
+Plain counts rather than `prometheus_client` objects: updating those would cost the generator more than
+the request. They only grow; a worker sends all it has with every report to the master, so that a report
+lost or repeated changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+from lab.measure.histogram import Histogram
+
+ERRORS = (
+    "ConnectionRefusedError", "ConnectionResetError", "ConnectionAbortedError", "BrokenPipeError", "TimeoutError",
+    "ConnectionClosedError", "HttpParserError", "ReplyTooLargeError", "WrongReplyError", "WrongCountError",
+    "400", "404", "405", "408", "409", "411", "413", "414", "417", "422", "431", "500", "501", "503", "505",
+    "other",
+)  # fmt: skip
+"""Every value of the label `error`: an exception's class, or a status."""
+CONNECT_ERRORS = ("ConnectionRefusedError", "ConnectionResetError", "TimeoutError", "other")
+
+Snapshot = dict[str, Any]
+"""Measurements as plain lists, for msgpack and JSON."""
+
+
+class BadStatusError(Exception):
+    """The server answered with a status that is no success."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
+
+class WrongReplyError(Exception):
+    """The server answered something else than it should have."""
+
+
+class WrongCountError(Exception):
+    """A counter shows an effect that was lost or applied twice."""
+
+
+def error_label(error: BaseException, known: tuple[str, ...] = ERRORS) -> str:
+    """The member of `known` that says what went wrong."""
+    names = [str(error.status)] if isinstance(error, BadStatusError) else [kind.__name__ for kind in type(error).mro()]
+    return next((name for name in names if name in known), "other")
+
+
+class Measurements:
+    """Counts and histograms, by labels. All greenlets of one process share one; nothing here yields."""
+
+    def __init__(self) -> None:
+        self.responses: dict[tuple[str, str, str], Histogram] = {}
+        self.connects: dict[str, Histogram] = {}
+        self.failures: Counter[tuple[str, str]] = Counter()
+        self.connect_failures: Counter[tuple[str, str]] = Counter()
+
+    def introduce(self, model: str) -> None:
+        """Make the series of `model` exist with 0, so that the first failure shows as an increase."""
+        self.connects.setdefault(model, Histogram())
+        for error in ERRORS:
+            self.failures[model, error] += 0
+        for error in CONNECT_ERRORS:
+            self.connect_failures[model, error] += 0
+
+    def responded(self, model: str, method: str, name: str, seconds: float, error: BaseException | None) -> None:
+        """Count one request, whether answered well, answered badly or not answered."""
+        key = (model, method, name)
+        if key not in self.responses:
+            self.responses[key] = Histogram()
+        self.responses[key].observe(seconds)
+        if error is not None:
+            self.failures[model, error_label(error)] += 1
+
+    def connected(self, model: str, seconds: float) -> None:
+        """Count one connection made."""
+        self.connects[model].observe(seconds)
+
+    def connect_failed(self, model: str, error: BaseException) -> None:
+        """Count one connection that could not be made."""
+        self.connect_failures[model, error_label(error, CONNECT_ERRORS)] += 1
+
+    def snapshot(self) -> Snapshot:
+        """Everything so far."""
+        return {
+            "responses": [[*key, h.counts, h.sum_seconds] for key, h in self.responses.items()],
+            "connects": [[model, h.counts, h.sum_seconds] for model, h in self.connects.items()],
+            "failures": [[*key, count] for key, count in self.failures.items()],
+            "connect_failures": [[*key, count] for key, count in self.connect_failures.items()],
+        }
+
+    def include(self, snapshot: Snapshot) -> None:
+        """Add what another process has measured."""
+        for model, method, name, counts, seconds in snapshot["responses"]:
+            self.responses.setdefault((model, method, name), Histogram()).add(Histogram(counts, seconds))
+        for model, counts, seconds in snapshot["connects"]:
+            self.connects.setdefault(model, Histogram()).add(Histogram(counts, seconds))
+        for model, error, count in snapshot["failures"]:
+            self.failures[model, error] += count
+        for model, error, count in snapshot["connect_failures"]:
+            self.connect_failures[model, error] += count
+
+
+class CpuMeter:
+    """The share of one core that this process used: in the last interval, and since `restart`."""
+
+    def __init__(self) -> None:
+        self.recent = 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new mean."""
+        self._began = self._last = (time.monotonic(), time.process_time())
+
+    def tick(self) -> None:
+        """End an interval."""
+        now = (time.monotonic(), time.process_time())
+        self.recent = _ratio(self._last, now)
+        self._last = now
+
+    @property
+    def mean(self) -> float:
+        return _ratio(self._began, (time.monotonic(), time.process_time()))
+
+
+def _ratio(begin: tuple[float, float], end: tuple[float, float]) -> float:
+    elapsed = end[0] - begin[0]
+    return (end[1] - begin[1]) / elapsed if elapsed > 0 else 0.0
+
+
+MEASURED = Measurements()
+"""This process's own: Locust too has one set of events and one environment a process."""
+CPU = CpuMeter()

@@ -1,0 +1,133 @@
+"""What all users share: one connection each, timed apart from the requests that it carries."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import gevent
+import httptools
+from locust import User
+
+from loadtests.connection import (
+    ConnectionClosedError,
+    HttpConnection,
+    Reply,
+    ReplyTooLargeError,
+    http_request,
+)
+from loadtests.measurements import MEASURED, BadStatusError
+from loadtests.options import target_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from locust.env import Environment
+
+    from loadtests.connection import MemcacheConnection
+
+    Check = Callable[[Reply], Exception | None]
+
+PAUSE_AFTER_REFUSAL_SECONDS = 0.1
+"""A refused connect fails in microseconds: without a pause, users would do nothing else."""
+BROKEN = (OSError, ConnectionClosedError, httptools.HttpParserError, ReplyTooLargeError)
+"""What ends a connection, and is counted as a failure rather than raised."""
+
+
+def successful(reply: Reply) -> Exception | None:
+    """The check of every HTTP user: a 2xx or 3xx status."""
+    return None if 200 <= reply.status < 400 else BadStatusError(reply.status)
+
+
+class LabUser(User):
+    """A user with one connection. Subclasses make their request bytes beforehand and say `send`."""
+
+    abstract = True
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self.target = target_of(environment)
+        self.options = environment.parsed_options
+        self.keep_alive: bool = self.options.keep_alive
+        self._connection: HttpConnection | MemcacheConnection | None = None
+
+    def wait_time(self) -> float:
+        """Seconds until the next task."""
+        think: float = self.options.think
+        return think
+
+    def request(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
+        """HTTP request bytes for this user's target."""
+        connection = {} if self.keep_alive else {"Connection": "close"}
+        return http_request(self.target, method, path, body, {**connection, **(headers or {})})
+
+    def open(self) -> HttpConnection | MemcacheConnection:
+        """A new connection of the kind that this user speaks over. Raises OSError."""
+        return HttpConnection(self.target, self.options.timeout)
+
+    def send(self, method: str, name: str, request: bytes, check: Check = successful) -> Reply | None:
+        """Send `request` and count its outcome as `method` `name`; None when no whole response came."""
+        connection = self._connection or self._connect()
+        if connection is None:
+            return None
+        reply: Reply | None = None
+        began = perf_counter()
+        try:
+            reply = connection.exchange(request)
+            error = check(reply)
+        except BROKEN as broken:
+            error = broken
+        seconds = perf_counter() - began
+        if reply is None or not (reply.keep_alive and self.keep_alive):
+            self.disconnect()
+        self._record(method, name, seconds, reply, error)
+        return reply
+
+    def lose(self, request: bytes) -> None:
+        """Send `request` and hang up without reading: to the server it is a client that vanished."""
+        connection = self._connection or self._connect()
+        if connection is not None:
+            try:
+                connection.send(request)
+            except OSError:
+                pass  # lost even earlier than meant
+            self.disconnect()
+
+    def disconnect(self) -> None:
+        """Close the connection; the next `send` makes a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def on_stop(self) -> None:
+        """Locust stops this user."""
+        self.disconnect()
+
+    def _connect(self) -> HttpConnection | MemcacheConnection | None:
+        began = perf_counter()
+        row = self.environment.stats.get("connect", "CONNECT")
+        try:
+            self._connection = self.open()
+        except OSError as error:
+            MEASURED.connect_failed(self.target.model, error)
+            self.environment.stats.log_error("CONNECT", "connect", error)
+            gevent.sleep(PAUSE_AFTER_REFUSAL_SECONDS)
+            return None
+        seconds = perf_counter() - began
+        MEASURED.connected(self.target.model, seconds)
+        # A row of its own in Locust's table; not through the request event, which would also add it to
+        # the total and make every new connection look like a second request.
+        row.log(seconds * 1000, 0)
+        return self._connection
+
+    def _record(self, method: str, name: str, seconds: float, reply: Reply | None, error: Exception | None) -> None:
+        MEASURED.responded(self.target.model, method, name, seconds, error)
+        self.environment.events.request.fire(
+            request_type=method,
+            name=name,
+            response_time=seconds * 1000,
+            response_length=len(reply.body) if reply else 0,
+            response=reply,
+            context={},
+            exception=error,
+        )

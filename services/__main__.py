@@ -1,0 +1,252 @@
+"""The composition root: `python -m services MODEL [options]`, and the only file that knows all the axes.
+
+It reads the command line, opens the admin port and makes the pieces; the model puts them to use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from services.apps import Identity, Store, make_application, make_store, sink_rate
+from services.metrics import slots
+from services.metrics.exporter import Description, serve_admin
+from services.metrics.stages import Sampler
+from services.models import SERVE
+from services.net.event_loop import EventLoop, Limits
+from services.net.listener import Address, bound_socket, open_listener
+from services.options import MODELS, Option, options_of
+from services.protocols import CommonHead, chooser
+from services.workers.main import Main
+from services.workers.party import Settings
+from services.workers.process import fork_worker
+
+BAD_USAGE = 2
+MAX_WORKERS = 256
+SPARE_DESCRIPTORS = 64
+"""Descriptors that a server needs besides its connections."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; 0 when drained, 2 when the options or the machine do not allow it."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(process)d %(message)s")
+    options = parse(arguments)
+    if sys.platform != "linux":
+        return refuse("the servers need Linux (epoll, sock_diag): on this system run them in containers")
+    try:
+        return run(options)
+    except OSError as error:
+        return refuse(explain(error, options))
+
+
+def run(options: dict[str, Any]) -> int:
+    """Make everything and let the model serve."""
+    allow_descriptors(options["max_connections"])
+    with contextlib.ExitStack() as stack:
+        state_dir = Path(options["state_dir"] or stack.enter_context(tempfile.TemporaryDirectory(prefix="lab-")))
+        state_dir.mkdir(parents=True, exist_ok=True)
+        reserved = reserve(options)
+        admin = open_admin(options)
+        settings = Settings(
+            model=options["model"],
+            address=Address(options["host"], reserved.getsockname()[1], options["backlog"]),
+            worker_kind=options["worker_kind"],
+            workers=options["workers"],
+            state_dir=state_dir,
+            options=options,
+        )
+        store = make_store(store_kind(options), state_dir)
+        blocks = slots.Slots(MAX_WORKERS)
+        factory = partial(make_loop, settings=settings, store=store, blocks=blocks)
+        gc.freeze()  # what exists now stays shared with the workers: the collector will not touch its pages
+        if admin is not None:
+            start_admin(admin, settings, blocks)
+        party = Main(settings, blocks, factory, partial(announce, settings, admin))
+        SERVE[settings.model](party)
+        party.finish()
+        sys.stdout.flush()
+    # Thread workers that outlived the drain are daemons; the interpreter's shutdown would trip over them.
+    os._exit(0)
+
+
+def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store, blocks: slots.Slots) -> EventLoop:
+    """The loop of one party, with an application and a protocol of its own."""
+    options = settings.options
+    watched = options["metrics"] == "on"
+    head = CommonHead(settings.model.encode(), name.encode())
+    workers = [blocks.worker(index) for index in range(settings.workers)]
+
+    def count_outcome(outcome: str) -> None:
+        block[slots.OUTCOME[outcome]] += 1
+
+    def healthy() -> bool:
+        return all(other[slots.STATE] != slots.CRASHED for other in workers)
+
+    def open_everywhere() -> int:
+        return blocks.main[slots.OPEN] + sum(other[slots.OPEN] for other in workers)
+
+    return EventLoop(
+        block=block,
+        sampler=Sampler(block, options["sample_rate"] if watched else "off"),
+        handle=make_application(Identity(settings.model, name), store, options, count_outcome, healthy),
+        choose=chooser(options["protocol"], head, sink_rate),
+        limits=Limits(
+            header_timeout=options["header_timeout"],
+            body_timeout=options["body_timeout"],
+            idle_timeout=options["idle_timeout"],
+            write_timeout=options["write_timeout"],
+            drain=options["drain"],
+            max_connections=options["max_connections"],
+        ),
+        every_second=head.refresh,
+        open_everywhere=open_everywhere,
+        watched=watched,
+    )
+
+
+def store_kind(options: dict[str, Any]) -> str:
+    """What `auto` means: memory where all workers share it, sqlite where they are processes."""
+    if options["store"] != "auto":
+        return str(options["store"])
+    several = options["model"] != "nodejs" or options["cluster"] > 0
+    return "sqlite" if several and options["worker_kind"] == "process" else "memory"
+
+
+def reserve(options: dict[str, Any]) -> socket.socket:
+    """Hold the service port from now on. Raises OSError if it is taken."""
+    address = Address(options["host"], options["port"], options["backlog"])
+    # Asked without SO_REUSEPORT first: with it, the kernel would let us join a port that another server
+    # of the same user has listened on for hours.
+    with open_listener(address) as probe:
+        port = probe.getsockname()[1]
+    return bound_socket(Address(options["host"], port, 0), reuse_port=options["model"] == "reuseport")
+
+
+def open_admin(options: dict[str, Any]) -> socket.socket | None:
+    """The admin port's listener; None with `--metrics off`."""
+    if options["metrics"] == "off":
+        return None
+    listener = open_listener(Address(options["host"], options["admin_port"], 128))
+    listener.setblocking(True)
+    return listener
+
+
+def start_admin(listener: socket.socket, settings: Settings, blocks: slots.Slots) -> None:
+    """Fork the process that serves /metrics, /healthz and /state."""
+    description = Description(
+        model=settings.model,
+        main_pid=os.getpid(),
+        worker_kind=settings.worker_kind,
+        port=settings.address.port,
+        admin_host=settings.address.host,
+        options=settings.options,
+    )
+
+    def admin() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with main, and shows the drain until then
+        serve_admin(listener, description, blocks)
+
+    fork_worker(admin, keep=[listener])
+
+
+def announce(settings: Settings, admin: socket.socket | None) -> None:
+    """The one line that says that the server is ready, and where."""
+    where = url(settings.address.host, settings.address.port)
+    admin_where = f" admin {url(*admin.getsockname()[:2])}" if admin is not None else ""
+    print(f"{settings.model} ready: service {where}{admin_where} pid {os.getpid()}", flush=True)
+
+
+def url(host: str, port: int) -> str:
+    """The address as a URL."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def allow_descriptors(connections: int) -> None:
+    """Raise the soft limit on descriptors as far as the connections need and the hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_DESCRIPTORS
+    if soft < wanted and soft != resource.RLIM_INFINITY:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
+
+
+# The command line, made from the option table.
+
+
+def parse(arguments: Sequence[str] | None) -> dict[str, Any]:
+    """The options by name, with underscores. Exits with 2 and a line that says what to do if they are wrong."""
+    parser = argparse.ArgumentParser(prog="python -m services", description="One server in the foreground.")
+    models = parser.add_subparsers(dest="model", required=True, metavar="MODEL", help=", ".join(MODELS))
+    for name, model in MODELS.items():
+        sub = models.add_parser(name, help=model.term, description=f"{name}: {model.term}")
+        for option in options_of(name):
+            add_option(sub, option, model.worker_kinds)
+    options = vars(parser.parse_args(arguments))
+    options["worker_kind"] = options["worker_kind"] or MODELS[options["model"]].worker_kinds[0]
+    if not valid_rate(options["sample_rate"]):
+        parser.error(f"--sample-rate {options['sample_rate']!r}: give auto or a whole number from 1")
+    return options
+
+
+def add_option(parser: argparse.ArgumentParser, option: Option, worker_kinds: tuple[str, ...]) -> None:
+    """One option of the table as one of argparse."""
+    text = option.help.replace("%", "%%") + (f" (default: {option.default})" if option.default != "" else "")
+    if isinstance(option.default, bool):
+        parser.add_argument(f"--{option.name}", action="store_true", help=option.help)
+    elif option.choices:
+        choices = worker_kinds if option.name == "worker-kind" else option.choices
+        parser.add_argument(f"--{option.name}", default=option.default, choices=choices, help=text)
+    elif isinstance(option.default, str):
+        parser.add_argument(f"--{option.name}", default=option.default, help=text)
+    else:
+        parser.add_argument(f"--{option.name}", default=option.default, type=number_of(option), help=text)
+
+
+def number_of(option: Option) -> Callable[[str], float]:
+    """A reader of the option's numbers, which refuses what is out of bounds."""
+
+    def read(text: str) -> float:
+        try:
+            number = type(option.default)(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if number < option.minimum or (option.maximum is not None and number > option.maximum):
+            most = "" if option.maximum is None else f" to {option.maximum:g}"
+            raise argparse.ArgumentTypeError(f"{text}: give a number from {option.minimum:g}{most}")
+        return float(number) if isinstance(option.default, float) else number
+
+    return read
+
+
+def valid_rate(text: str) -> bool:
+    """`auto`, or one in N."""
+    return text == "auto" or (text.isdecimal() and int(text) > 0)
+
+
+def explain(error: OSError, options: dict[str, Any]) -> str:
+    """What to do about a port that cannot be had."""
+    where = f"{options['host']} port {options['port']} or admin port {options['admin_port']}"
+    return f"cannot listen on {where}: {error.strerror}; give another --host, --port or --admin-port"
+
+
+def refuse(text: str) -> int:
+    """Say why not, in one line."""
+    sys.stderr.write(f"{text}\n")
+    return BAD_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

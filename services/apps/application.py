@@ -1,0 +1,136 @@
+"""The application: one for all models. A message comes in, a response goes out, and nothing is raised.
+
+The routes are the table in `_routes`. Every response names the worker that made it, so that where
+requests are handed off, the client sees who executed its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from services.apps.counters import CounterRoutes
+from services.apps.idempotency import RETRY_AFTER, Upsert, make_strategy
+from services.apps.kv_store import KeyValueRoutes
+from services.apps.memcache_commands import MemcacheCommands, answer_unavailable
+from services.apps.parameters import BadRequestError
+from services.apps.router import Route, Router
+from services.apps.store import StoreUnavailableError
+from services.apps.streams import answer_sink, answer_stream
+from services.apps.work import answer_work
+from services.messages import Command, Message, Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from services.apps.store import Store
+
+logger = logging.getLogger("services")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who answers. `worker` is "main", "0", "1", …; the process id is read when asked, for it changes by a fork."""
+
+    model: str
+    worker: str
+
+
+class Application:
+    """A `Handler` (services/messages.py) for one worker. Called by that worker only."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        store: Store,
+        options: Mapping[str, Any],
+        outcome: Callable[[str], None],
+        healthy: Callable[[], bool],
+    ) -> None:
+        self._worker = identity.worker.encode()
+        self._outcome = outcome
+        self._command = MemcacheCommands(store)
+        strategy = make_strategy(options.get("idempotency", "idempotency-key"), store, outcome, options)
+        counters = CounterRoutes(store, strategy, Upsert(store, outcome))
+        self._route = Router(_routes(_FrontPage(identity), KeyValueRoutes(store), counters, _Health(healthy)))
+
+    def __call__(self, message: Message) -> Response:
+        """Answer; an error of our own is logged with its traceback and answered 500."""
+        try:
+            response = self._command(message) if isinstance(message, Command) else self._route(message)
+        except BadRequestError as error:
+            response = Response("400", f"{error}\n".encode())
+        except StoreUnavailableError as error:
+            self._outcome("unavailable")
+            response = _answer_unavailable(message, error)
+        except Exception:
+            logger.exception("worker %s failed on %r", self._worker.decode(), _describe(message))
+            response = _answer_failure(message)
+        response.worker = self._worker
+        return response
+
+
+def _routes(
+    front_page: _FrontPage, items: KeyValueRoutes, counters: CounterRoutes, health: _Health
+) -> tuple[Route, ...]:
+    return (
+        Route("GET", "/", front_page),
+        Route("GET", "/kv/{key}", items.get),
+        Route("PUT", "/kv/{key}", items.put),
+        Route("DELETE", "/kv/{key}", items.delete),
+        Route("GET", "/counters/{name}", counters.get),
+        Route("POST", "/counters/{name}", counters.post),
+        Route("PUT", "/counters/{name}/increments/{id}", counters.put_increment),
+        Route("GET", "/work", answer_work),
+        Route("GET", "/stream", answer_stream),
+        Route("POST", "/sink", answer_sink),
+        Route("GET", "/healthz", health),
+    )
+
+
+class _FrontPage:
+    """GET /: who answers. Made once a process, for it is what a benchmark asks for."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._pid = 0
+        self._page = Response("200")
+
+    def __call__(self, _request: Request) -> Response:
+        pid = os.getpid()
+        if pid != self._pid:
+            self._pid = pid
+            text = f"model: {self._identity.model}\nworker: {self._identity.worker}\npid: {pid}\n"
+            self._page = Response("200", text.encode())
+        return self._page
+
+
+class _Health:
+    """GET /healthz: 200 while the server can do its work, 503 when a part of it has died."""
+
+    def __init__(self, healthy: Callable[[], bool]) -> None:
+        self._healthy = healthy
+
+    def __call__(self, _request: Request) -> Response:
+        return Response("200", b"ok\n") if self._healthy() else Response("503", b"failing\n")
+
+
+def _answer_unavailable(message: Message, error: StoreUnavailableError) -> Response:
+    if isinstance(message, Command):
+        return answer_unavailable(error)
+    return Response("503", f"{error}; try again\n".encode(), headers=RETRY_AFTER)
+
+
+def _answer_failure(message: Message) -> Response:
+    if isinstance(message, Command):
+        return Response("SERVER_ERROR", b"SERVER_ERROR internal error\r\n")
+    return Response("500", b"internal error; the server's log has the details\n")
+
+
+def _describe(message: Message) -> str:
+    """Enough to find the request again, without its body."""
+    if isinstance(message, Command):
+        return f"{message.name} {message.keys!r}"
+    return f"{message.method} {message.target!r}"

@@ -1,0 +1,122 @@
+"""From a request's method and path to the function that answers it. Routes are data.
+
+A pattern's `{name}` stands for one path segment, which is handed over as it came, percent-encoded:
+the path is split first and decoded afterwards, so that a key may contain an encoded slash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from services.messages import Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Answer = Callable[..., Response]
+"""Called with the request and the pattern's variables."""
+Methods = dict[str, Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of the table: `GET`, `/kv/{key}`, and who answers."""
+
+    method: str
+    pattern: str
+    answer: Answer
+
+
+@dataclass(slots=True)
+class _Node:
+    """The routes below one path segment."""
+
+    methods: Methods = field(default_factory=dict)
+    children: dict[bytes, _Node] = field(default_factory=dict)
+    variable: _Node | None = None
+
+
+class Router:
+    """Answers a request by the routes it was given: HEAD wherever GET, OPTIONS everywhere, 404, 405."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._root = _Node()
+        self._exact: dict[bytes, Methods] = {}
+        for route in routes:
+            self._add(route)
+        _complete(self._root)
+        # `OPTIONS *` asks about the server as a whole.
+        self._exact[b"*"] = {"OPTIONS": _options(sorted({route.method for route in routes} | {"HEAD", "OPTIONS"}))}
+        listing = "\n".join(f"{route.method:7} {route.pattern}" for route in routes)
+        self._not_found = f"there is no such route; these there are:\n{listing}\n".encode()
+
+    def _add(self, route: Route) -> None:
+        node = self._root
+        for segment in route.pattern.encode().split(b"/")[1:]:
+            if segment.startswith(b"{"):
+                node.variable = node.variable or _Node()
+                node = node.variable
+            else:
+                node = node.children.setdefault(segment, _Node())
+        node.methods[route.method] = route.answer
+        if "{" not in route.pattern:
+            self._exact[route.pattern.encode()] = node.methods
+
+    def __call__(self, request: Request) -> Response:
+        """Find the route and ask it."""
+        # The whole target first: for `GET /` that is all there is to do.
+        methods = self._exact.get(request.target)
+        variables: list[bytes] = []
+        if methods is None:
+            methods = self._match(request.target, variables)
+            if not methods:
+                return Response("404", self._not_found)
+        answer = methods.get(request.method)
+        if answer is None:
+            return Response("405", b"see the Allow header\n", headers=_allow(methods))
+        return answer(request, *variables)
+
+    def _match(self, target: bytes, variables: list[bytes]) -> Methods | None:
+        node = self._root
+        for segment in path_of(target).split(b"/")[1:]:
+            child = node.children.get(segment)
+            if child is None:
+                child = node.variable
+                if child is None:
+                    return None
+                variables.append(segment)
+            node = child
+        return node.methods
+
+
+def path_of(target: bytes) -> bytes:
+    """The path in a request target; that may be a whole URL, as it is sent to proxies (RFC 9112, 3.2.2)."""
+    path = target.partition(b"?")[0]
+    if path.startswith(b"/") or path[:7].lower() != b"http://":
+        return path
+    _, slash, rest = path[7:].partition(b"/")
+    return slash + rest or b"/"
+
+
+def _complete(node: _Node) -> None:
+    if "GET" in node.methods:
+        node.methods["HEAD"] = node.methods["GET"]
+    if node.methods:
+        node.methods["OPTIONS"] = _options(sorted({*node.methods, "OPTIONS"}))
+    for child in (*node.children.values(), *([node.variable] if node.variable else [])):
+        _complete(child)
+
+
+def _options(allowed: Sequence[str]) -> Answer:
+    headers = f"Allow: {', '.join(allowed)}\r\n".encode()
+
+    def answer(_request: Request, *_variables: bytes) -> Response:
+        return Response("204", headers=headers)
+
+    return answer
+
+
+def _allow(methods: Methods) -> bytes:
+    return f"Allow: {', '.join(sorted(methods))}\r\n".encode()

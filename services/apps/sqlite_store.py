@@ -1,0 +1,295 @@
+"""The store in one SQLite file: shared by all workers, threads and processes alike, and durable.
+
+WAL: readers wait for nobody, writers wait for one another. A write begins with BEGIN IMMEDIATE, so it
+takes its place at the start, and never finds half-way that somebody else was quicker. A transaction
+that a kill -9 interrupts was never there. `synchronous=NORMAL`: a commit goes to the page cache and
+survives the death of any process; the disk is waited for at a checkpoint only, so a power cut may
+take the last commits away, but never half of one.
+
+What may block an event loop, and for how long: a lock that somebody else holds, for at most
+BUSY_BOUND_SECONDS; then the access is refused (`StoreBusyError`). Checkpoints wait for the disk
+(fsync), so they are not made by requests: `checkpoint()` is called about once a second by a thread or process
+that serves nobody. Should nobody call it, a request that finds BACKSTOP_PAGES in the WAL makes the
+checkpoint after all, and the WAL stays bounded at the price of the other bound.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Self
+
+from services.apps.store import NEVER, Item, Record, StoreBusyError, StoreFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+
+
+FILE_NAME = "store.sqlite3"
+BUSY_BOUND_SECONDS = 0.05
+"""The longest that an access waits for a lock."""
+PAGE_BYTES = 4096
+MAX_PAGES = 262_144
+"""1 GiB: what the file may hold. A durable store refuses what is too much; it forgets nothing to make room."""
+WAL_TARGET_BYTES = 4 * 1024 * 1024
+"""Above this, `checkpoint()` also empties the WAL, for which writers stand still a moment."""
+BACKSTOP_PAGES = 16_384
+"""64 MiB of WAL: where a request makes the checkpoint, because nobody else has."""
+SWEEP_ROWS = 256
+"""Expired rows that one sweep deletes from each table: a bounded time under the write lock."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS items (
+    cas INTEGER PRIMARY KEY AUTOINCREMENT,  -- a replaced item is a new row, so its number is new too
+    key BLOB NOT NULL UNIQUE,
+    value BLOB NOT NULL,
+    flags INTEGER NOT NULL,
+    expires REAL NOT NULL,
+    generation INTEGER NOT NULL             -- an item of an earlier one has been flushed
+);
+CREATE INDEX IF NOT EXISTS items_by_expiry ON items (expires);
+CREATE INDEX IF NOT EXISTS items_by_generation ON items (generation);
+CREATE TABLE IF NOT EXISTS flush (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER, due REAL);
+INSERT INTO flush VALUES (1, 0, 9e999) ON CONFLICT DO NOTHING;
+CREATE TABLE IF NOT EXISTS counters (name BLOB PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS claims (scope BLOB, name BLOB, UNIQUE (scope, name));
+CREATE TABLE IF NOT EXISTS records (
+    key BLOB PRIMARY KEY,
+    fingerprint BLOB NOT NULL,
+    token BLOB NOT NULL,
+    expires REAL NOT NULL,
+    code TEXT NOT NULL,
+    body BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS records_by_expiry ON records (expires);
+"""
+
+ITEM = """
+SELECT value, flags, expires, cas FROM items JOIN flush USING (generation)
+WHERE key = ? AND expires > ? AND due > ?
+"""
+PUT_ITEM = """
+INSERT OR REPLACE INTO items (key, value, flags, expires, generation)
+SELECT ?, ?, ?, ?, generation FROM flush
+"""
+FLUSH_IF_DUE = "UPDATE flush SET generation = generation + 1, due = 9e999 WHERE due <= ?"
+SWEEPS = (
+    "DELETE FROM items WHERE cas IN (SELECT cas FROM items WHERE expires <= :now LIMIT :rows)",
+    "DELETE FROM items WHERE cas IN "
+    "(SELECT cas FROM items WHERE generation < (SELECT generation FROM flush) LIMIT :rows)",
+    "DELETE FROM records WHERE key IN (SELECT key FROM records WHERE expires <= :now LIMIT :rows)",
+)
+_BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+
+
+class _Session:
+    """One thread's connection, and the transaction on it. Used by that thread only."""
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        # The threads keep apart by themselves; but a fork closes every connection from the thread that forks.
+        self.connection = sqlite3.connect(
+            path, timeout=BUSY_BOUND_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        weakref.finalize(self, self.connection.close)
+        for setting in (
+            "synchronous = NORMAL",
+            f"wal_autocheckpoint = {BACKSTOP_PAGES}",
+            f"journal_size_limit = {WAL_TARGET_BYTES}",
+            f"max_page_count = {MAX_PAGES}",
+        ):
+            self.connection.execute(f"PRAGMA {setting}")
+
+    def __enter__(self) -> Self:
+        self.execute("BEGIN IMMEDIATE")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.execute("COMMIT")
+        finally:
+            # Some failures (a full disk) have ended the transaction already; a failed COMMIT has not.
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+
+    def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+        """Run a statement. Raises `StoreBusyError` after the bound, `StoreFullError` at the size limit."""
+        try:
+            return self.connection.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            code = error.sqlite_errorcode & 0xFF
+            if code in _BUSY_CODES:
+                raise StoreBusyError(f"the database was locked for {BUSY_BOUND_SECONDS} s") from error
+            if code == sqlite3.SQLITE_FULL:
+                raise StoreFullError(f"the database has reached its {MAX_PAGES} pages") from error
+            raise
+
+    def _row(self, statement: str, *values: object) -> tuple[Any, ...] | None:
+        # fetchall, because a cursor with a row left to read keeps its snapshot, which stops checkpoints.
+        rows: list[tuple[Any, ...]] = self.execute(statement, *values).fetchall()
+        return rows[0] if rows else None
+
+    def item(self, key: bytes) -> Item | None:
+        now = self._clock()
+        row = self._row(ITEM, key, now, now)
+        return Item._make(row) if row else None
+
+    def put_item(self, key: bytes, value: bytes, flags: int = 0, expires: float = NEVER) -> None:
+        self.execute(FLUSH_IF_DUE, self._clock())
+        self.execute(PUT_ITEM, key, value, flags, expires)
+
+    def touch_item(self, key: bytes, expires: float) -> None:
+        self.execute("UPDATE items SET expires = ? WHERE key = ?", expires, key)
+
+    def delete_item(self, key: bytes) -> None:
+        self.execute("DELETE FROM items WHERE key = ?", key)
+
+    def flush_items(self, due: float) -> None:
+        now = self._clock()
+        self.execute(FLUSH_IF_DUE, now)
+        self.execute("UPDATE flush SET due = ?", due)
+        self.execute(FLUSH_IF_DUE, now)
+
+    def counter(self, name: bytes) -> int:
+        row = self._row("SELECT value FROM counters WHERE name = ?", name)
+        return int(row[0]) if row else 0
+
+    def set_counter(self, name: bytes, value: int) -> None:
+        self.execute(
+            "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value
+        )
+
+    def claim(self, scope: bytes, name: bytes) -> bool:
+        return self.execute("INSERT INTO claims VALUES (?, ?) ON CONFLICT DO NOTHING", scope, name).rowcount == 1
+
+    def record(self, key: bytes) -> Record | None:
+        row = self._row("SELECT fingerprint, token, expires, code, body FROM records WHERE key = ?", key)
+        return Record._make(row) if row else None
+
+    def put_record(self, key: bytes, record: Record) -> None:
+        self.execute(
+            "INSERT OR REPLACE INTO records (key, fingerprint, token, expires, code, body) VALUES (?, ?, ?, ?, ?, ?)",
+            key,
+            *record,
+        )
+
+    def sweep(self) -> int:
+        """Delete some of what has expired; how many rows."""
+        values = {"now": self._clock(), "rows": SWEEP_ROWS}
+        return sum(self.connection.execute(statement, values).rowcount for statement in SWEEPS)
+
+
+class SqliteStore:
+    """See `Store`. Made once, before workers are forked or started.
+
+    Each thread of each process opens a connection when it first needs one.
+    """
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
+        self._path = folder / FILE_NAME
+        self._local = threading.local()
+        self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._create()
+        _stores.add(self)
+
+    def _create(self) -> None:
+        connection = sqlite3.connect(self._path, timeout=10, isolation_level=None)
+        try:
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != "wal":
+                raise OSError(f"{self._path}: SQLite cannot use WAL here (got {mode!r}); choose a local file system")
+            connection.executescript(SCHEMA)
+        finally:
+            connection.close()
+
+    @property
+    def _session(self) -> _Session:
+        session: _Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = self._open()
+        return session
+
+    def _open(self) -> _Session:
+        try:
+            session = _Session(self._path, self.clock)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in _BUSY_CODES:
+                raise StoreBusyError("the database is locked while it is being recovered") from error
+            raise
+        self._sessions.add(session)
+        return session
+
+    def close(self) -> None:
+        """Close this process's connections. They open again when needed."""
+        self._local = threading.local()
+        for session in list(self._sessions):
+            session.connection.close()
+
+    def transaction(self) -> _Session:
+        """See `Store.transaction`. Raises `StoreBusyError` when the lock cannot be had within the bound."""
+        return self._session
+
+    def item(self, key: bytes) -> Item | None:
+        """See `Store.item`."""
+        return self._session.item(key)
+
+    def counter(self, name: bytes) -> int:
+        """See `Store.counter`."""
+        return self._session.counter(name)
+
+    def record(self, key: bytes) -> Record | None:
+        """See `Store.record`."""
+        return self._session.record(key)
+
+    def statistics(self) -> dict[str, int]:
+        """Sizes only: counting the rows would read the whole table, which takes longer than a loop may wait."""
+        pages = self._session.execute("PRAGMA page_count").fetchall()[0][0]
+        return {"bytes": pages * PAGE_BYTES, "limit_maxbytes": MAX_PAGES * PAGE_BYTES}
+
+    def checkpoint(self) -> None:
+        """Delete what has expired and move the WAL into the file. Waits for the disk.
+
+        Called by a thread or process that serves no requests. Never raises for a busy database: the
+        next call comes soon.
+        """
+        try:
+            while self._sweep():
+                pass
+            self._checkpoint()
+        except StoreBusyError:
+            return
+
+    def _sweep(self) -> int:
+        with self._session as session:
+            return session.sweep()
+
+    def _checkpoint(self) -> None:
+        # PASSIVE does the work beside the writers. Under steady writing it never finds a moment when all
+        # is done and the WAL can start anew, so above a size TRUNCATE makes that moment.
+        _, pages, _ = self._session.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()[0]
+        if pages * PAGE_BYTES > WAL_TARGET_BYTES:
+            self._session.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+
+
+def _close_before_fork() -> None:
+    # SQLite remembers, per process, which locks it holds. A child that inherits that memory believes that
+    # it holds locks which the kernel never gave it. So nothing is open while we fork.
+    for store in list(_stores):
+        store.close()
+
+
+os.register_at_fork(before=_close_before_fork)

@@ -1,0 +1,120 @@
+"""What the application remembers, and the interface that both stores offer.
+
+A store holds four things: items (the key-value data, shared by HTTP and memcached), counters, claims
+(the ids of increments already made) and records (what was answered to which idempotency key). Reads
+go to the store at once; whoever writes opens a transaction:
+
+    with store.transaction() as transaction:
+        transaction.set_counter(name, transaction.counter(name) + 1)
+
+Transactions of one store follow one another, whichever thread or process opens them, and one that
+ends in an exception leaves no trace in counters, claims and records. Commands on items write once,
+as their last step, so they need no undoing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+from typing import Protocol as Interface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+MAX_VALUE_BYTES = 1024 * 1024
+NEVER = math.inf
+"""When an item without an expiry time expires."""
+
+
+class StoreUnavailableError(Exception):
+    """The store cannot take this access now; trying again later may help."""
+
+
+class StoreBusyError(StoreUnavailableError):
+    """Someone else has kept the store locked for longer than we may wait."""
+
+
+class StoreFullError(StoreUnavailableError):
+    """A bound is reached, and everything stored is still needed."""
+
+
+class Item(NamedTuple):
+    """A value with what memcached keeps beside it. `expires` is a time of the store's clock."""
+
+    value: bytes
+    flags: int
+    expires: float
+    cas: int
+
+
+class Record(NamedTuple):
+    """An idempotency key in use. While the request runs, `code` is empty and `expires` ends its lease.
+
+    `token` tells the one who holds the lease from one who took it over.
+    """
+
+    fingerprint: bytes
+    token: bytes
+    expires: float
+    code: str = ""
+    body: bytes = b""
+
+
+class Transaction(Interface):
+    """Reads and writes that nobody else's come between."""
+
+    def item(self, key: bytes) -> Item | None:
+        """The live item under `key`."""
+
+    def put_item(self, key: bytes, value: bytes, flags: int = 0, expires: float = NEVER) -> None:
+        """Store an item, under a cas number never used before."""
+
+    def touch_item(self, key: bytes, expires: float) -> None:
+        """Change when the item under `key` expires, and nothing else."""
+
+    def delete_item(self, key: bytes) -> None:
+        """Forget the item under `key`, if there is one."""
+
+    def flush_items(self, due: float) -> None:
+        """Forget every item stored before `due`; replaces an earlier flush that is not yet due."""
+
+    def counter(self, name: bytes) -> int:
+        """A counter's value; 0 before its first increment."""
+
+    def set_counter(self, name: bytes, value: int) -> None:
+        """Store a counter's value, a signed 64-bit number."""
+
+    def claim(self, scope: bytes, name: bytes) -> bool:
+        """Insert (scope, name), which is unique; False where it was there already."""
+
+    def record(self, key: bytes) -> Record | None:
+        """What is known of an idempotency key, expired or not."""
+
+    def put_record(self, key: bytes, record: Record) -> None:
+        """Remember `record`, in place of an older one. Expired ones make room first."""
+
+
+class Store(Interface):
+    """Shared by every thread that was given it."""
+
+    clock: Callable[[], float]
+    """Seconds since the epoch: memcached's expiry times are absolute, and survive a restart in sqlite."""
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Open a transaction; commits at the end of the block, and is undone by an exception."""
+
+    def item(self, key: bytes) -> Item | None:
+        """The live item under `key`."""
+
+    def counter(self, name: bytes) -> int:
+        """A counter's value; 0 before its first increment."""
+
+    def record(self, key: bytes) -> Record | None:
+        """What is known of an idempotency key, expired or not."""
+
+    def statistics(self) -> dict[str, int]:
+        """What the store knows about itself, by memcached's names where memcached has one."""
+
+    def checkpoint(self) -> None:
+        """Housekeeping that may wait for a disk: never call it from an event loop."""

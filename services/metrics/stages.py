@@ -1,0 +1,142 @@
+"""Stages of a request's life: which requests are timed, and where the times go.
+
+Timing every request would cost a third of the throughput (clock reads, and `recvmsg` in place of
+`recv`), so requests are sampled. The distance between two samples is random, uniform in 1 … 2N-1 with
+mean N: a fixed distance would meet the same worker, the same connection or the same URL of a client
+that takes turns every time. Each sample adds, as its weight, the requests that it stands for: those
+since the sample before it, itself included. So the weights add up to the requests, and no later
+correction by N is needed, not even when N changes.
+
+A `Sampler` belongs to one loop and is used by that loop's thread only.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+from bisect import bisect_left
+from collections.abc import Iterable
+
+from services.metrics import slots
+
+SPARSE = 32
+"""N of `auto` under load."""
+MANY_A_SECOND = 1000
+FEW_A_SECOND = 700
+"""`auto` samples 1 in SPARSE above the first rate and everything below the second; between them it
+stays as it is, or a load near the limit would change N every second."""
+NEVER = 1 << 62
+
+BOUNDS_NS = tuple(round(bound * 1e9) for bound in slots.BUCKETS_SECONDS)
+
+SO_TIMESTAMPNS = SCM_TIMESTAMPNS = 35
+TIMESPEC = struct.Struct("@ll")
+LAST_DATA_SENT = struct.Struct("@44xI")
+"""`tcpi_last_data_sent` in `struct tcp_info` (linux/tcp.h): milliseconds."""
+
+
+class Rate:
+    """Of how many events one is sampled, on average: fixed, or by the load ("auto")."""
+
+    def __init__(self, rate: str) -> None:
+        self._adapts = rate == "auto"
+        self.mean = 1 if self._adapts else int(rate)
+        self._total = 0
+        self._at_ns = 0
+
+    def adapt(self, total: int, now_ns: int) -> bool:
+        """Look at the rate since the last call. True if from now on every event is to be sampled."""
+        elapsed_ns, new = now_ns - self._at_ns, total - self._total
+        first = self._at_ns == 0
+        self._total, self._at_ns = total, now_ns
+        if first or not self._adapts or elapsed_ns <= 0:
+            return False
+        before = self.mean
+        a_second = new * 1e9 / elapsed_ns
+        if a_second > MANY_A_SECOND:
+            self.mean = SPARSE
+        elif a_second < FEW_A_SECOND:
+            self.mean = 1
+        return self.mean < before
+
+
+class Sampler:
+    """Picks requests and connections at random distances, and adds their times to the worker's slots.
+
+    `rate` is "auto", a number N ≥ 1 (one in N), or "off". Raises ValueError for anything else.
+    """
+
+    def __init__(self, block: slots.Block, rate: str, seed: int | None = None) -> None:
+        if rate not in ("auto", "off") and not (rate.isdecimal() and int(rate) >= 1):
+            raise ValueError(f"sample rate {rate!r}: give auto, or a whole number N from 1 to sample one in N")
+        self._block = block
+        self._random = random.Random(seed)
+        self._request_rate = Rate("1" if rate == "off" else rate)
+        self._connection_rate = Rate("1" if rate == "off" else rate)
+        self.gap = self.connection_gap = NEVER if rate == "off" else 0
+        """Requests (connections) left until the next sample; due at 0 or below, which saves the hot
+        path a call. The loop subtracts."""
+        self._drawn = self._connections_drawn = 1
+
+    def take(self) -> int:
+        """Sample a request: its weight. It is counted here: the caller subtracts only the others."""
+        weight = self._drawn - self.gap
+        self._drawn = self._draw(self._request_rate.mean)
+        self.gap = self._drawn - 1
+        return weight
+
+    def take_connection(self) -> int:
+        """Sample a connection: its weight. The caller subtracts every connection, this one as well."""
+        weight = self._connections_drawn - self.connection_gap
+        self.connection_gap = self._connections_drawn = self._draw(self._connection_rate.mean)
+        return weight
+
+    def _draw(self, mean: int) -> int:
+        return 1 + int(self._random.random() * (2 * mean - 1))
+
+    def record(self, stage: str, duration_ns: int, weight: int) -> None:
+        """Add a time for `weight` requests. Clocks of two kinds meet in a stage: below 0 counts as 0."""
+        duration_ns = max(duration_ns, 0)
+        block = self._block
+        block[slots.STAGE_SUM_NS[stage]] += weight * duration_ns
+        block[slots.STAGE_BUCKETS[stage][bisect_left(BOUNDS_NS, duration_ns)]] += weight
+
+    def tick(self, requests_total: int, now_ns: int) -> None:
+        """Adapt to the load. Called about once a second, with monotonic ns."""
+        # A long gap drawn under load would swallow the few requests that now come: end it, and keep
+        # what was counted in it for the next sample's weight.
+        if self._request_rate.adapt(requests_total, now_ns) and self.gap > 0:
+            self._drawn -= self.gap
+            self.gap = 0
+        if self._connection_rate.adapt(self._block[slots.ACCEPTED], now_ns) and self.connection_gap > 0:
+            self._connections_drawn -= self.connection_gap
+            self.connection_gap = 0
+
+
+def kernel_wait_ns(ancillary: Iterable[tuple[int, int, bytes]], now_realtime_ns: int) -> int | None:
+    """How long ago the last segment that `recvmsg` took arrived; None if the kernel did not say.
+
+    Needs SO_TIMESTAMPNS on the socket. The kernel's time is CLOCK_REALTIME and can be set back in
+    between: never below 0.
+    """
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == SCM_TIMESTAMPNS and len(data) >= TIMESPEC.size:
+            seconds, nanoseconds = TIMESPEC.unpack_from(data)
+            return max(0, now_realtime_ns - (seconds * 1_000_000_000 + nanoseconds))
+    return None
+
+
+def accept_wait_ns(sock: socket.socket) -> int:
+    """How long an accepted socket lay in the accept queue; to be asked before anything is sent on it.
+
+    `tcpi_last_data_sent` counts from the moment the handshake was complete until data is sent. Its
+    neighbours (`last_data_recv`, `last_ack_recv`) restart when the request arrives. Resolution: one
+    jiffy (1 to 10 ms). 0 when the peer is gone and the kernel says nothing more.
+    """
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST_DATA_SENT.size)
+    except OSError:
+        return 0
+    milliseconds: int = LAST_DATA_SENT.unpack(info)[0]
+    return milliseconds * 1_000_000

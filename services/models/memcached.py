@@ -1,0 +1,51 @@
+"""Memcached: main accepts, and hands each connection to a worker for life.
+
+Listens: main. Accepts: main. Reads, executes, writes: the worker that owns the connection.
+
+                                              ┌─▶ queue ─▶ worker 0: read → execute → write ─┐
+    clients ──▶ accept queue ──▶ main: accept ┼─▶ queue ─▶ worker 1: read → execute → write ─┼─▶ responses
+                                              └─▶ queue ─▶ worker 2: read → execute → write ─┘
+
+Connections are dealt out evenly; load is not. The hand-off happens once a connection, so it is cheap, and
+final, so a hot connection stays where it is, and everything behind it waits.
+
+The real one: worker threads woken through an eventfd or a pipe (`dispatch_conn_new` in thread.c, next = last + 1
+mod n), and so are ours. It lets any number of connections wait for a worker; we close what is beyond
+a bound, and count it. `--assign least-connections` is not the real one's: it shows that counting better
+does not help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import cycle
+
+from services.workers.main import Main, Workers
+from services.workers.worker import Worker
+
+
+def serve(main: Main) -> None:
+    """Main's part: accept and hand off."""
+    listener = main.listen()
+    workers = main.start_workers(serve_handed_off)
+    turns = ASSIGN[main.settings.options["assign"]](workers)
+    for connection in main.accept(listener):
+        next(turns).hand_off(connection)
+
+
+def serve_handed_off(worker: Worker) -> None:
+    """A worker's part: everything but accepting."""
+    for connection in worker.handed_off():
+        worker.serve(connection)
+
+
+def least_connections(workers: Workers) -> Iterator[Worker]:
+    """Whoever has the fewest connections now."""
+    while True:
+        yield min(workers, key=lambda worker: worker.connections)
+
+
+ASSIGN: dict[str, Callable[[Workers], Iterator[Worker]]] = {
+    "round-robin": cycle,
+    "least-connections": least_connections,
+}

@@ -1,0 +1,260 @@
+"""Who wakes when a connection is queued: the ways to wait on a listening socket.
+
+A listener shared by several workers has one queue and many waiters, and the way they wait decides who
+accepts. Each class here is one way; the `nginx` model offers all of them as `--wakeup`.
+
+One connection is accepted each time epoll reports the listener, as NGINX (multi_accept off) and
+memcached do: a worker that empties the queue at one go would leave nothing for its neighbours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import select
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from services.metrics import slots, stages
+from services.net.connection import Connection
+from services.net.listener import OUT_OF_RESOURCES
+
+if TYPE_CHECKING:
+    from services.net.event_loop import EventLoop
+
+ACCEPT_PAUSE_SECONDS = 0.1
+ROTATE_EVERY = 16
+"""Accepts between two moves to the end of the wait queue (ngx_reorder_accept_events)."""
+MUTEX_DELAY_SECONDS = 0.5
+"""How long a worker without the accept mutex sleeps at most before it tries again (accept_mutex_delay)."""
+BLOCKING_ACCEPT_SECONDS = 0.1
+MAX_ACCEPTED = 1024
+
+
+class Acceptor:
+    """Plain EPOLLIN: every worker that waits is woken, one of them finds the connection ("herd").
+
+    With a single waiter, as in `nodejs`, `memcached` and `ramcloud`, there is nothing to choose.
+    """
+
+    events = select.EPOLLIN
+
+    def __init__(self, loop: EventLoop, listener: socket.socket) -> None:
+        self.loop = loop
+        self.listener = listener
+        self.fd = listener.fileno()
+        self.retry_ns = 0
+        loop.at_drain.append(self.finish)
+        self.begin()
+
+    def begin(self) -> None:
+        """Start to wait for connections."""
+        self.loop.watch(self.fd, self, self.events)
+
+    def ready(self, _events: int) -> None:
+        """Called by the loop: a connection is queued, or was until a neighbour took it."""
+        self._accept()
+
+    def _accept(self) -> bool:
+        """Take one connection off the queue; False when there is none to take."""
+        block = self.loop.block
+        try:
+            sock, _address = self.listener.accept()
+        except BlockingIOError:
+            block[slots.WASTED_WAKEUPS] += 1
+            return False
+        except OSError as error:
+            self._failed(error)
+            return False
+        block[slots.ACCEPTED] += 1
+        self._admit(Connection(sock, time.time_ns()))
+        return True
+
+    def _admit(self, connection: Connection) -> None:
+        loop = self.loop
+        sampler = loop.sampler
+        if sampler.connection_gap <= 0:
+            sampler.record("accept_wait", stages.accept_wait_ns(connection.socket), sampler.take_connection())
+        sampler.connection_gap -= 1
+        if loop.open_everywhere() >= loop.limits.max_connections:
+            loop.block[slots.CLOSED["max_connections"]] += 1
+            connection.socket.close()
+        else:
+            loop.accepted.append(connection)
+
+    def _failed(self, error: OSError) -> None:
+        name = errno.errorcode.get(error.errno or 0, "other")
+        known = name if name in slots.ACCEPT_ERRNOS else "other"
+        self.loop.block[slots.ACCEPT_ERRORS[known]] += 1
+        if error.errno in OUT_OF_RESOURCES:
+            # The listener stays readable, so epoll would spin: stop listening for a moment instead.
+            self.pause()
+            self.retry_ns = time.monotonic_ns() + int(ACCEPT_PAUSE_SECONDS * 1e9)
+            self.loop.call_later(ACCEPT_PAUSE_SECONDS, self.resume)
+
+    def pause(self) -> None:
+        """Leave new connections in the kernel's queue."""
+        self.loop.mute(self.fd)
+
+    def resume(self) -> None:
+        """Wait for connections again."""
+        if self.listener.fileno() >= 0:
+            self.loop.unmute(self.fd, self.events)
+
+    def finish(self) -> None:
+        """Accept what is queued, then close: a closed listener resets what is left in its queue."""
+        self.listener.setblocking(False)
+        wasted = self.loop.block[slots.WASTED_WAKEUPS]
+        while self._accept():
+            pass
+        self.loop.block[slots.WASTED_WAKEUPS] = wasted  # looking for the queue's end wastes nothing
+        self.loop.forget(self.fd)
+        self.listener.close()
+
+
+class ExclusiveAcceptor(Acceptor):
+    """EPOLLEXCLUSIVE (Linux 4.5): one waiter is woken, and while it keeps up it stays the one."""
+
+    events = select.EPOLLIN | select.EPOLLEXCLUSIVE
+
+
+class RotatingAcceptor(ExclusiveAcceptor):
+    """EPOLLEXCLUSIVE, and the listener is re-added now and then, which sends this worker to the end of
+    the wait queue: what NGINX has done since 1.21.6, so that idle workers take turns.
+    """
+
+    def begin(self) -> None:
+        """Start to wait for connections."""
+        super().begin()
+        self._until_rotation = 0
+
+    def _accept(self) -> bool:
+        accepted = super()._accept()
+        if accepted:
+            self._until_rotation -= 1
+            if self._until_rotation < 0:
+                self._until_rotation = ROTATE_EVERY - 1
+                self.pause()
+                self.resume()
+        return accepted
+
+
+class MutexAcceptor(Acceptor):
+    """accept_mutex: only the worker that holds a lock waits for connections.
+
+    An flock, since the kernel takes it back from a holder that dies. It is given back after every turn
+    that accepted something, as NGINX does, so that another may be faster next time.
+    """
+
+    def __init__(self, loop: EventLoop, listener: socket.socket, lock: Path) -> None:
+        self._lock = lock.open("w")  # opened by each worker: flock tells open files apart, not processes
+        self._holding = False
+        super().__init__(loop, listener)
+
+    def begin(self) -> None:
+        """Start to compete for the lock."""
+        super().begin()
+        self.pause()
+        self.loop.poll_seconds = MUTEX_DELAY_SECONDS
+        self.loop.before_poll.append(self._compete)
+
+    def ready(self, _events: int) -> None:
+        """Called by the loop, only while the lock is held."""
+        self._accept()
+        self._release()
+
+    def _compete(self) -> None:
+        if self._holding or self.listener.fileno() < 0 or time.monotonic_ns() < self.retry_ns:
+            return
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._holding = True
+            self.resume()
+
+    def resume(self) -> None:
+        """Wait for connections again, if it is this worker's turn."""
+        if self._holding:
+            super().resume()
+
+    def _release(self) -> None:
+        if self._holding:
+            self._holding = False
+            self.pause()
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def finish(self) -> None:
+        """Accept what is queued, then close listener and lock."""
+        super().finish()
+        self._lock.close()
+
+
+class BlockingAcceptor(Acceptor):
+    """A thread that sits in a blocking `accept()`: the kernel wakes such waiters first in, first out.
+
+    The thread only accepts; its loop reads. It looks up now and then, so that a drain need not
+    interrupt it.
+    """
+
+    def begin(self) -> None:
+        """Start the thread."""
+        self._queue: deque[socket.socket] = deque()
+        self._room = threading.Semaphore(MAX_ACCEPTED)
+        self._finished = threading.Event()
+        # One open file for all workers: blocking for one is blocking for all. Python's own timeout would
+        # use poll(), which wakes every waiter; SO_RCVTIMEO keeps the wait inside accept().
+        self.listener.setblocking(True)
+        seconds, microseconds = divmod(int(BLOCKING_ACCEPT_SECONDS * 1e6), 1_000_000)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, microseconds))
+        self._errors: deque[OSError] = deque(maxlen=MAX_ACCEPTED)
+        self.loop.before_poll.append(self._take_over)
+        self._thread = threading.Thread(target=self._accept_forever, name="acceptor", daemon=True)
+        self._thread.start()
+
+    def _accept_forever(self) -> None:
+        """Called by the acceptor thread only."""
+        while not self._finished.is_set():
+            self._room.acquire()
+            try:
+                sock, _address = self.listener.accept()
+            except BlockingIOError:  # SO_RCVTIMEO is over
+                self._room.release()
+            except OSError as error:
+                self._room.release()
+                self._errors.append(error)
+                self.loop.wake()
+                time.sleep(ACCEPT_PAUSE_SECONDS)
+            else:
+                self._queue.append(sock)
+                self.loop.wake()
+
+    def _take_over(self) -> None:
+        while self._errors:
+            error = self._errors.popleft()
+            self._failed(error)
+        while self._queue:
+            sock = self._queue.popleft()
+            self._room.release()
+            self.loop.block[slots.ACCEPTED] += 1
+            self._admit(Connection(sock, time.time_ns()))
+
+    def pause(self) -> None:
+        """Nothing to do: the acceptor thread pauses by itself."""
+
+    def resume(self) -> None:
+        """Nothing to do: the acceptor thread resumes by itself."""
+
+    def finish(self) -> None:
+        """Let the thread see that it is over, then accept what is queued and close."""
+        self._finished.set()
+        self._thread.join()
+        self._take_over()
+        self.listener.setblocking(False)
+        while self._accept():
+            pass
+        self.listener.close()

@@ -1,0 +1,74 @@
+"""What main and every worker can do: listen, accept, serve. Which of them does it is the model's choice."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from services.metrics import slots
+from services.net.acceptor import (
+    Acceptor,
+    BlockingAcceptor,
+    ExclusiveAcceptor,
+    MutexAcceptor,
+    RotatingAcceptor,
+)
+from services.net.connection import Connection, Execute
+from services.net.event_loop import EventLoop
+from services.net.listener import Address, inode, open_listener
+
+
+@dataclass(slots=True)
+class Settings:
+    """What a model needs to know. `options` are the command line's, by name with underscores."""
+
+    model: str
+    address: Address
+    worker_kind: str
+    workers: int
+    state_dir: Path
+    options: dict[str, Any]
+
+
+LoopFactory = Callable[[str, slots.Block], EventLoop]
+"""Makes the loop of the named party ("main", "0", "1", …): the composition root's part."""
+
+
+class Party:
+    """Main or a worker: it has a loop, and everything here happens on that loop's thread."""
+
+    loop: EventLoop
+
+    def __init__(self, name: str, block: slots.Block, settings: Settings) -> None:
+        self.name = name
+        self.block = block
+        self.settings = settings
+
+    def listen(self, *, reuse_port: bool = False) -> socket.socket:
+        """Open a listening socket at the server's address."""
+        listener = open_listener(self.settings.address, reuse_port=reuse_port)
+        self.block[slots.LISTENER_INODE] = inode(listener)
+        return listener
+
+    def accept(self, listener: socket.socket, wakeup: str = "herd") -> Iterator[Connection]:
+        """Yield connections as they are accepted, running the loop meanwhile; ends after a drain."""
+        self._wait_on(listener, wakeup)
+        return self.loop.accepting()
+
+    def serve(self, connection: Connection, execute: Execute | None = None) -> None:
+        """Read, parse, execute (or let `execute` do it) and write, for as long as the connection lives."""
+        self.loop.serve(connection, execute)
+
+    def _wait_on(self, listener: socket.socket, wakeup: str) -> None:
+        acceptors: dict[str, Callable[[EventLoop, socket.socket], Acceptor]] = {
+            "herd": Acceptor,
+            "exclusive": ExclusiveAcceptor,
+            "exclusive-rotating": RotatingAcceptor,
+            "mutex": partial(MutexAcceptor, lock=self.settings.state_dir / "accept.lock"),
+            "blocking": BlockingAcceptor,
+        }
+        acceptors[wakeup](self.loop, listener)

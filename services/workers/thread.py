@@ -1,0 +1,91 @@
+"""Workers that are threads: they share memory with main and, where there is a GIL, one interpreter lock."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from services.messages import Response
+from services.metrics import slots
+from services.net.connection import Connection, Job
+from services.net.mailbox import Mailbox
+from services.workers.worker import MAX_HANDED_OFF, Work, Worker
+
+log = logging.getLogger("services")
+
+
+class ThreadWorker(Worker):
+    """A worker in a thread of main's process."""
+
+    kind = "thread"
+
+    def start(self, work: Work, *args: Any) -> None:
+        """Called by main."""
+        self.loop = self._make_loop(self.name, self.block)
+        self._connections: Mailbox[Connection] = Mailbox(self._pick_up, MAX_HANDED_OFF)
+        self.loop.watch(self._connections.fd, self._connections)
+        # As many answers may be under way as there are connections, and each connection has one at most.
+        self._answers: Mailbox[tuple[Job, Response]] = Mailbox(
+            lambda answer: self.completed(*answer), self.loop.limits.max_connections
+        )
+        self._main.loop.watch(self._answers.fd, self._answers)
+        self._alarm = threading.Semaphore(0)
+        self._draining = False
+        # A thread shares main's descriptors; with a copy of its own each can wait on, and close, "its" listener.
+        own = tuple(arg.dup() if isinstance(arg, socket.socket) else arg for arg in args)
+        self._thread = threading.Thread(target=self._run, args=(work, own), name=f"worker-{self.name}", daemon=True)
+        self._thread.start()
+
+    def _send(self, connection: Connection) -> bool:
+        return self._connections.put(connection)
+
+    def wake(self) -> None:
+        """Called by main."""
+        self._alarm.release()
+
+    def order_drain(self) -> None:
+        """Called by main."""
+        self._draining = True
+        self._alarm.release()
+        self.loop.order_drain()
+
+    def has_ended(self) -> bool:
+        """Called by main."""
+        return not self._thread.is_alive()
+
+    def kill(self) -> None:
+        """A thread cannot be killed; it is a daemon, so it ends with main. Called by main."""
+
+    def _run(self, work: Work, args: tuple[Any, ...]) -> None:
+        """The thread."""
+        self._begin()
+        try:
+            work(self, *args)
+        except Exception:
+            log.exception("worker %s crashed", self.name)
+            self.block[slots.STATE] = slots.CRASHED
+            for connection in list(self.loop.connections):
+                connection.close("worker_died")
+        else:
+            self.block[slots.STATE] = slots.GONE
+
+    def submitted(self) -> Iterator[Job]:
+        """Called by the worker."""
+        self.block[slots.STATE] = slots.SERVING
+        while True:
+            job = self.jobs.take(self.index)
+            if job is not None:
+                yield job
+                continue
+            self._idle()
+            self._alarm.acquire()
+            self._busy()
+            if self._draining:
+                return
+
+    def reply(self, job: Job, response: Response) -> None:
+        """Called by the worker."""
+        self._answers.put((job, response))

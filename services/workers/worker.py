@@ -1,0 +1,152 @@
+"""A worker, as a model sees it: main hands it connections or requests, and it serves them.
+
+Thread or process is no model's business; both kinds offer what stands here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from services.messages import Response
+from services.metrics import slots
+from services.net.connection import Connection, Job
+from services.workers.party import LoopFactory, Party, Settings
+
+if TYPE_CHECKING:
+    from services.workers.jobs import JobQueues
+
+log = logging.getLogger("services")
+
+MAX_HANDED_OFF = 1024
+"""Connections that may wait for one worker; more are closed and counted."""
+
+Work = Callable[..., None]
+"""A model's function for its workers: it is given the worker, and whatever the model adds."""
+
+
+class Worker(Party, ABC):
+    """One worker. What main calls and what the worker itself calls are marked."""
+
+    kind: str
+
+    def __init__(
+        self, index: int, block: slots.Block, settings: Settings, make_loop: LoopFactory, main: Party, jobs: JobQueues
+    ) -> None:
+        super().__init__(str(index), block, settings)
+        self.index = index
+        self.jobs = jobs
+        self.completed: Callable[[Job, Response], None] = self._completed
+        self._main = main
+        self._make_loop = make_loop
+
+    # Called by main.
+
+    def hand_off(self, connection: Connection) -> None:
+        """Give the connection to this worker for life. Called by main."""
+        connection.handed_off_ns = time.monotonic_ns()
+        self.block[slots.HANDED_OFF] += 1
+        if self.block[slots.STATE] != slots.SERVING or not self._send(connection):
+            self.block[slots.HANDED_OFF] -= 1
+            self._main.block[slots.CLOSED["queue_full"]] += 1
+            connection.socket.close()
+
+    @property
+    def connections(self) -> int:
+        """Connections it holds or is about to get. Called by main."""
+        return self.block[slots.OPEN] + self.block[slots.HANDED_OFF] - self.block[slots.PICKED_UP]
+
+    def _completed(self, job: Job, response: Response) -> None:
+        """The worker has answered. Called by main's loop."""
+        self.jobs.done(self.index)
+        job.connection.reply(job, response)
+
+    @abstractmethod
+    def start(self, work: Work, *args: Any) -> None:
+        """Begin to run `work(self, *args)`. Called by main."""
+
+    @abstractmethod
+    def wake(self) -> None:
+        """A job is queued for this worker, which was idle. Called by main."""
+
+    @abstractmethod
+    def order_drain(self) -> None:
+        """Finish what is begun, then end. Called by main."""
+
+    @abstractmethod
+    def has_ended(self) -> bool:
+        """Called by main."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End now, whatever is begun. Called by main."""
+
+    @abstractmethod
+    def _send(self, connection: Connection) -> bool: ...
+
+    # Called by the worker.
+
+    def accept(self, listener: socket.socket, wakeup: str = "herd") -> Iterator[Connection]:
+        """Yield connections as they are accepted, running the loop meanwhile; ends after a drain."""
+        connections = super().accept(listener, wakeup)
+        self.block[slots.STATE] = slots.SERVING
+        return connections
+
+    def handed_off(self) -> Iterator[Connection]:
+        """Yield each connection handed to this worker, running the loop meanwhile; ends after a drain."""
+        self.block[slots.STATE] = slots.SERVING
+        return self.loop.accepting()
+
+    @abstractmethod
+    def submitted(self) -> Iterator[Job]:
+        """Yield each request submitted to this worker; ends after a drain."""
+
+    def execute(self, job: Job) -> Response:
+        """Answer the request; times it if it is a sample."""
+        loop = self.loop
+        if not job.weight:
+            response = loop.handle(job.message)
+        else:
+            started = time.monotonic_ns()
+            response = loop.handle(job.message)
+            job.ready_ns = time.monotonic_ns()
+            loop.sampler.record("dispatch_wait", started - job.submitted_ns, job.weight)
+            loop.sampler.record("service", job.ready_ns - started, job.weight)
+        if loop.codes is not None:
+            self.block[slots.REQUESTS[response.code]] += 1
+        return response
+
+    @abstractmethod
+    def reply(self, job: Job, response: Response) -> None:
+        """Send the response to whoever submitted the request."""
+
+    def _pick_up(self, connection: Connection) -> None:
+        """A connection has arrived in this worker's loop."""
+        self.block[slots.PICKED_UP] += 1
+        sampler = self.loop.sampler
+        if sampler.connection_gap <= 0:
+            waited = time.monotonic_ns() - connection.handed_off_ns
+            sampler.record("dispatch_wait", waited, sampler.take_connection())
+        sampler.connection_gap -= 1
+        connection.arrived_ns = time.time_ns()  # what it waited for us is dispatch_wait's, not kernel_wait's
+        self.loop.accepted.append(connection)
+
+    def _begin(self) -> None:
+        """The worker's first words, in its own thread or process."""
+        self.block[slots.PID] = os.getpid()
+        self.block[slots.TID] = threading.get_native_id()
+
+    def _busy(self) -> None:
+        self.block[slots.BUSY_SINCE] = time.monotonic_ns()
+
+    def _idle(self) -> None:
+        since = self.block[slots.BUSY_SINCE]
+        if since:
+            self.block[slots.BUSY_NS] += time.monotonic_ns() - since
+            self.block[slots.BUSY_SINCE] = 0
