@@ -7,10 +7,14 @@ leaves the response times untouched. Request bytes are made once, which leaves m
 
 from __future__ import annotations
 
+import contextlib
+import math
 import socket
 from functools import lru_cache
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
+import gevent
 import gevent.socket
 import httptools
 
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from loadtests.options import Target
 
 READ_BYTES = 65536
+WATCHDOG_SECONDS = 0.25
 MAX_REPLY_BYTES = 8 * 1024 * 1024
 
 
@@ -66,6 +71,9 @@ class Connection:
 
     def __init__(self, target: Target, timeout_seconds: float) -> None:
         family, address = resolve(target.host, target.port)
+        self.deadline = math.inf
+        self._timeout_seconds = timeout_seconds
+        self._timed_out = False
         self._socket = gevent.socket.socket(family, socket.SOCK_STREAM)
         self._socket.settimeout(timeout_seconds)
         try:
@@ -75,21 +83,73 @@ class Connection:
             # Also when Locust ends the user while it waits here.
             self._socket.close()
             raise
+        self._socket.settimeout(None)
+        WATCHDOG.watch(self)
 
     def send(self, data: bytes) -> None:
-        """Send all of `data`."""
-        self._socket.sendall(data)
+        """Send all of `data`, and expect an answer within the timeout."""
+        self.deadline = monotonic() + self._timeout_seconds
+        sent = self._socket.send(data)
+        if sent < len(data):
+            self._socket.sendall(data[sent:])
 
     def receive(self) -> bytes:
-        """What has arrived, at least one byte. Raises ConnectionClosedError at the end."""
-        data: bytes = self._socket.recv(READ_BYTES)
+        """What has arrived, at least one byte. Raises ConnectionClosedError at the end, or TimeoutError."""
+        try:
+            data: bytes = self._socket.recv(READ_BYTES)
+        except OSError:
+            # gevent wakes a reader whose socket was shut down with an error of its own.
+            if self._timed_out:
+                raise TimeoutError("no whole answer in time") from None
+            raise
         if not data:
             raise ConnectionClosedError("the server closed the connection")
         return data
 
+    def time_out(self) -> None:
+        """Called by the watchdog: whoever waits in `receive` is woken there."""
+        self._timed_out = True
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close at once; what has not been read is thrown away."""
+        WATCHDOG.forget(self)
         self._socket.close()
+
+
+class Watchdog:
+    """One greenlet that ends the exchanges of all connections that take too long.
+
+    gevent's own timeout on each `recv` starts and stops a timer a request, and costs a tenth of the load.
+    """
+
+    def __init__(self) -> None:
+        self._connections: set[Connection] = set()
+        self._running = False
+
+    def watch(self, connection: Connection) -> None:
+        """Look at `connection` from now on."""
+        self._connections.add(connection)
+        if not self._running:
+            self._running = True
+            gevent.spawn(self._run)
+
+    def forget(self, connection: Connection) -> None:
+        """It was closed."""
+        self._connections.discard(connection)
+
+    def _run(self) -> None:
+        while self._connections:
+            gevent.sleep(WATCHDOG_SECONDS)
+            now = monotonic()
+            for connection in [late for late in self._connections if late.deadline < now]:
+                connection.deadline = math.inf
+                connection.time_out()
+        self._running = False
+
+
+WATCHDOG = Watchdog()
 
 
 class HttpConnection(Connection):
@@ -113,6 +173,7 @@ class HttpConnection(Connection):
         parser = self._parser
         while not self._complete:
             parser.feed_data(self.receive())
+        self.deadline = math.inf
         return Reply(parser.get_status_code(), b"".join(self._body), self._keep_alive)
 
     def on_body(self, piece: bytes) -> None:
@@ -139,6 +200,7 @@ class MemcacheConnection(Connection):
             if len(received) > MAX_REPLY_BYTES:
                 raise ReplyTooLargeError(f"no end within {MAX_REPLY_BYTES} bytes")
             received += self.receive()
+        self.deadline = math.inf
         return Reply(0, received, keep_alive=True)
 
     def _complete(self, received: bytes) -> bool:

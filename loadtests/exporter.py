@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from lab import settings
 from lab.measure.histogram import BUCKETS_SECONDS, Histogram
 from loadtests.measurements import CPU, MEASURED, Measurements, Snapshot
-from loadtests.options import target_of
+from loadtests.options import options_of, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,7 +50,7 @@ class Exporter:
         MEASURED.introduce(target_of(self.environment).model)
         gevent.spawn(_tick_forever)
         if not isinstance(self.environment.runner, WorkerRunner):
-            events.quitting.add_listener(self._write_result)
+            events.quitting.add_listener(self._finish)
             self._serve()
 
     # A Locust worker and its master.
@@ -106,9 +106,7 @@ class Exporter:
         )  # fmt: skip
         runner = self.environment.runner
         yield GaugeMetricFamily("locust_users", "Users running now.", value=runner.user_count if runner else 0)
-        cpu = GaugeMetricFamily(
-            "locust_worker_cpu_ratio", "Share of one core that the process used.", labels=["worker"]
-        )
+        cpu = GaugeMetricFamily("locust_worker_cpu_ratio", "Share of a core that the process used.", labels=["worker"])
         for worker, ratio in self.cpu_ratios().items():
             cpu.add_metric([worker], ratio)
         yield cpu
@@ -118,9 +116,10 @@ class Exporter:
         return generate_latest(self._registry)
 
     def _serve(self) -> None:
-        options = self.environment.parsed_options
-        if self.environment.web_ui:
-            self.environment.web_ui.app.add_url_rule("/metrics", "lab_metrics", self._flask_view)
+        options = options_of(self.environment)
+        page = self.environment.web_ui
+        if page and page.app:
+            page.app.add_url_rule("/metrics", "lab_metrics", self._flask_view)
         elif options.metrics_port:
             WSGIServer((settings.HOST, options.metrics_port), self._wsgi, log=None).start()
 
@@ -134,8 +133,15 @@ class Exporter:
         start_response("200 OK", [("Content-Type", CONTENT_TYPE_LATEST)])
         return [self.text()]
 
-    def _write_result(self, **_: object) -> None:
-        path = self.environment.parsed_options.result_file
+    def _finish(self, **_: object) -> None:
+        # Users may find out at their very end that something went wrong (`RetryingUser.on_stop`); ended by
+        # a signal, Locust would decide on its exit code before it stops them.
+        if self.environment.runner:
+            self.environment.runner.stop()
+        self._write_result()
+
+    def _write_result(self) -> None:
+        path = options_of(self.environment).result_file
         if path:
             total = self.environment.stats.total
             result = {

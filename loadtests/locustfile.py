@@ -15,7 +15,7 @@ from locust import events
 from loadtests import shapes
 from loadtests.exporter import Exporter
 from loadtests.kinds import KINDS, classes_of
-from loadtests.options import add_options
+from loadtests.options import add_options, options_of
 
 if TYPE_CHECKING:
     from locust.env import Environment
@@ -32,7 +32,7 @@ def begin(environment: Environment, **_: object) -> None:
     """Locust is about to start: its options are parsed, its runner and page are made."""
     chosen = {name: shape() for name, shape in shapes.SHAPES.items()}
     environment.available_shape_classes = {type(shape).__name__: shape for shape in chosen.values()}
-    environment.shape_class = chosen.get(environment.parsed_options.shape)
+    environment.shape_class = chosen.get(options_of(environment).shape)
     if environment.shape_class:
         environment.shape_class.runner = environment.runner
     Exporter(environment).attach()

@@ -10,6 +10,8 @@ from lab import settings
 from services.options import MODELS
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from locust.argument_parser import LocustArgumentParser
     from locust.env import Environment
 
@@ -44,9 +46,16 @@ def add_options(parser: LocustArgumentParser) -> None:
     parser.set_defaults(web_host=settings.HOST, web_port=settings.LOCUST.number, master_bind_host=settings.HOST)
 
 
+def options_of(environment: Environment) -> Namespace:
+    """Locust's options and ours, as they are now: the page can change them between two tests."""
+    if environment.parsed_options is None:
+        raise RuntimeError("this environment was made without Locust's command line")
+    return environment.parsed_options
+
+
 def target_of(environment: Environment) -> Target:
     """The address given as `--host` or in the page's host field; without one, the chosen model's."""
-    model: str = environment.parsed_options.model
+    model: str = options_of(environment).model
     if not environment.host:
         return Target(model, settings.HOST, settings.SERVICE_PORTS[model].number)
     text = environment.host if "//" in environment.host else f"//{environment.host}"

@@ -20,7 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from services.apps import Identity, Store, make_application, make_store, sink_rate
+from services.apps import Identity, make_application, make_store, sink_rate
+from services.apps.store import Store
 from services.metrics import slots
 from services.metrics.exporter import Description, serve_admin
 from services.metrics.stages import Sampler

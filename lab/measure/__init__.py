@@ -1,0 +1,1 @@
+"""Measuring: load, histograms, summaries, processes, and the benchmark."""

@@ -36,6 +36,7 @@ class Histogram:
 
     @property
     def count(self) -> int:
+        """How many values there were."""
         return sum(self.counts)
 
     def quantile(self, share: float) -> float | None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from locust import LoadTestShape
+
+from loadtests.options import options_of
+
+if TYPE_CHECKING:
+    from locust.runners import Runner
 
 DEFAULT_SECONDS = 60.0
 CALM_SHARE = 0.1
@@ -17,9 +22,11 @@ class SpikeShape(LoadTestShape):
 
     use_common_options: ClassVar[bool] = True
 
+    runner: Runner
+
     def tick(self) -> tuple[int, float] | None:
         """Locust asks once a second: (users, users started a second), or None at the end."""
-        options = self.runner.environment.parsed_options
+        options = options_of(self.runner.environment)
         elapsed = self.get_run_time() / float(options.run_time or DEFAULT_SECONDS)
         if elapsed >= 1:
             return None

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from locust import LoadTestShape
+
+from loadtests.options import options_of
+
+if TYPE_CHECKING:
+    from locust.runners import Runner
 
 STEPS = 5
 DEFAULT_SECONDS = 60.0
@@ -15,9 +20,11 @@ class StepShape(LoadTestShape):
 
     use_common_options: ClassVar[bool] = True
 
+    runner: Runner
+
     def tick(self) -> tuple[int, float] | None:
         """Locust asks once a second: (users, users started a second), or None at the end."""
-        options = self.runner.environment.parsed_options
+        options = options_of(self.runner.environment)
         seconds = float(options.run_time or DEFAULT_SECONDS)
         step = int(self.get_run_time() / seconds * STEPS) + 1
         if step > STEPS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from loadtests.connection import (
     http_request,
 )
 from loadtests.measurements import MEASURED, BadStatusError
-from loadtests.options import target_of
+from loadtests.options import options_of, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,7 +48,7 @@ class LabUser(User):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self.target = target_of(environment)
-        self.options = environment.parsed_options
+        self.options = options_of(environment)
         self.keep_alive: bool = self.options.keep_alive
         self._connection: HttpConnection | MemcacheConnection | None = None
 
@@ -87,10 +88,8 @@ class LabUser(User):
         """Send `request` and hang up without reading: to the server it is a client that vanished."""
         connection = self._connection or self._connect()
         if connection is not None:
-            try:
+            with contextlib.suppress(OSError):  # lost even earlier than meant
                 connection.send(request)
-            except OSError:
-                pass  # lost even earlier than meant
             self.disconnect()
 
     def disconnect(self) -> None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from typing import Protocol as Interface
 
 from services.apps.parameters import BadRequestError
@@ -51,6 +51,13 @@ _QUOTED = re.compile(rb'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _BARE = re.compile(rb"[!#-+\--\[\]-~]+")
 _ESCAPE = re.compile(rb'\\(["\\])')
 _VISIBLE = re.compile(rb"[ -~]+")
+
+
+class _Claim(NamedTuple):
+    """Whose reservation, and for what: the first two fields of a `Record`."""
+
+    fingerprint: bytes
+    token: bytes
 
 
 class Effect(Interface):
@@ -172,7 +179,7 @@ class IdempotencyKey:
         key = _idempotency_key(request)
         if key is None:
             return self._without_key(request, effect)
-        claim = Record(_fingerprint(request), os.urandom(8), 0.0)
+        claim = _Claim(_fingerprint(request), os.urandom(8))
         expired = False
         with self._store.transaction() as transaction:
             known = transaction.record(key)
@@ -194,15 +201,15 @@ class IdempotencyKey:
         self._outcome("missing")
         return Response("400", b"this request must carry an Idempotency-Key header, which no other request has used\n")
 
-    def _begin(self, transaction: Transaction, key: bytes, claim: Record, effect: Effect) -> _Answer | None:
+    def _begin(self, transaction: Transaction, key: bytes, claim: _Claim, effect: Effect) -> _Answer | None:
         """Reserve the key; and where there is nothing to wait for, apply the effect in the same transaction."""
         lease = LEASE_SECONDS + 2 * effect.work.seconds
-        transaction.put_record(key, claim._replace(expires=self._store.clock() + lease))
+        transaction.put_record(key, Record(*claim, self._store.clock() + lease))
         if effect.work.seconds:
             return None
         return "applied", self._finish(transaction, key, claim, effect)
 
-    def _work_and_finish(self, key: bytes, claim: Record, effect: Effect) -> _Answer:
+    def _work_and_finish(self, key: bytes, claim: _Claim, effect: Effect) -> _Answer:
         effect.work.perform()
         with self._store.transaction() as transaction:
             present = transaction.record(key)
@@ -210,10 +217,10 @@ class IdempotencyKey:
                 return "conflict", _still_running()
             return "applied", self._finish(transaction, key, claim, effect)
 
-    def _finish(self, transaction: Transaction, key: bytes, claim: Record, effect: Effect) -> Response:
+    def _finish(self, transaction: Transaction, key: bytes, claim: _Claim, effect: Effect) -> Response:
         response = effect.apply(transaction)
         expires = self._store.clock() + self._ttl_seconds
-        transaction.put_record(key, claim._replace(expires=expires, code=response.code, body=response.body))
+        transaction.put_record(key, Record(*claim, expires, response.code, response.body))
         return response
 
 

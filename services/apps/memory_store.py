@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 ITEMS_LIMIT_BYTES = 64 * 1024 * 1024
 """memcached's default. The least recently used items make room for new ones."""
-ITEM_OVERHEAD_BYTES = 360
-"""What CPython 3.11 needs for an item beside its key and value, measured with tracemalloc."""
+ITEM_OVERHEAD_BYTES = 300
+"""What CPython 3.11 needs for an item beside its key and value: 283 measured with tracemalloc over 50,000 items."""
 MAX_COUNTERS = 100_000
 MAX_CLAIMS = 200_000
 MAX_RECORDS = 100_000

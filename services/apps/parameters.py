@@ -29,12 +29,16 @@ class BadRequestError(Exception):
 def path_variable(segment: bytes, name: str) -> bytes:
     """One segment of a path, percent-decoded: 1 to 250 bytes, any of the 256 values."""
     if b"%" in segment:
-        if _BROKEN_ESCAPE.search(segment):
-            raise BadRequestError(f"{name}: a percent sign must be followed by two hexadecimal digits")
-        segment = unquote_to_bytes(segment)
+        segment = _decoded(segment, name)
     if not 0 < len(segment) <= MAX_KEY_BYTES:
         raise BadRequestError(f"{name} must be 1 to {MAX_KEY_BYTES} bytes long")
     return segment
+
+
+def _decoded(segment: bytes, name: str) -> bytes:
+    if _BROKEN_ESCAPE.search(segment):
+        raise BadRequestError(f"{name}: a percent sign must be followed by two hexadecimal digits")
+    return unquote_to_bytes(segment)
 
 
 def query_of(target: bytes) -> dict[str, str]:

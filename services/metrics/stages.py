@@ -78,6 +78,7 @@ class Sampler:
         """Requests (connections) left until the next sample; due at 0 or below, which saves the hot
         path a call. The loop subtracts."""
         self._drawn = self._connections_drawn = 1
+        self._connections_weighed = 0
 
     def take(self) -> int:
         """Sample a request: its weight. It is counted here: the caller subtracts only the others."""
@@ -89,6 +90,7 @@ class Sampler:
     def take_connection(self) -> int:
         """Sample a connection: its weight. The caller subtracts every connection, this one as well."""
         weight = self._connections_drawn - self.connection_gap
+        self._connections_weighed += weight
         self.connection_gap = self._connections_drawn = self._draw(self._connection_rate.mean)
         return weight
 
@@ -109,7 +111,8 @@ class Sampler:
         if self._request_rate.adapt(requests_total, now_ns) and self.gap > 0:
             self._drawn -= self.gap
             self.gap = 0
-        if self._connection_rate.adapt(self._block[slots.ACCEPTED], now_ns) and self.connection_gap > 0:
+        connections_total = self._connections_weighed + self._connections_drawn - self.connection_gap
+        if self._connection_rate.adapt(connections_total, now_ns) and self.connection_gap > 0:
             self._connections_drawn -= self.connection_gap
             self.connection_gap = 0
 
@@ -123,7 +126,8 @@ def kernel_wait_ns(ancillary: Iterable[tuple[int, int, bytes]], now_realtime_ns:
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == SCM_TIMESTAMPNS and len(data) >= TIMESPEC.size:
             seconds, nanoseconds = TIMESPEC.unpack_from(data)
-            return max(0, now_realtime_ns - (seconds * 1_000_000_000 + nanoseconds))
+            arrived_ns: int = seconds * 1_000_000_000 + nanoseconds
+            return max(0, now_realtime_ns - arrived_ns)
     return None
 
 

@@ -3,8 +3,8 @@
 A listener shared by several workers has one queue and many waiters, and the way they wait decides who
 accepts. Each class here is one way; the `nginx` model offers all of them as `--wakeup`.
 
-One connection is accepted each time epoll reports the listener, as NGINX (multi_accept off) and
-memcached do: a worker that empties the queue at one go would leave nothing for its neighbours.
+Where several wait, one connection is accepted each time epoll reports the listener, as NGINX does
+(multi_accept off): a worker that emptied the queue at one go would leave nothing for its neighbours.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from services.metrics import slots, stages
 from services.net.connection import Connection
-from services.net.listener import OUT_OF_RESOURCES
+from services.net.listener import OUT_OF_RESOURCES, accept
 
 if TYPE_CHECKING:
     from services.net.event_loop import EventLoop
@@ -38,12 +38,10 @@ MAX_ACCEPTED = 1024
 
 
 class Acceptor:
-    """Plain EPOLLIN: every worker that waits is woken, one of them finds the connection ("herd").
-
-    With a single waiter, as in `nodejs`, `memcached` and `ramcloud`, there is nothing to choose.
-    """
+    """Plain EPOLLIN: every worker that waits is woken, one of them finds the connection ("herd")."""
 
     events = select.EPOLLIN
+    accepts_a_turn = 1
 
     def __init__(self, loop: EventLoop, listener: socket.socket) -> None:
         self.loop = loop
@@ -59,25 +57,28 @@ class Acceptor:
 
     def ready(self, _events: int) -> None:
         """Called by the loop: a connection is queued, or was until a neighbour took it."""
-        self._accept()
+        if not self._accept():
+            self.loop.block[slots.WASTED_WAKEUPS] += 1
+            return
+        for _ in range(self.accepts_a_turn - 1):
+            if not self._accept():
+                return
 
     def _accept(self) -> bool:
         """Take one connection off the queue; False when there is none to take."""
-        block = self.loop.block
         try:
-            sock, _address = self.listener.accept()
+            sock = accept(self.listener)
         except BlockingIOError:
-            block[slots.WASTED_WAKEUPS] += 1
             return False
         except OSError as error:
             self._failed(error)
             return False
-        block[slots.ACCEPTED] += 1
         self._admit(Connection(sock, time.time_ns()))
         return True
 
     def _admit(self, connection: Connection) -> None:
         loop = self.loop
+        loop.block[slots.ACCEPTED] += 1
         sampler = loop.sampler
         if sampler.connection_gap <= 0:
             sampler.record("accept_wait", stages.accept_wait_ns(connection.socket), sampler.take_connection())
@@ -109,13 +110,19 @@ class Acceptor:
 
     def finish(self) -> None:
         """Accept what is queued, then close: a closed listener resets what is left in its queue."""
-        self.listener.setblocking(False)
-        wasted = self.loop.block[slots.WASTED_WAKEUPS]
         while self._accept():
             pass
-        self.loop.block[slots.WASTED_WAKEUPS] = wasted  # looking for the queue's end wastes nothing
         self.loop.forget(self.fd)
         self.listener.close()
+
+
+class SoleAcceptor(Acceptor):
+    """Nobody else waits for this listener (`nodejs`, `memcached`, `ramcloud`, `reuseport`).
+
+    So the queue is emptied at each turn, as libuv does, up to a bound that leaves time for the connections.
+    """
+
+    accepts_a_turn = 64
 
 
 class ExclusiveAcceptor(Acceptor):
@@ -164,9 +171,9 @@ class MutexAcceptor(Acceptor):
         self.loop.poll_seconds = MUTEX_DELAY_SECONDS
         self.loop.before_poll.append(self._compete)
 
-    def ready(self, _events: int) -> None:
+    def ready(self, events: int) -> None:
         """Called by the loop, only while the lock is held."""
-        self._accept()
+        super().ready(events)
         self._release()
 
     def _compete(self) -> None:
@@ -203,7 +210,7 @@ class BlockingAcceptor(Acceptor):
 
     def begin(self) -> None:
         """Start the thread."""
-        self._queue: deque[socket.socket] = deque()
+        self._queue: deque[socket.SocketType] = deque()
         self._room = threading.Semaphore(MAX_ACCEPTED)
         self._finished = threading.Event()
         # One open file for all workers: blocking for one is blocking for all. Python's own timeout would
@@ -221,7 +228,7 @@ class BlockingAcceptor(Acceptor):
         while not self._finished.is_set():
             self._room.acquire()
             try:
-                sock, _address = self.listener.accept()
+                sock = accept(self.listener)
             except BlockingIOError:  # SO_RCVTIMEO is over
                 self._room.release()
             except OSError as error:
@@ -240,7 +247,6 @@ class BlockingAcceptor(Acceptor):
         while self._queue:
             sock = self._queue.popleft()
             self._room.release()
-            self.loop.block[slots.ACCEPTED] += 1
             self._admit(Connection(sock, time.time_ns()))
 
     def pause(self) -> None:

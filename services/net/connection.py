@@ -62,7 +62,7 @@ class Connection:
         "_protocol", "_waiting", "_write_sample", "arrived_ns", "deadline_ns", "handed_off_ns", "socket",
     )  # fmt: skip
 
-    def __init__(self, sock: socket.socket, arrived_ns: int = 0, handed_off_ns: int = 0) -> None:
+    def __init__(self, sock: socket.SocketType, arrived_ns: int = 0, handed_off_ns: int = 0) -> None:
         self.socket = sock
         self.arrived_ns = arrived_ns
         """CLOCK_REALTIME of accept() or pick-up, behind which kernel_wait may not reach."""

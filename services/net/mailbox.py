@@ -50,7 +50,7 @@ class Mailbox(Wakeup, Generic[Item]):
             self._receive(self._items.popleft())
 
 
-def send_connection(channel: socket.socket, sock: socket.socket, arrived_ns: int, handed_off_ns: int) -> bool:
+def send_connection(channel: socket.socket, sock: socket.SocketType, arrived_ns: int, handed_off_ns: int) -> bool:
     """Pass a connection's descriptor to another process; False when the channel is full or closed."""
     note = DESCRIPTOR_NOTE.pack(arrived_ns, handed_off_ns)
     try:
@@ -60,7 +60,7 @@ def send_connection(channel: socket.socket, sock: socket.socket, arrived_ns: int
     return True
 
 
-def receive_connection(channel: socket.socket) -> tuple[socket.socket, int, int] | None:
+def receive_connection(channel: socket.socket) -> tuple[socket.SocketType, int, int] | None:
     """The next connection passed, with its two times; None when there is none now, or ever again."""
     try:
         note, descriptors, _flags, _address = socket.recv_fds(channel, DESCRIPTOR_NOTE.size, 1, socket.MSG_DONTWAIT)
@@ -68,7 +68,7 @@ def receive_connection(channel: socket.socket) -> tuple[socket.socket, int, int]
         return None
     if not note or not descriptors:
         return None
-    return socket.socket(fileno=descriptors[0]), *DESCRIPTOR_NOTE.unpack(note)
+    return socket.SocketType(fileno=descriptors[0]), *DESCRIPTOR_NOTE.unpack(note)
 
 
 class Channel:

@@ -36,6 +36,7 @@ class Workers(list[Worker]):
     def __init__(self, workers: list[Worker], jobs: JobQueues) -> None:
         super().__init__(workers)
         self._jobs = jobs
+        self._asleep: list[int] = []
 
     def submit_to_idle(self, job: Job, *, last_idle_first: bool) -> None:
         """Have any idle worker execute the job; it waits while all are busy."""
@@ -51,7 +52,17 @@ class Workers(list[Worker]):
 
     def _wake(self, index: int | None) -> None:
         if index is not None:
+            self._asleep.append(index)
+
+    def wake_all(self) -> None:
+        """Wake those that were given something: once a turn of main's loop, before it waits.
+
+        A thread woken at once would take the interpreter lock at main's next system call, execute one
+        request and sleep again: two context switches a request, and a third of the throughput.
+        """
+        for index in self._asleep:
             self[index].wake()
+        self._asleep.clear()
 
 
 class Main(Party):
@@ -89,11 +100,12 @@ class Main(Party):
         self.workers = Workers(
             [kind(index, block, self.settings, self._make_loop, self, jobs) for index, block in enumerate(blocks)], jobs
         )
+        self.loop.before_poll.append(self.workers.wake_all)
         for worker in self.workers:
             self._start(worker)
         return self.workers
 
-    def accept(self, listener: socket.socket, wakeup: str = "herd") -> Iterator[Connection]:
+    def accept(self, listener: socket.socket, wakeup: str = "alone") -> Iterator[Connection]:
         """Yield connections as they are accepted, running main's loop meanwhile."""
         self._wait_on(listener, wakeup)
         self._ready()

@@ -16,6 +16,7 @@ from services.net.acceptor import (
     ExclusiveAcceptor,
     MutexAcceptor,
     RotatingAcceptor,
+    SoleAcceptor,
 )
 from services.net.connection import Connection, Execute
 from services.net.event_loop import EventLoop
@@ -54,7 +55,7 @@ class Party:
         self.block[slots.LISTENER_INODE] = inode(listener)
         return listener
 
-    def accept(self, listener: socket.socket, wakeup: str = "herd") -> Iterator[Connection]:
+    def accept(self, listener: socket.socket, wakeup: str = "alone") -> Iterator[Connection]:
         """Yield connections as they are accepted, running the loop meanwhile; ends after a drain."""
         self._wait_on(listener, wakeup)
         return self.loop.accepting()
@@ -65,6 +66,7 @@ class Party:
 
     def _wait_on(self, listener: socket.socket, wakeup: str) -> None:
         acceptors: dict[str, Callable[[EventLoop, socket.socket], Acceptor]] = {
+            "alone": SoleAcceptor,
             "herd": Acceptor,
             "exclusive": ExclusiveAcceptor,
             "exclusive-rotating": RotatingAcceptor,

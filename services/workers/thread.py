@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -32,7 +33,8 @@ class ThreadWorker(Worker):
             lambda answer: self.completed(*answer), self.loop.limits.max_connections
         )
         self._main.loop.watch(self._answers.fd, self._answers)
-        self._alarm = threading.Semaphore(0)
+        self._alarm = threading.Lock()  # held while there is nothing to do; a Semaphore costs ten times as much
+        self._alarm.acquire()
         self._draining = False
         # A thread shares main's descriptors; with a copy of its own each can wait on, and close, "its" listener.
         own = tuple(arg.dup() if isinstance(arg, socket.socket) else arg for arg in args)
@@ -49,7 +51,8 @@ class ThreadWorker(Worker):
     def order_drain(self) -> None:
         """Called by main."""
         self._draining = True
-        self._alarm.release()
+        with contextlib.suppress(RuntimeError):  # it is awake
+            self._alarm.release()
         self.loop.order_drain()
 
     def has_ended(self) -> bool:
@@ -80,11 +83,11 @@ class ThreadWorker(Worker):
             if job is not None:
                 yield job
                 continue
+            if self._draining:
+                return
             self._idle()
             self._alarm.acquire()
             self._busy()
-            if self._draining:
-                return
 
     def reply(self, job: Job, response: Response) -> None:
         """Called by the worker."""

@@ -92,7 +92,7 @@ class Worker(Party, ABC):
 
     # Called by the worker.
 
-    def accept(self, listener: socket.socket, wakeup: str = "herd") -> Iterator[Connection]:
+    def accept(self, listener: socket.socket, wakeup: str = "alone") -> Iterator[Connection]:
         """Yield connections as they are accepted, running the loop meanwhile; ends after a drain."""
         connections = super().accept(listener, wakeup)
         self.block[slots.STATE] = slots.SERVING

@@ -1,0 +1,296 @@
+"""`lab bench`: throughput, connection rate, latency and memory of our servers beside real ones, in one run.
+
+All servers take turns, round after round (A B C … A B C …), so that a machine that slows down slows down
+all of them; the median over the rounds is the figure. The server has one core with all its processes, wrk
+has another. Three parts:
+
+- `rows`: keep-alive `GET /`, a connection a request, memory; for every server;
+- `idle`: what 10,000 idle connections cost one `nodejs`, in memory and in the latency of the others;
+- `watching`: what metrics cost, as server processor time a request with them and without, in pairs.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import httpx
+
+from lab import peers
+from lab.measure import environment, processes, wrk
+from lab.measure.bench_tables import tables
+from lab.measure.idle import IdleConnections
+from lab.measure.scraper import Scraper
+from lab.measure.summary import Summary, summarise
+from lab.peers import model as own
+from lab.peers.nginx import NAME as NGINX
+from services.options import MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
+
+    from lab.peers.process import Peer
+
+    Progress = Callable[[str], None]
+
+__all__ = ["BenchError", "run", "tables"]
+
+PARTS = frozenset({"rows", "idle", "watching"})
+CORES_NEEDED = 2
+WARM_UP_SECONDS = 1.0
+IDLE_SERVER = "nodejs"
+IDLE_CONNECTIONS = 10_000
+IDLE_TIMEOUT_SECONDS = 3600
+PAIRS = 10
+"""On and off run one after the other, this many times: a single ratio is noise."""
+UNITS = {"keepalive_rps": "1/s", "connections_per_second": "1/s", "p50_ms": "ms", "p99_ms": "ms", "pss_bytes": "B"}
+
+
+class BenchError(Exception):
+    """The benchmark cannot be run as asked; the text says why and what to do."""
+
+
+class Cores(NamedTuple):
+    """Who runs where."""
+
+    server: int
+    load: int
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that can take part. `expect` is a text that its answer to `GET /` must contain."""
+
+    name: str
+    kind: str
+    expect: str
+    start: Callable[[int], AbstractContextManager[Peer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one server did in one round."""
+
+    keepalive_rps: float
+    connections_per_second: float
+    p50_ms: float
+    p99_ms: float
+    pss_bytes: int
+
+
+def run(servers: list[str] | None, seconds: float, rounds: int, parts: set[str], progress: Progress) -> dict[str, Any]:
+    """Measure; the document of DESIGN.md with `missing`, `spreads`, `idle_connections` and `watching` beside.
+
+    `servers` are names of models and peers, all that are installed by default; `seconds` is the length of
+    each load, `parts` some of `PARTS`, empty for all. With fewer than two cores nothing is measured and
+    `inconclusive` says so. Raises BenchError, WrkError or PeerError.
+    """
+    wrk.require()
+    parts = parts or set(PARTS)
+    if parts - PARTS:
+        raise BenchError(f"no part is called {', '.join(sorted(parts - PARTS))}; there are {', '.join(sorted(PARTS))}")
+    present, missing = choose(servers)
+    document: dict[str, Any] = {"environment": environment.describe(), "rows": [], "missing": missing}
+    cores = pick_cores()
+    if cores is None:
+        document["inconclusive"] = f"needs {CORES_NEEDED} cores: one for the server, one for the load"
+        return document
+    if "rows" in parts:
+        document |= rows(present, cores, seconds, rounds, progress)
+    if "idle" in parts:
+        document["idle_connections"] = idle_connections(cores, seconds, rounds, IDLE_CONNECTIONS, progress)
+    if "watching" in parts:
+        watched = [server.name for server in present if server.kind == "model"] if servers else [IDLE_SERVER]
+        document["watching"] = {name: watching(name, cores, seconds, PAIRS, progress) for name in watched}
+    return document
+
+
+def pick_cores() -> Cores | None:
+    """Two processors that we may use; None when there is one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return Cores(allowed[0], allowed[1]) if len(allowed) >= CORES_NEEDED else None
+
+
+def choose(names: list[str] | None) -> tuple[list[Server], list[dict[str, str]]]:
+    """The servers to measure, and those of them that are not installed, with the way to get them."""
+    known = [*MODELS, *peers.HTTP_PEERS]
+    wanted = names or known
+    unknown = sorted(set(wanted) - set(known))
+    if unknown:
+        raise BenchError(f"no server is called {', '.join(unknown)}; there are {', '.join(known)}")
+    present = [model_server(name) for name in wanted if name in MODELS]
+    missing = []
+    for name in wanted:
+        if name in MODELS:
+            continue
+        kind = peers.HTTP_PEERS[name]
+        if kind.available():
+            present.append(peer_server(kind))
+        else:
+            missing.append({"server": name, "how_to_get": kind.HOW_TO_GET})
+    return present, missing
+
+
+def peer_server(kind: peers.PeerKind) -> Server:
+    """A real server with one worker."""
+    return Server(kind.NAME, "peer", "hello", lambda cpu: kind.start(0, 1, {cpu}))
+
+
+def model_server(name: str, *options: str) -> Server:
+    """One of our models with one worker and its defaults; `nodejs` has no workers at all."""
+    given = (*(() if name == "nodejs" else ("--workers", "1")), *options)
+    return Server(name, "model", name, lambda cpu: own.start(name, *given, cpus={cpu}))
+
+
+# Part one: throughput, connection rate, latency, memory.
+
+
+def rows(servers: list[Server], cores: Cores, seconds: float, rounds: int, progress: Progress) -> dict[str, Any]:
+    """All servers in turn, `rounds` times."""
+    turns: dict[str, list[Turn]] = {server.name: [] for server in servers}
+    for number in range(1, rounds + 1):
+        for server in servers:
+            progress(f"round {number} of {rounds}: {server.name}")
+            turns[server.name].append(one_turn(server, cores, seconds))
+    spreads = {name: spread(done) for name, done in turns.items()}
+    reference = spreads.get(NGINX)
+    return {"rows": [row(server, spreads[server.name], reference) for server in servers], "spreads": spreads}
+
+
+def one_turn(server: Server, cores: Cores, seconds: float) -> Turn:
+    """A fresh server: is its answer right, then warm-up, keep-alive, memory, and a connection a request."""
+    with server.start(cores.server) as running:
+        check(server, running.url)
+        load(running.url, WARM_UP_SECONDS, cores)
+        steady = load(running.url, seconds, cores)
+        pss = processes.pss_bytes(processes.tree(running.pid))
+        fresh = load(running.url, seconds, cores, keep_alive=False)
+    return Turn(steady.requests_per_second, fresh.requests_per_second, steady.p50_ms, steady.p99_ms, pss)
+
+
+def check(server: Server, url: str) -> None:
+    """A figure counts only if the answers are right. Raises BenchError."""
+    response = httpx.get(url, timeout=5.0, trust_env=False)
+    said = response.text + response.headers.get("X-Model", "")
+    if response.status_code != httpx.codes.OK or server.expect not in said:
+        raise BenchError(f"{server.name} answered GET / with {response.status_code} {response.text[:100]!r}")
+
+
+def load(url: str, seconds: float, cores: Cores, *, keep_alive: bool = True) -> wrk.WrkResult:
+    """wrk on its own core. Raises BenchError when a request failed."""
+    result = wrk.run(url, seconds, cpu=cores.load, keep_alive=keep_alive)
+    if result.errors or not result.requests:
+        raise BenchError(f"{url}: {result.errors} of {result.requests} requests failed under load")
+    return result
+
+
+def spread(turns: Iterable[Turn]) -> dict[str, Summary]:
+    """Median and spread of each figure over the rounds."""
+    taken = [asdict(turn) for turn in turns]
+    return {figure: summarise([turn[figure] for turn in taken], unit) for figure, unit in UNITS.items()}
+
+
+def row(server: Server, figures: dict[str, Summary], reference: dict[str, Summary] | None) -> dict[str, Any]:
+    """One server's medians. `ratio_to_nginx` compares keep-alive rates; null where nginx was not measured."""
+    medians = {figure: summary["median"] for figure, summary in figures.items()}
+    ratio = medians["keepalive_rps"] / reference["keepalive_rps"]["median"] if reference else None
+    return {"server": server.name, "kind": server.kind, **medians, "ratio_to_nginx": ratio}
+
+
+# Part two: idle connections.
+
+
+def idle_connections(cores: Cores, seconds: float, rounds: int, count: int, progress: Progress) -> dict[str, Any]:
+    """Memory an idle connection, and p99 of a 50-connection load without and with `count` of them."""
+    server = model_server(IDLE_SERVER, "--idle-timeout", str(IDLE_TIMEOUT_SECONDS), "--max-connections", str(2 * count))
+    pss, without, beside = [], [], []
+    for number in range(1, rounds + 1):
+        progress(f"idle connections, round {number} of {rounds}: {server.name}")
+        with server.start(cores.server) as running:
+            check(server, running.url)
+            load(running.url, WARM_UP_SECONDS, cores)
+            without.append(load(running.url, seconds, cores).p99_ms)
+            before = processes.pss_bytes(processes.tree(running.pid))
+            with IdleConnections(running.host, running.port, count) as idle:
+                pss.append((processes.pss_bytes(processes.tree(running.pid)) - before) / count)
+                beside.append(load(running.url, seconds, cores).p99_ms)
+                alive = idle.alive()
+            if alive < count:
+                raise BenchError(f"{server.name} closed {count - alive} of {count} idle connections")
+    ratios = [after / before for before, after in zip(without, beside, strict=True)]
+    return {
+        "server": server.name,
+        "connections": count,
+        "pss_bytes_per_connection": summarise(pss, "B"),
+        "p99_ms_without": summarise(without, "ms"),
+        "p99_ms_with": summarise(beside, "ms"),
+        "p99_ratio": summarise(ratios, "1"),
+    }
+
+
+# Part three: what watching costs.
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Processor time a request, in µs: of main and its workers, and of the admin process."""
+
+    serving: float
+    admin: float
+
+
+def watching(name: str, cores: Cores, seconds: float, pairs: int, progress: Progress) -> dict[str, Any]:
+    """Server processor time a request with metrics on, scraped once a second, and with metrics off.
+
+    On and off change places from pair to pair, so that a machine getting slower favours neither.
+    """
+    costs: dict[str, list[Cost]] = {"on": [], "off": []}
+    for number in range(1, pairs + 1):
+        progress(f"cost of watching, pair {number} of {pairs}: {name}")
+        for metrics in ("on", "off") if number % 2 else ("off", "on"):
+            costs[metrics].append(one_cost(name, metrics, cores, seconds))
+    ratio = [on.serving / off.serving for on, off in zip(costs["on"], costs["off"], strict=True)]
+    everything = [(on.serving + on.admin) / off.serving for on, off in zip(costs["on"], costs["off"], strict=True)]
+    return {
+        "pairs": pairs,
+        "cpu_us_per_request_on": summarise([cost.serving for cost in costs["on"]], "us"),
+        "cpu_us_per_request_off": summarise([cost.serving for cost in costs["off"]], "us"),
+        "admin_cpu_us_per_request": summarise([cost.admin for cost in costs["on"]], "us"),
+        "ratio": summarise(ratio, "1"),
+        "ratio_with_admin": summarise(everything, "1"),
+    }
+
+
+def one_cost(name: str, metrics: str, cores: Cores, seconds: float) -> Cost:
+    """One fresh server under one load."""
+    server = model_server(name, "--metrics", metrics)
+    with server.start(cores.server) as running:
+        check(server, running.url)
+        load(running.url, WARM_UP_SECONDS, cores)
+        serving, admin = roles(running)
+        with Scraper(running.admin_url, cores.load) if running.admin_url else nullcontext() as scraper:
+            before = Cost(processes.cpu_seconds(serving), processes.cpu_seconds(admin))
+            requests = load(running.url, seconds, cores).requests
+            after = Cost(processes.cpu_seconds(serving), processes.cpu_seconds(admin))
+    if scraper and (scraper.failures or not scraper.scrapes):
+        raise BenchError(f"{name} was to be watched, but {scraper.failures} scrapes of its /metrics failed")
+    per_request = partial(_microseconds_each, requests=requests)
+    return Cost(per_request(after.serving - before.serving), per_request(after.admin - before.admin))
+
+
+def roles(running: Peer) -> tuple[list[int], list[int]]:
+    """(pids that serve, pids that watch): `/state` names main and the workers, the rest is the admin process."""
+    everyone = processes.tree(running.pid)
+    if not running.admin_url:
+        return everyone, []
+    state = httpx.get(f"{running.admin_url}/state", timeout=5.0, trust_env=False).json()
+    serving = {running.pid, state["pid"], *(worker["pid"] for worker in state["workers"])}
+    return [pid for pid in everyone if pid in serving], [pid for pid in everyone if pid not in serving]
+
+
+def _microseconds_each(seconds: float, requests: int) -> float:
+    return seconds * 1e6 / requests

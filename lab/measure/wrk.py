@@ -1,0 +1,84 @@
+"""wrk, the closed-loop HTTP load generator: run it, and read what it prints."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+HOW_TO_GET = "apt-get install wrk"
+GRACE_SECONDS = 15.0
+UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
+
+
+class WrkError(Exception):
+    """wrk is missing, failed, or printed something else than figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrkResult:
+    """Figures of one run. `errors` are socket errors and statuses other than 2xx and 3xx."""
+
+    requests: int
+    requests_per_second: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+
+
+def require() -> str:
+    """wrk's path. Raises WrkError, with the way to get it, when it is missing."""
+    path = shutil.which("wrk")
+    if path is None:
+        raise WrkError(f"wrk is needed for load and is not installed: {HOW_TO_GET}")
+    return path
+
+
+def run(url: str, seconds: float, *, cpu: int | None, connections: int = 50, keep_alive: bool = True) -> WrkResult:
+    """One run with a single thread, on processor `cpu` if given; wrk takes whole seconds, at least one."""
+    command = [require(), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
+    if not keep_alive:
+        command += ["-H", "Connection: close"]
+    process = subprocess.Popen([*command, url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with process:
+        if cpu is not None:
+            os.sched_setaffinity(process.pid, {cpu})
+        try:
+            output, _ = process.communicate(timeout=seconds + GRACE_SECONDS)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise WrkError(f"wrk failed on {url}: {output.strip()}")
+    return parse(output)
+
+
+def parse(output: str) -> WrkResult:
+    """Read wrk's text. Raises WrkError when a figure is missing."""
+    return WrkResult(
+        requests=int(_find(r"(\d+) requests in", output)[1]),
+        requests_per_second=float(_find(r"Requests/sec:\s+([\d.]+)", output)[1]),
+        p50_ms=_milliseconds(_find(r"50%\s+([\d.]+)(us|ms|s|m)", output)),
+        p99_ms=_milliseconds(_find(r"99%\s+([\d.]+)(us|ms|s|m)", output)),
+        errors=_errors(output),
+    )
+
+
+def _errors(output: str) -> int:
+    socket_errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
+    bad_statuses = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    found = [*(socket_errors.groups() if socket_errors else ()), *(bad_statuses.groups() if bad_statuses else ())]
+    return sum(map(int, found))
+
+
+def _find(pattern: str, output: str) -> re.Match[str]:
+    match = re.search(pattern, output)
+    if match is None:
+        raise WrkError(f"wrk's output has no {pattern!r}: {output.strip()}")
+    return match
+
+
+def _milliseconds(match: re.Match[str]) -> float:
+    return float(match[1]) * UNITS_MS[match[2]]

@@ -1,0 +1,211 @@
+"""Two samples of a server make a reading: what happened between them, a second.
+
+Levels (queues, connections, states) are those of the later sample. Rates need two samples of the same
+process; they are None until there are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from services.options import MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.top.samples import Labels, Sample
+
+STAGES = ("accept_wait", "kernel_wait", "dispatch_wait", "service", "return_wait", "write")
+MAIN = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """Of one stage, in seconds."""
+
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReading:
+    """One worker, or main where main takes part in serving."""
+
+    worker: str
+    kind: str
+    pid: int | None
+    state: str
+    connections: int
+    queue_depth: int
+    requests_per_second: float | None
+    share: float | None
+    """Of the model's requests between the samples; 0 to 1."""
+    cpu_percent: float | None
+    switches_per_accept: float | None
+    """Voluntary context switches for each connection accepted; None where none was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Connections that wait to be accepted, and how many may."""
+
+    length: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One server between two samples."""
+
+    model: str
+    url: str
+    up: bool
+    problem: str = ""
+    seconds: float | None = None
+    accept_queue: Queue = Queue(0, 0)
+    """Over all listeners."""
+    fullest_queue: Queue = Queue(0, 0)
+    syn_queue_length: int = 0
+    drops: int = 0
+    drops_per_second: float | None = None
+    connections: int = 0
+    requests_per_second: float | None = None
+    accepts_per_second: float | None = None
+    wasted_wakeups_per_second: float | None = None
+    worker_restarts: int = 0
+    stages: dict[str, Quantiles | None] = field(default_factory=dict)
+    workers: list[WorkerReading] = field(default_factory=list)
+
+
+def read(before: Sample | None, after: Sample) -> Reading:
+    """What `after` says, and what changed since `before`."""
+    if after.problem:
+        return Reading(after.model, after.source.url, up=False, problem=after.problem)
+    change = Change(before, after)
+    queues = _queues(after)
+    return Reading(
+        model=after.model,
+        url=after.source.url,
+        up=True,
+        seconds=change.seconds,
+        accept_queue=Queue(sum(queue.length for queue in queues), sum(queue.limit for queue in queues)),
+        fullest_queue=max(queues, key=lambda queue: queue.length, default=Queue(0, 0)),
+        syn_queue_length=int(after.total("lab_syn_queue_length")),
+        drops=int(after.total("lab_listener_drops_total")),
+        drops_per_second=change.rate("lab_listener_drops_total"),
+        connections=int(after.total("lab_connections_open")),
+        requests_per_second=change.rate("lab_requests_total"),
+        accepts_per_second=change.rate("lab_connections_accepted_total"),
+        wasted_wakeups_per_second=change.rate("lab_accept_wasted_wakeups_total"),
+        worker_restarts=int(after.total("lab_worker_restarts_total")),
+        stages={stage: _quantiles(change, stage) for stage in STAGES},
+        workers=[_worker(change, name) for name in _names(after)],
+    )
+
+
+class Change:
+    """What counters gained between two samples."""
+
+    def __init__(self, before: Sample | None, after: Sample) -> None:
+        self.after = after
+        # A restarted server counts from 0 again: there is nothing to compare with yet.
+        comparable = before is not None and not before.problem and before.state.get("pid") == after.state.get("pid")
+        self._before = before if comparable else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Between the samples; None if there is only one."""
+        return self.after.taken - self._before.taken if self._before is not None else None
+
+    def gain(self, name: str, **labels: str) -> float | None:
+        """How much the sum of these series grew; None if there is only one sample."""
+        if self._before is None:
+            return None
+        return max(0.0, self.after.total(name, **labels) - self._before.total(name, **labels))
+
+    def rate(self, name: str, **labels: str) -> float | None:
+        """The same, a second."""
+        gain = self.gain(name, **labels)
+        return gain / self.seconds if gain is not None and self.seconds else None
+
+    def buckets(self, name: str, **labels: str) -> list[tuple[float, float]]:
+        """A histogram of what came between the samples: (upper bound, count up to it), summed over the series."""
+        if self._before is None:
+            return []
+        counts: dict[float, float] = defaultdict(float)
+        for sample, sign in ((self.after, 1), (self._before, -1)):
+            for found, value in sample.series.get(f"{name}_bucket", ()):
+                if labels.items() <= found.items():
+                    counts[float(found["le"])] += sign * value
+        return sorted(counts.items())
+
+
+def quantile(share: float, buckets: Sequence[tuple[float, float]]) -> float | None:
+    """The value below which `share` (0 to 1) of a cumulative histogram lies; None if it is empty.
+
+    Linear within a bucket and never above the last finite bound, as PromQL's histogram_quantile, so that
+    `lab top` and the dashboards show the same figure.
+    """
+    if not buckets or buckets[-1][1] <= 0:
+        return None
+    rank = share * buckets[-1][1]
+    for (lower, below), (upper, count) in pairwise([(0.0, 0.0), *buckets]):
+        if count >= rank and count > below:
+            return lower if upper == float("inf") else lower + (upper - lower) * (rank - below) / (count - below)
+    return None
+
+
+def _quantiles(change: Change, stage: str) -> Quantiles | None:
+    buckets = change.buckets("lab_stage_duration_seconds", stage=stage)
+    p50, p99 = quantile(0.5, buckets), quantile(0.99, buckets)
+    return Quantiles(p50, p99) if p50 is not None and p99 is not None else None
+
+
+def _queues(sample: Sample) -> list[Queue]:
+    """One a listener."""
+    limits = {_key(labels): value for labels, value in sample.series.get("lab_accept_queue_limit", ())}
+    lengths = sample.series.get("lab_accept_queue_length", ())
+    return [Queue(int(length), int(limits.get(_key(labels), 0))) for labels, length in lengths]
+
+
+def _key(labels: Labels) -> str:
+    return labels.get("listener", "")
+
+
+def _names(sample: Sample) -> list[str]:
+    """Who is worth a row: the workers in order, and main first where the model gives it a part in serving."""
+    workers = sorted((worker for worker in _states(sample) if worker != MAIN), key=_by_number)
+    model = MODELS.get(sample.model)
+    return [MAIN, *workers] if model is None or model.accepts == MAIN else workers
+
+
+def _by_number(worker: str) -> tuple[int, str]:
+    return (int(worker), "") if worker.isdecimal() else (0, worker)
+
+
+def _states(sample: Sample) -> dict[str, dict[str, Any]]:
+    return {str(entry.get("worker")): entry for entry in sample.state["workers"] if isinstance(entry, dict)}
+
+
+def _worker(change: Change, name: str) -> WorkerReading:
+    state = _states(change.after).get(name, {})
+    all_requests = change.gain("lab_requests_total")
+    requests = change.gain("lab_requests_total", worker=name)
+    cpu = change.rate("lab_worker_cpu_seconds_total", worker=name)
+    accepts = change.gain("lab_connections_accepted_total", worker=name)
+    switches = change.gain("lab_worker_context_switches_total", worker=name, kind="voluntary")
+    return WorkerReading(
+        worker=name,
+        kind=str(state.get("kind", "")),
+        pid=state.get("pid", change.after.state.get("pid") if name == MAIN else None),
+        state=str(state.get("state", "serving" if name == MAIN else "absent")),
+        connections=int(change.after.total("lab_connections_open", worker=name)),
+        queue_depth=int(change.after.total("lab_queue_depth", worker=name)),
+        requests_per_second=change.rate("lab_requests_total", worker=name),
+        share=requests / all_requests if requests is not None and all_requests else None,
+        cpu_percent=None if cpu is None else 100 * cpu,
+        switches_per_accept=switches / accepts if accepts and switches is not None else None,
+    )

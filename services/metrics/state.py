@@ -1,0 +1,107 @@
+"""How the model is doing, in words: /state for programs, /healthz for whoever restarts things."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from services.metrics import kernel, processes, slots
+
+if TYPE_CHECKING:
+    from services.metrics.exporter import Description
+
+STALLED_NS = 1_000_000_000
+"""A loop that has been in one turn for longer than this is stalled: its connections wait."""
+
+
+def blocks_in_use(shared: slots.Slots) -> Iterator[tuple[str, slots.Block]]:
+    """Main's block and those of the workers that were ever started, by the worker's name.
+
+    There are more blocks than workers, since workers can be added to a running model.
+    """
+    yield "main", shared.main
+    for number in range(shared.workers):
+        block = shared.worker(number)
+        if block[slots.STATE]:
+            yield str(number), block
+
+
+def queue_depth(block: slots.Block) -> int:
+    """Connections or requests handed off and not picked up. The two slots are read one after the other."""
+    return max(0, block[slots.HANDED_OFF] - block[slots.PICKED_UP])
+
+
+def is_thread(block: slots.Block, description: Description) -> bool:
+    """Whether the worker is a thread of main's process."""
+    return block[slots.PID] == description.main_pid
+
+
+def indexed_listeners(port: int, shared: slots.Slots) -> dict[int, kernel.ListenerFigures]:
+    """The model's listening sockets: number → figures.
+
+    One that a worker opened has that worker's number, and so has its successor after a restart; main's
+    is 0. Sockets of others on the same port (another address) are left out.
+    """
+    owners: dict[int, int] = {}
+    for number in range(shared.workers):
+        owners.setdefault(shared.worker(number)[slots.LISTENER_INODE], number)
+    owners.setdefault(shared.main[slots.LISTENER_INODE], 0)
+    owners.pop(0, None)  # no listener
+    indexed: dict[int, kernel.ListenerFigures] = {}
+    for listener in kernel.listeners(port):
+        if listener.inode in owners:
+            indexed.setdefault(owners[listener.inode], listener)
+    return dict(sorted(indexed.items()))
+
+
+def state(description: Description, shared: slots.Slots) -> dict[str, Any]:
+    """What /state answers. `workers` are those who serve: main only where it has no others (`nodejs`)."""
+    workers = dict(blocks_in_use(shared))
+    if len(workers) > 1:
+        del workers["main"]
+    return {
+        "model": description.model,
+        "pid": description.main_pid,
+        "options": description.current_options(),
+        "listeners": [
+            {"listener": number, "address": found.address, "queue": found.queue, "limit": found.limit,
+             "drops": found.drops}
+            for number, found in indexed_listeners(description.port, shared).items()
+        ],
+        "workers": [_worker(name, block, description) for name, block in workers.items()],
+    }  # fmt: skip
+
+
+def _worker(name: str, block: slots.Block, description: Description) -> dict[str, Any]:
+    return {
+        "worker": name,
+        "kind": "thread" if name != "main" and is_thread(block, description) else "process",
+        "pid": block[slots.PID],
+        "tid": block[slots.TID],
+        "state": activity(block, time.monotonic_ns()),
+        "connections": slots.open_connections(block),
+        "queue_depth": queue_depth(block),
+        "requests": sum(block[slot] for slot in slots.REQUESTS.values()),
+    }
+
+
+def activity(block: slots.Block, now_ns: int) -> str:
+    """The worker's life, and while it serves, whether it is idle, busy or stalled."""
+    life = block[slots.STATE]
+    if life != slots.SERVING:
+        return slots.STATES[life]
+    since = block[slots.BUSY_SINCE]
+    if not since:
+        return "idle"
+    return "stalled" if now_ns - since > STALLED_NS else "busy"
+
+
+def health(description: Description, shared: slots.Slots) -> tuple[bool, str]:
+    """Whether main is there and no worker has crashed; and a line that says which is not."""
+    troubles = [
+        f"worker {name} crashed" for name, block in blocks_in_use(shared) if block[slots.STATE] == slots.CRASHED
+    ]
+    if not processes.is_alive(description.main_pid):
+        troubles.insert(0, "main is gone")
+    return not troubles, "; ".join(troubles) or "ok"

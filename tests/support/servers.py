@@ -1,0 +1,163 @@
+"""Real servers for the tests of `services`: started as a user would, found by the line they print."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+
+READY = re.compile(r"(?P<model>\w+) ready: service http://(?P<host>[^:]+):(?P<port>\d+)( admin (?P<admin>\S+))? pid (?P<pid>\d+)")
+START_SECONDS = 15
+
+
+@dataclass
+class Server:
+    process: subprocess.Popen[str]
+    model: str
+    port: int
+    admin: str
+    log: Path
+    clients: list[socket.socket] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def connect(self, timeout: float = 10.0) -> socket.socket:
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+        self.clients.append(client)
+        return client
+
+    def ask(self, data: bytes, client: socket.socket | None = None) -> bytes:
+        """Send, and read one HTTP response with a Content-Length."""
+        client = client or self.connect()
+        client.sendall(data)
+        return read_response(client)
+
+    def get(self, path: str, **options: object) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=15, **options)
+
+    def state(self) -> dict:
+        with urllib.request.urlopen(self.admin + "/state", timeout=5) as answer:
+            return json.load(answer)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of the series of this name that carry these labels."""
+        from prometheus_client.parser import text_string_to_metric_families
+
+        text = httpx.get(self.admin + "/metrics", timeout=5).text
+        samples = [s for family in text_string_to_metric_families(text) for s in family.samples if s.name == name]
+        assert samples, f"no series {name}"
+        return sum(s.value for s in samples if labels.items() <= s.labels.items())
+
+    def per_worker(self, name: str) -> dict[str, float]:
+        from prometheus_client.parser import text_string_to_metric_families
+
+        text = httpx.get(self.admin + "/metrics", timeout=5).text
+        return {
+            s.labels["worker"]: s.value
+            for family in text_string_to_metric_families(text)
+            for s in family.samples
+            if s.name == name and s.labels["worker"] != "main"
+        }
+
+    def descendants(self) -> list[int]:
+        return children_of(self.pid)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+
+def children_of(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            for child in (task / "children").read_text().split():
+                found += [int(child), *children_of(int(child))]
+    return found
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def read_response(client: socket.socket) -> bytes:
+    """One HTTP response, by its Content-Length; what came until then if the server closes."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = client.recv(65536)
+        if not part:
+            return data
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    if head.startswith(b"HTTP/1.1 100"):
+        return data
+    size = int(re.search(rb"(?i)content-length: (\d+)", head)[1])
+    while len(body) < size:
+        part = client.recv(65536)
+        if not part:
+            break
+        body += part
+    return head + b"\r\n\r\n" + body
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10.0, what: str = "the condition") -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
+        time.sleep(0.01)
+
+
+def start_server(folder: Path, model: str, *options: str, **popen: object) -> Server:
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{model}-{time.monotonic_ns()}.log"
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services", model, "--port", "0", "--admin-port", "0", *options],
+            stdout=subprocess.PIPE, stderr=errors, text=True, **popen,
+        )  # fmt: skip
+    line = process.stdout.readline()
+    ready = READY.match(line)
+    if not ready:
+        process.kill()
+        process.wait()
+    assert ready, f"not ready: {line!r}\n{log.read_text()}"
+    return Server(process, model, int(ready["port"]), ready["admin"] or "", log)
+
+
+def end_server(server: Server) -> None:
+    for client in server.clients:
+        client.close()
+    family = [server.pid, *server.descendants()]
+    if server.process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server.pid, signal.SIGCONT)
+        server.signal(signal.SIGTERM)
+        try:
+            server.process.wait(5)
+        except subprocess.TimeoutExpired:
+            server.signal(signal.SIGTERM)
+            server.process.wait(5)
+    server.process.stdout.close()
+    wait_until(lambda: not any(alive(pid) for pid in family), 5, f"the end of every process of {server.model}")
+
+
