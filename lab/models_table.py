@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 QUESTIONS = ("listens", "accepts", "reads", "executes", "writes", "term")
+WORKER_KIND = "what a worker is; threads share memory (and, with the GIL, one lock), processes neither"
 
 
 def document() -> list[dict[str, Any]]:
@@ -28,7 +29,7 @@ def document() -> list[dict[str, Any]]:
 
 
 def tables() -> Iterator[Table]:
-    """Who listens, accepts, reads, executes and writes; then the options."""
+    """Who listens, accepts, reads, executes and writes; then the options. Both fit 80 columns."""
     yield _models()
     yield _options()
 
@@ -53,33 +54,34 @@ def _option(option: Option) -> dict[str, Any]:
 
 
 def _models() -> Table:
-    from rich.table import Table
-
-    table = Table(title="Who does what", title_justify="left", header_style="bold", show_lines=True)
+    table = _table("Who does what")
     table.add_column("model", style="bold cyan", no_wrap=True)
     for question in QUESTIONS:
-        table.add_column("the field's term" if question == "term" else question)
-    table.add_column("workers")
+        table.add_column("the field's term" if question == "term" else question, overflow="fold")
     for model in MODELS.values():
-        table.add_row(model.name, *(getattr(model, question) for question in QUESTIONS), "\n".join(model.worker_kinds))
+        table.add_row(model.name, *(getattr(model, question) for question in QUESTIONS))
+        table.add_row()
     return table
 
 
 def _options() -> Table:
-    from rich.table import Table
-
-    table = Table(
-        title="Variants and remedies are options (first value: the default)",
-        title_justify="left",
-        header_style="bold",
-        show_lines=True,
-    )
+    table = _table("Variants and remedies are options (first value: the default)")
     table.add_column("model", style="bold cyan", no_wrap=True)
     table.add_column("option", no_wrap=True)
     table.add_column("values", no_wrap=True)
-    table.add_column("decides")
-    table.add_column("teaches")
+    table.add_column("decides, and teaches")
     for model in MODELS.values():
+        table.add_row(model.name, "--worker-kind", "\n".join(model.worker_kinds), WORKER_KIND)
         for option in model.options:
-            table.add_row(model.name, f"--{option.name}", values(option), option.help, option.teaches)
+            lesson = f"{option.help}.\n[italic]{option.teaches}[/]" if option.teaches else option.help
+            table.add_row("", f"--{option.name}", values(option), lesson)
+        table.add_row()
     return table
+
+
+def _table(title: str) -> Table:
+    # Rich takes 40 ms to import, and only people need it.
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -37,7 +37,8 @@ class WorkerReading:
     worker: str
     kind: str
     pid: int | None
-    state: str
+    state: str | None
+    """None for main beside its workers: `/state` speaks of those who serve."""
     connections: int
     queue_depth: int
     requests_per_second: float | None
@@ -50,10 +51,15 @@ class WorkerReading:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Connections that wait to be accepted, and how many may."""
+    """Connections that wait to be accepted. The kernel calls it full above `limit`, so it holds one more."""
 
     length: int
     limit: int
+
+    @property
+    def full(self) -> bool:
+        """Whether the next connection would be dropped."""
+        return self.length > self.limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +205,9 @@ def _worker(change: Change, name: str) -> WorkerReading:
     switches = change.gain("lab_worker_context_switches_total", worker=name, kind="voluntary")
     return WorkerReading(
         worker=name,
-        kind=str(state.get("kind", "")),
+        kind=state.get("kind", "process"),
         pid=state.get("pid", change.after.state.get("pid") if name == MAIN else None),
-        state=str(state.get("state", "serving" if name == MAIN else "absent")),
+        state=state.get("state"),
         connections=int(change.after.total("lab_connections_open", worker=name)),
         queue_depth=int(change.after.total("lab_queue_depth", worker=name)),
         requests_per_second=change.rate("lab_requests_total", worker=name),

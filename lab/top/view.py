@@ -21,16 +21,18 @@ if TYPE_CHECKING:
     from lab.top.readings import Queue, Reading, WorkerReading
 
 COLUMNS = 100
-HEADER_ROWS = FOOTER_ROWS = 2
+HEADER_ROWS, FOOTER_ROWS = 2, 1
 LEFT_COLUMNS = 57
 STAGE_ROWS = 3
 BAR_CELLS = 6
 BUSY_PERCENT = 90
-NONE = "–"
+NONE = "-"
 
-HEADS = f" {'worker':<7}{'state':<9}{'conns':>5}{'queue':>6}{'req/s':>7}{'cpu%':>5}{'cs/acc':>7}  {'share':<{BAR_CELLS}}"
+HEADS = (
+    f" {'worker':<7}{'state':<9}{'conns':>5}{'queue':>6}{'req/s':>7}{'cpu%':>5}{'cs/acc':>7}  {'share':<{BAR_CELLS}}"
+)
 STAGE_HEADS = f"{'stage':<9}{'p50':>5}{'p99':>6}"
-STATE_STYLES = {"serving": "green", "crashed": "bold red", "gone": "red", "absent": "dim"}
+STATE_STYLES = {"idle": "dim", "busy": "green", "stalled": "bold red", "crashed": "bold red", "gone": "red"}
 HINT = "Nothing answers: `lab up` (or `make lab-up`) starts all, `lab serve MODEL` one"
 
 
@@ -139,8 +141,7 @@ def _summary(reading: Reading) -> Text:
 
 
 def _queue(queue: Queue) -> tuple[str, str]:
-    full = queue.limit > 0 and queue.length >= queue.limit
-    return f"{queue.length}/{queue.limit}", "bold red" if full else "yellow" if queue.length else ""
+    return f"{queue.length}/{queue.limit}", "bold red" if queue.full else "yellow" if queue.length else ""
 
 
 def _workers(workers: Sequence[WorkerReading], most: int) -> list[Text]:
@@ -157,7 +158,7 @@ def _worker(worker: WorkerReading) -> Text:
     switches = NONE if worker.switches_per_accept is None else f"{worker.switches_per_accept:.2f}"
     return Text.assemble(
         f" {worker.worker:<7}",
-        (f"{worker.state:<9}", STATE_STYLES.get(worker.state, "yellow")),
+        (f"{worker.state or NONE:<9}", STATE_STYLES.get(worker.state or "", "yellow")),
         f"{count(worker.connections):>5}",
         (f"{count(worker.queue_depth):>6}", "yellow" if worker.queue_depth else ""),
         f"{count(worker.requests_per_second):>7}",
@@ -191,4 +192,4 @@ def _workers_that_fit(readings: Sequence[Reading], rows: int | None) -> int:
 
 def _height(readings: Sequence[Reading], most: int) -> int:
     blocks = (1 + max(STAGE_ROWS, min(len(reading.workers), most)) if reading.up else 1 for reading in readings)
-    return HEADER_ROWS + sum(blocks) + 1
+    return HEADER_ROWS + sum(blocks) + FOOTER_ROWS

@@ -53,7 +53,7 @@ class MixedUser(LabUser):
 
     @task(1)
     def counter(self) -> None:
-        self.send("GET", "/counters/{name}", self._counter, found_or_not)
+        self.send("GET", "/counters/{name}", self._counter)
 
     @task(1)
     def work(self) -> None:

@@ -3,7 +3,7 @@
     none             every POST is applied
     request-id       look up, apply, then remember: a duplicate that comes meanwhile slips through
     upsert           the effect has a name, and a UNIQUE constraint lets a name in once
-    idempotency-key  reserve the key, apply, and store the response: duplicates wait or are replayed
+    idempotency-key  reserve the key, apply, and store the response: duplicates are told to wait, or replayed
 
 The rules of `idempotency-key` are those of draft-ietf-httpapi-idempotency-key-header-07: another
 payload under the same key 422, still running 409, missing where it is required 400; a repeat gets the

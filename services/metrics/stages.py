@@ -77,14 +77,15 @@ class Sampler:
         self.gap = self.connection_gap = NEVER if rate == "off" else 0
         """Requests (connections) left until the next sample; due at 0 or below, which saves the hot
         path a call. The loop subtracts."""
-        self._drawn = self._connections_drawn = 1
+        self._connections_drawn = 1
+        self._sampled_at = 0
         self._connections_weighed = 0
 
-    def take(self) -> int:
-        """Sample a request: its weight. It is counted here: the caller subtracts only the others."""
-        weight = self._drawn - self.gap
-        self._drawn = self._draw(self._request_rate.mean)
-        self.gap = self._drawn - 1
+    def take(self, requests: int) -> int:
+        """Sample a request: its weight, given how many `requests` there have been, this one included."""
+        weight = requests - self._sampled_at
+        self._sampled_at = requests
+        self.gap = self._draw(self._request_rate.mean) - 1
         return weight
 
     def take_connection(self) -> int:
@@ -106,11 +107,9 @@ class Sampler:
 
     def tick(self, requests_total: int, now_ns: int) -> None:
         """Adapt to the load. Called about once a second, with monotonic ns."""
-        # A long gap drawn under load would swallow the few requests that now come: end it, and keep
-        # what was counted in it for the next sample's weight.
-        if self._request_rate.adapt(requests_total, now_ns) and self.gap > 0:
-            self._drawn -= self.gap
-            self.gap = 0
+        # A long gap drawn under load would swallow the few requests that now come: end it.
+        if self._request_rate.adapt(requests_total, now_ns):
+            self.gap = min(self.gap, 0)
         connections_total = self._connections_weighed + self._connections_drawn - self.connection_gap
         if self._connection_rate.adapt(connections_total, now_ns) and self.connection_gap > 0:
             self._connections_drawn -= self.connection_gap

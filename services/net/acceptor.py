@@ -19,14 +19,11 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from services.metrics import slots, stages
 from services.net.connection import Connection
+from services.net.event_loop import EventLoop, Source
 from services.net.listener import OUT_OF_RESOURCES, accept
-
-if TYPE_CHECKING:
-    from services.net.event_loop import EventLoop
 
 ACCEPT_PAUSE_SECONDS = 0.1
 ROTATE_EVERY = 16
@@ -37,7 +34,7 @@ BLOCKING_ACCEPT_SECONDS = 0.1
 MAX_ACCEPTED = 1024
 
 
-class Acceptor:
+class Acceptor(Source):
     """Plain EPOLLIN: every worker that waits is woken, one of them finds the connection ("herd")."""
 
     events = select.EPOLLIN
@@ -55,7 +52,7 @@ class Acceptor:
         """Start to wait for connections."""
         self.loop.watch(self.fd, self, self.events)
 
-    def ready(self, _events: int) -> None:
+    def ready(self, events: int) -> None:
         """Called by the loop: a connection is queued, or was until a neighbour took it."""
         if not self._accept():
             self.loop.block[slots.WASTED_WAKEUPS] += 1

@@ -12,12 +12,12 @@ import heapq
 import os
 import select
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
-from typing import Protocol as Interface
 
 from services.messages import Handler, Protocol
 from services.metrics import slots
@@ -45,11 +45,18 @@ class Limits:
     max_connections: int
 
 
-class Source(Interface):
+class Source(ABC):
     """Anything that epoll can report: a connection, a listener, a channel."""
 
-    def ready(self, events: int, /) -> None:
+    __slots__ = ()
+
+    @abstractmethod
+    def ready(self, events: int) -> None:
         """One of the events that were asked for holds, or a hang-up or an error."""
+
+    def ready_timed(self, events: int) -> None:
+        """As `ready`, and time what comes, where there is something to time."""
+        self.ready(events)
 
 
 class EventLoop:
@@ -78,11 +85,15 @@ class EventLoop:
             "body": int(limits.body_timeout * 1e9),
             "write": int(limits.write_timeout * 1e9),
         }
+        self._idle_ns = self.timeouts_ns["idle"]
         self.open_everywhere = open_everywhere
         self.codes: defaultdict[str, int] | None = defaultdict(int) if watched else None
+        self.submitted = 0
         self.bytes_in = 0
         self.bytes_out = 0
         self.now_ns = time.monotonic_ns()
+        self.idle_deadline_ns = 0
+        self._requests = 0
         self.accepted: deque[Connection] = deque()
         self.connections: set[Connection] = set()
         self.before_poll: list[Callable[[], None]] = []
@@ -130,13 +141,13 @@ class EventLoop:
         block[slots.BUSY_SINCE] = 0
         events = self._epoll.poll(self._poll_seconds())
         self.now_ns = began = time.monotonic_ns()
+        self.idle_deadline_ns = began + self._idle_ns
         block[slots.BUSY_SINCE] = began
-        sources = self._sources
-        for fd, mask in events:
-            # A source may have been closed by one that came before it in this list.
-            source = sources.get(fd)
-            if source is not None:
-                source.ready(mask)
+        if self.sampler.gap > len(events):
+            self.sampler.gap -= len(events)
+            self._handle(events)
+        else:
+            self._handle_timed(events)
         if self._timers:
             self._run_timers()
         if began >= self._next_tick_ns:
@@ -145,6 +156,32 @@ class EventLoop:
             self._drain()
         self._count(began)
         return not self._stopped
+
+    def _handle(self, events: list[tuple[int, int]]) -> None:
+        sources = self._sources
+        for fd, mask in events:
+            # A source may have been closed by one that came before it in this list.
+            source = sources.get(fd)
+            if source is not None:
+                source.ready(mask)
+
+    def _handle_timed(self, events: list[tuple[int, int]]) -> None:
+        """The gap between two samples ends among these events. Decided here, it costs the others nothing."""
+        sampler = self.sampler
+        for fd, mask in events:
+            source = self._sources.get(fd)
+            sampler.gap -= 1
+            if source is None:
+                continue
+            if sampler.gap < 0:
+                source.ready_timed(mask)
+            else:
+                source.ready(mask)
+
+    def take_sample(self) -> int:
+        """How many requests the one that is now timed stands for: all since the last sample."""
+        pending = sum(self.codes.values()) if self.codes else 0
+        return self.sampler.take(self._requests + pending + self.submitted + 1)
 
     def _poll_seconds(self) -> float:
         if self.accepted:
@@ -165,6 +202,7 @@ class EventLoop:
             self.bytes_in = self.bytes_out = 0
             for code, number in self.codes.items():
                 block[slots.REQUESTS[code]] += number
+                self._requests += number
             self.codes.clear()
         block[slots.BUSY_NS] += time.monotonic_ns() - began
 
@@ -220,13 +258,10 @@ class EventLoop:
         """Once a second: dates, sampling rates, and connections that have run out of time."""
         self._next_tick_ns = self.now_ns + TICK_NS
         self._every_second(time.time())
-        self.sampler.tick(self._requests(), self.now_ns)
+        self.sampler.tick(self._requests + self.submitted, self.now_ns)
         now = self.now_ns
         for connection in [c for c in self.connections if c.deadline_ns <= now]:
             connection.timed_out()
-
-    def _requests(self) -> int:
-        return sum(self.block[slot] for slot in slots.REQUESTS.values())
 
     # The end.
 
@@ -258,7 +293,7 @@ class EventLoop:
             self._stopped = True
 
 
-class Wakeup:
+class Wakeup(Source):
     """An eventfd: how another thread, or a signal handler, ends a loop's wait."""
 
     def __init__(self) -> None:
@@ -271,7 +306,7 @@ class Wakeup:
             self._rung = True
             os.eventfd_write(self.fd, 1)
 
-    def ready(self, _events: int) -> None:
+    def ready(self, events: int) -> None:
         """Called by the loop."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fd)

@@ -11,12 +11,9 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from services.net.event_loop import Wakeup
-
-if TYPE_CHECKING:
-    from services.net.event_loop import EventLoop
+from services.net.event_loop import EventLoop, Source, Wakeup
 
 Item = TypeVar("Item")
 
@@ -71,7 +68,7 @@ def receive_connection(channel: socket.socket) -> tuple[socket.SocketType, int, 
     return socket.SocketType(fileno=descriptors[0]), *DESCRIPTOR_NOTE.unpack(note)
 
 
-class Channel:
+class Channel(Source):
     """Pickled messages over a stream socket to another process; this end belongs to a loop.
 
     Never blocks: what the other end does not take waits here. Main has at most one job under way with

@@ -19,6 +19,7 @@ from typing import Any
 from services.messages import Response
 from services.metrics import slots
 from services.net.connection import Connection, Job
+from services.net.event_loop import Source
 from services.net.mailbox import Channel, read_frame, receive_connection, send_connection, to_frame
 from services.workers.worker import Work, Worker
 
@@ -27,7 +28,7 @@ log = logging.getLogger("services")
 PR_SET_PDEATHSIG = 1
 
 
-class ProcessWorker(Worker):
+class ProcessWorker(Worker, Source):
     """A worker in a process of its own. The same object stands in main and, after the fork, in the worker."""
 
     kind = "process"
@@ -116,7 +117,7 @@ class ProcessWorker(Worker):
         work(self, *args)
         self.block[slots.STATE] = slots.GONE
 
-    def ready(self, _events: int) -> None:
+    def ready(self, events: int) -> None:
         """Called by the worker's loop: a connection was handed off."""
         self._receive_one()
 

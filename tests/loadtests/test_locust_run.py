@@ -10,6 +10,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from lab.peers import memcached
 from lab.peers.process import free_port
 
 NAMES = {
@@ -203,3 +204,22 @@ def test_unknown_kind_is_refused(locust):
 
     with pytest.raises(ValueError, match="keep-alive, connect"):
         classes_of(["nobody"])
+
+
+@pytest.mark.skipif(not memcached.available(), reason=f"memcached is not installed ({memcached.HOW_TO_GET})")
+def test_memcache_user_against_the_real_memcached(locust):
+    with memcached.start() as peer:
+        run = locust(*headless(peer, "MemcacheUser"))
+        run.wait_for(lambda text: all(total(text, "locust_requests_total", name=name) >= 5 for name in ("get", "set")))
+        assert run.finish() == 0, run.log.read_text()
+    assert total_of_failures(run) == 0
+
+
+def test_mixed_user_rejects_a_value_that_nobody_has_put(stand_in, locust):
+    # The stand-in answers every GET with "hello": right for "/", wrong for a key.
+    run = locust(*headless(stand_in, "MixedUser"), "--block", "0ms")
+    text = run.wait_for(lambda text: total(text, "locust_requests_total", name="/kv/{key}", method="GET") > 0)
+    reads = total(text, "locust_requests_total", name="/kv/{key}", method="GET")
+    assert (
+        total(text, "locust_failures_total", error="WrongReplyError") == total(text, "locust_failures_total") == reads
+    )

@@ -134,7 +134,10 @@ def real_memcached(tmp_path):
     if program is None:
         pytest.skip("memcached is not installed")
     path = str(tmp_path / "m")
-    process = subprocess.Popen([program, "-s", path, "-u", "root"], stderr=subprocess.DEVNULL)
+    # Without its background threads: while one of them holds an item, `decr` makes a new, shorter one
+    # instead of writing in place, and the length of the value is a matter of luck.
+    settings = ["-t", "1", "-o", "no_lru_crawler,no_lru_maintainer,no_slab_reassign"]
+    process = subprocess.Popen([program, "-s", path, "-u", "root", *settings], stderr=subprocess.DEVNULL)
     try:
         yield connected(path)
     finally:

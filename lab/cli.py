@@ -1,0 +1,336 @@
+"""`lab`: parsing and printing only; each command's work is in a module of its own.
+
+Those modules are imported inside the commands, so that `lab --help` need not wait for them.
+
+Exit codes: 0 good, 1 the claim failed (`status`: not all of the stack works; `load`: requests failed),
+2 bad usage or environment, 3 inconclusive. Output that was asked for goes to stdout, and everything
+about the run itself to stderr, so that `--json` can always be piped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from lab.settings import SettingError
+from loadtests.kinds import KINDS
+from services.options import MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from lab.top.samples import Source
+
+CLAIM_FAILED, BAD_USAGE, INCONCLUSIVE = 1, 2, 3
+STACK, SERVERS, LOOKING, MEASURING = "The stack", "Models", "Looking", "Measuring"
+NAMES = ", ".join(MODELS)
+
+
+class Place(StrEnum):
+    """Where the stack runs."""
+
+    auto = "auto"
+    containers = "containers"
+    local = "local"
+    vms = "vms"
+
+
+class Lab(TyperGroup):
+    """All commands: what a variable or the environment has wrong is a line, never a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run one command."""
+        try:
+            return super().invoke(ctx)
+        except SettingError as error:
+            refuse(str(error))
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in {"lab", "services", "loadtests"}:
+                raise  # ours: a bug, not an environment
+            refuse(f"the Python package {error.name!r} is missing: `make setup` installs what the lab needs")
+
+
+app = typer.Typer(
+    cls=Lab,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Five ways to accept a connection, serving the same application, watched from the kernel's queues up.",
+    epilog="Exit codes: 0 good, 1 the claim failed, 2 bad usage or environment, 3 inconclusive.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help=f"One of {NAMES}.", show_default=False)]
+PlaceOption = Annotated[Place, typer.Option(help="Where the stack runs; auto takes what this machine can have.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+# The stack.
+
+
+@app.command(rich_help_panel=STACK)
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what this machine can run, and what to do about what it cannot.
+
+    Exits with 2 if something fails that the lab cannot do without.
+    """
+    from lab.stack.doctor import examine
+
+    found = examine()
+    if as_json:
+        print_json([asdict(finding) for finding in found])
+    else:
+        from lab.tables import findings
+
+        print_rich([findings(found)])
+    if any(finding.level == "fail" for finding in found):
+        raise typer.Exit(BAD_USAGE)
+
+
+@app.command(rich_help_panel=STACK)
+def up(place: PlaceOption = Place.auto) -> None:
+    """Bring the stack up: five models, metrics, load generator. Same as `make lab-up`."""
+    from lab.stack import playbook
+
+    raise typer.Exit(playbook.up(place.value))
+
+
+@app.command(rich_help_panel=STACK)
+def down(place: PlaceOption = Place.auto) -> None:
+    """End the stack; nothing of it stays behind. Same as `make lab-down`."""
+    from lab.stack import playbook
+
+    raise typer.Exit(playbook.down(place.value))
+
+
+@app.command(rich_help_panel=STACK)
+def status(as_json: JsonOption = False) -> None:
+    """Show what runs where, whether it works, and what it costs.
+
+    Exits with 1 if nothing runs or a part that should run does not work.
+    """
+    from lab.stack.status import parts
+
+    found = parts()
+    if as_json:
+        print_json([asdict(part) for part in found])
+    else:
+        from lab.tables import parts as table
+
+        print_rich([table(found)])
+    running = [part for part in found if part.pid]
+    if not running:
+        say("nothing runs: `lab up` (or `make lab-up`) starts the stack")
+    # A part that this machine cannot have is absent, and no fault.
+    troubled = [part.name for part in found if part.state != "absent" and part.health != "ok"]
+    if running and troubled:
+        say(f"not well: {', '.join(troubled)}; `lab up` starts what is down, the logs are in .lab/logs")
+    if not running or troubled:
+        raise typer.Exit(CLAIM_FAILED)
+
+
+# Models.
+
+
+@app.command(rich_help_panel=SERVERS)
+def models(as_json: JsonOption = False) -> None:
+    """Show who listens, accepts, reads, executes and writes in each model, and what its options teach."""
+    from lab import models_table
+
+    if as_json:
+        print_json(models_table.document())
+    else:
+        print_rich(models_table.tables())
+
+
+@app.command(
+    rich_help_panel=SERVERS,
+    # What follows the model, --help too, is the server's.
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def serve(
+    model: ModelName,
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[OPTIONS]...", help="The model's options: `lab serve MODEL --help` lists them."),
+    ] = None,
+) -> None:
+    """Run one server in the foreground until Ctrl-C. Same as `python -m services MODEL`.
+
+    Example: lab serve nginx --port 8000 --admin-port 9100 --workers 2 --wakeup herd
+
+    Watch it with: lab top --url http://127.0.0.1:9100
+    """
+    if model.startswith("-"):
+        refuse(f"the model comes before its options: lab serve MODEL {model} …, where MODEL is one of {NAMES}")
+    check_model(model)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "services", model, *(options or [])])
+
+
+# Looking.
+
+
+@app.command(rich_help_panel=LOOKING)
+def top(
+    interval: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two looks.")] = 1.0,
+    url: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Admin URL of a server to watch instead of the stack's; may be repeated.", show_default=False
+        ),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print one sample and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The same, as JSON.")] = False,
+) -> None:
+    """Watch the running models: queues, connections, requests a second, stages, workers.
+
+    Ctrl-C ends. With --once or --json, exits with 2 if no model answers.
+    """
+    from rich.console import Console
+
+    from lab.top import live
+
+    sources = sources_of(url)
+    console = Console()
+    if not (once or as_json or console.is_terminal):
+        say("this is not a terminal: one sample, as with --once")
+    if once or as_json or not console.is_terminal:
+        print_sample(sources, interval, as_json=as_json)
+    else:
+        live(sources, interval, console)
+
+
+def sources_of(urls: Sequence[str] | None) -> list[Source]:
+    """What to watch: the servers at `urls`, or else the stack."""
+    from lab.top import stack_sources
+    from lab.top.samples import source_of
+
+    try:
+        return [source_of(url) for url in urls] if urls else stack_sources()
+    except ValueError as error:
+        refuse(str(error))
+
+
+def print_sample(sources: Sequence[Source], interval: float, *, as_json: bool) -> None:
+    """One sample on stdout."""
+    from lab import top as watching
+    from lab.top.view import HINT, Screen, render
+
+    readings = watching.once(sources, interval)
+    if as_json:
+        typer.echo(watching.document(readings, interval))
+    else:
+        print_rich([render(readings, Screen(interval, live=False))])
+    if not any(reading.up for reading in readings):
+        refuse(HINT)
+
+
+# Measuring.
+
+
+@app.command(rich_help_panel=MEASURING)
+def load(
+    model: ModelName,
+    extra: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- LOCUST OPTIONS]", help="Passed to Locust as they are.")
+    ] = None,
+    users: Annotated[int, typer.Option(min=1, help="How many users at once.")] = 50,
+    rate: Annotated[float, typer.Option(min=0.01, help="Users started a second.")] = 50.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long.")] = 30.0,
+    kind: Annotated[str, typer.Option(help=f"What the users do: {', '.join(KINDS)}.")] = "keep-alive",
+) -> None:
+    """Put real load on one model of the running stack. Same as `make load MODEL=…`.
+
+    Exits with 1 if a request failed.
+    """
+    check_model(model)
+    if kind not in KINDS:
+        refuse(f"no kind of user is called {kind!r}; there are {', '.join(KINDS)}")
+    from lab.measure import load as measuring
+
+    raise typer.Exit(measuring.run(model, users, rate, seconds, kind, extra or []))
+
+
+@app.command(rich_help_panel=MEASURING)
+def bench(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A server to measure (a model or a peer such as granian) or a part (rows, idle, watching); "
+            "may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One round of 1 s loads: a look, not a figure.")] = False,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Times that every server has its turn [5].")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.5, help="Length of each load [5].")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure throughput, connection rate, latency and memory beside real servers, in one run.
+
+    Exits with 3 on a machine with too few cores to tell.
+    """
+    from lab.measure import bench as measuring
+    from lab.measure.idle import IdleError
+    from lab.measure.wrk import WrkError
+    from lab.peers.process import PeerError
+
+    wanted = set(only or ())
+    parts = wanted & measuring.PARTS
+    servers = [name for name in only or () if name not in parts] or None
+    try:
+        document = measuring.run(
+            servers, seconds or (1.0 if quick else 5.0), rounds or (1 if quick else 5), parts, progress=say
+        )
+    except (measuring.BenchError, WrkError, PeerError, IdleError) as error:
+        refuse(str(error))
+    if as_json:
+        print_json(document)
+    else:
+        print_rich(measuring.tables(document))
+    if "inconclusive" in document:
+        say(f"inconclusive: {document['inconclusive']}")
+        raise typer.Exit(INCONCLUSIVE)
+
+
+# Printing.
+
+
+def check_model(name: str) -> None:
+    """Refuse a model that there is not."""
+    if name not in MODELS:
+        refuse(f"no model is called {name!r}; there are {NAMES} (`lab models` shows them)")
+
+
+def refuse(text: str) -> NoReturn:
+    """Say why not, and what to do next, and exit with 2."""
+    say(text)
+    raise typer.Exit(BAD_USAGE)
+
+
+def say(text: str) -> None:
+    """A line about the run itself."""
+    typer.echo(f"lab: {text}", err=True)
+
+
+def print_json(document: object) -> None:
+    """One document, alone on stdout."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_rich(things: Iterable[Any]) -> None:
+    """Tables and texts, in colour where the terminal has it."""
+    from rich.console import Console
+
+    console = Console()
+    for thing in things:
+        console.print(thing)

@@ -1,0 +1,89 @@
+"""The parts of the stack, and where the local place keeps what belongs to them.
+
+Everything is in the state folder (`.lab`, or `LAB_STATE_DIR`), with one exception: where that folder's
+path is too long for a Unix socket, supervisord's socket has a short path in `XDG_RUNTIME_DIR` or `/tmp`,
+and `lab down` removes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import settings
+from lab.settings import Port
+
+STATE_DIR = settings.STATE_DIR.resolve()
+SUPERVISOR_DIR = STATE_DIR / "supervisor"
+PIDFILE = SUPERVISOR_DIR / "supervisord.pid"
+LOG_DIR = STATE_DIR / "logs"
+
+MARK = "LAB_STACK"
+"""supervisord gets the state folder in this variable and all that it starts inherits it, so that what
+belongs to this stack can be told from everything else, even when supervisord itself is gone."""
+
+SOCKET_PATH_BYTES = 107
+"""What `sockaddr_un` holds before its closing zero byte (unix(7))."""
+TEMPORARY_SUFFIX_BYTES = 8
+"""supervisord binds `PATH.PID` first and links it to PATH then."""
+PROBE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One part: the port that people open, and the port and path that say whether it works."""
+
+    name: str
+    port: Port
+    health_port: Port
+    health_path: str
+
+    @property
+    def log(self) -> Path:
+        return LOG_DIR / f"{self.name}.log"
+
+    def answers(self) -> bool:
+        """Whether the part says that it works. Takes up to `PROBE_SECONDS`."""
+        # http.client, because urllib and httpx would send this to the machine's http_proxy.
+        connection = http.client.HTTPConnection(settings.HOST, self.health_port.number, timeout=PROBE_SECONDS)
+        try:
+            connection.request("GET", self.health_path, headers={"Connection": "close"})
+            return connection.getresponse().status < http.client.BAD_REQUEST
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+PIECES: dict[str, Piece] = {
+    **{
+        model: Piece(model, port, settings.ADMIN_PORTS[model], "/healthz")
+        for model, port in settings.SERVICE_PORTS.items()
+    },
+    "prometheus": Piece("prometheus", settings.PROMETHEUS, settings.PROMETHEUS, "/-/ready"),
+    "locust": Piece("locust", settings.LOCUST, settings.LOCUST, "/"),
+}
+"""What the local place can run, in the order in which it is shown."""
+
+LEFT_OUT = {
+    "grafana": "needs a container engine, so it is not part of the local place",
+    "console": "is not part of the local place yet",
+}
+
+
+def ports() -> list[Port]:
+    """Every port that the local place listens on."""
+    return list(dict.fromkeys(port for piece in PIECES.values() for port in (piece.port, piece.health_port)))
+
+
+def socket_path() -> Path:
+    """supervisord's control socket: in the state folder where its path fits, else a short one of its own."""
+    path = SUPERVISOR_DIR / "supervisor.sock"
+    if len(os.fsencode(path)) + TEMPORARY_SUFFIX_BYTES <= SOCKET_PATH_BYTES:
+        return path
+    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    return folder / f"lab-{os.getuid()}-{hashlib.sha256(os.fsencode(STATE_DIR)).hexdigest()[:12]}.sock"

@@ -1,0 +1,132 @@
+"""`lab up` and `lab down`: Ansible's playbooks, run with nothing of the user's own Ansible settings.
+
+All the work is in `provisioning/`; this starts it, keeps two runs from meeting, and shows the result.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from lab import settings
+from lab.stack import parts, status
+
+GOOD, BAD = 0, 2
+PROVISIONING = settings.CHECKOUT / "provisioning"
+NOT_YET = {
+    "containers": "the containers place (docker compose) is not there yet",
+    "vms": "the vms place (hosts over SSH) is not there yet",
+}
+PLACES = ("auto", "containers", "local", "vms")
+
+
+class RefusalError(Exception):
+    """The stack cannot be brought up or down; the text says why and what to do."""
+
+
+def up(place: str = "auto", extra: Sequence[str] = ()) -> int:
+    """Bring the stack up and show what runs where. 0 when every part answers, else 2.
+
+    `extra` are more arguments of ansible-playbook, such as `--extra-vars`.
+    """
+    try:
+        check_place(place)
+        code = play("site.yml", extra)
+    except (RefusalError, settings.SettingError) as error:
+        return refuse(str(error))
+    if code == GOOD and "--check" not in extra:
+        console = Console()
+        console.print(status.table(status.parts()))
+        console.print(f"Logs and data: {parts.STATE_DIR}. Load: make load MODEL=nginx. Stop: make lab-down.", style="dim")
+    return code
+
+
+def down(place: str = "auto") -> int:
+    """End the stack; it is no error if nothing runs. 0 when nothing of it is left, else 2."""
+    try:
+        check_place(place)
+        code = play("down.yml")
+    except RefusalError as error:
+        return refuse(str(error))
+    if code == GOOD:
+        Console().print(f"The lab is down. Logs and measurements stay in {parts.STATE_DIR}.")
+    return code
+
+
+def check_place(place: str) -> None:
+    """Raise RefusalError for a place that cannot be had. `auto` is the local one: there is no other yet."""
+    if place not in PLACES:
+        raise RefusalError(f"place {place!r}: give one of {', '.join(PLACES)}")
+    if place in NOT_YET:
+        raise RefusalError(f"{NOT_YET[place]}; use PLACE=local (lab up --place local)")
+    if sys.platform != "linux":
+        raise RefusalError(f"the local place needs Linux (epoll, sock_diag), and {NOT_YET['containers']}")
+
+
+def play(playbook: str, extra: Sequence[str] = ()) -> int:
+    """Run one playbook; 0 if it succeeded, else 2. Ansible has said then what was wrong."""
+    environment = ansible_environment()
+    with alone() as lock:
+        command = [sys.executable, "-m", "ansible", "playbook", str(PROVISIONING / playbook), *extra]
+        # Ansible refuses to work on terminals and pipes that somebody has set to non-blocking.
+        for descriptor in (1, 2):
+            os.set_blocking(descriptor, True)
+        # Ansible holds the lock too: should we be killed, nobody else starts before it has ended.
+        with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, pass_fds=[lock]) as ansible:
+            try:
+                return GOOD if ansible.wait() == 0 else BAD
+            except KeyboardInterrupt:
+                ansible.wait()
+                return refuse("interrupted: `make lab-up` goes on from here, `make lab-down` clears up")
+
+
+def ansible_environment() -> dict[str, str]:
+    """The environment of ansible-playbook: ours, with every file that it writes under the state folder."""
+    home = parts.STATE_DIR / "ansible"
+    # What a user has set for other work (callbacks, vault, strategy) must not change the lab.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    return {
+        **inherited,
+        **{port.variable: str(port.number) for port in settings.PORTS},
+        "LC_ALL": "C.UTF-8",  # Ansible does not start in a locale of another encoding
+        "ANSIBLE_CONFIG": str(PROVISIONING / "ansible.cfg"),
+        "ANSIBLE_HOME": str(home),
+        "ANSIBLE_LOCAL_TEMP": str(home / "tmp"),
+        "ANSIBLE_REMOTE_TEMP": str(home / "tmp"),
+        "LAB_STATE_DIR": str(parts.STATE_DIR),
+        "LAB_SUPERVISOR_SOCKET": str(parts.socket_path()),
+    }
+
+
+@contextmanager
+def alone() -> Iterator[int]:
+    """Hold the state folder's lock: two runs at once would undo each other's work."""
+    path = parts.STATE_DIR / "lock"
+    make_folder(path.parent)
+    with path.open("w", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RefusalError("another `lab up` or `lab down` is at work: wait until it has ended") from None
+        yield file.fileno()
+
+
+def make_folder(folder: Path) -> None:
+    """Make the state folder. Raises RefusalError where that is not allowed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RefusalError(f"{folder}: {error.strerror}; set LAB_STATE_DIR to a folder of yours") from None
+
+
+def refuse(text: str) -> int:
+    """Say why not, in one line."""
+    sys.stderr.write(f"lab: {text}\n")
+    return BAD

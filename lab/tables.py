@@ -1,0 +1,54 @@
+"""Tables for people, of what `lab doctor` and `lab status` found. Their data are the modules' own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lab.stack.doctor import Finding
+    from lab.stack.status import Part
+
+MEBIBYTE = 2**20
+LEVEL_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+HEALTH_STYLES = {"ok": "green", "failing": "bold red"}
+
+
+def findings(found: Iterable[Finding]) -> Table:
+    """What the machine has; below what is not well, what to do about it."""
+    table = _table("", "what", "found")
+    for finding in found:
+        detail = Text(finding.detail)
+        if finding.level != "ok" and finding.remedy:
+            detail.append(f"\n→ {finding.remedy}", style=LEVEL_STYLES.get(finding.level, ""))
+        table.add_row(Text(finding.level, style=LEVEL_STYLES.get(finding.level, "")), Text(finding.subject), detail)
+    return table
+
+
+def parts(shown: Iterable[Part]) -> Table:
+    """What runs where, and what it costs: what `lab up` prints has no figures yet to show."""
+    table = _table("part", "place", "state", "health", "where")
+    for heading in ("pid", "cpu %", "memory MiB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for part in shown:
+        figures = (str(part.pid), f"{part.cpu_percent:.0f}", f"{part.memory_bytes / MEBIBYTE:.0f}")
+        table.add_row(
+            Text(part.name),
+            part.place,
+            part.state,
+            Text(part.health, style=HEALTH_STYLES.get(part.health, "dim")),
+            Text("\n".join(text for text in (part.url, part.detail) if text)),
+            *(figures if part.pid else ("", "", "")),
+        )
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(header_style="bold")
+    for heading in headings:
+        table.add_column(heading)
+    return table

@@ -1,0 +1,27 @@
+"""Echo: what comes in goes out. The smallest protocol there is, for looking at queues and windows."""
+
+from __future__ import annotations
+
+from services.messages import Command, Message, Response
+
+
+class Echo:
+    """One connection's echo. Holds nothing."""
+
+    __slots__ = ()
+
+    phase = "idle"
+    closing = False
+    read_rate = 0
+
+    def receive(self, data: bytes) -> list[Message | Response]:
+        """Every piece is a message of its own."""
+        return [Command("echo", value=data)]
+
+    def encode(self, message: Message | None, response: Response) -> bytes:  # noqa: ARG002
+        """The answer as it is."""
+        return response.body
+
+    def timed_out(self) -> Response | None:
+        """There is nothing to say."""
+        return None

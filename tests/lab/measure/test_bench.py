@@ -1,0 +1,165 @@
+"""The benchmark: a short real one, and what it makes of figures that are given."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import socket
+
+import pytest
+from rich.console import Console
+
+from lab.measure import bench
+from lab.measure.idle import IdleConnections, IdleError
+from lab.peers import HTTP_PEERS, nginx
+
+needs_load = pytest.mark.skipif(
+    not (shutil.which("wrk") and nginx.available() and bench.pick_cores()), reason="needs wrk, nginx and two cores"
+)
+ROW_KEYS = [
+    "server", "kind", "keepalive_rps", "connections_per_second", "p50_ms", "p99_ms", "pss_bytes", "ratio_to_nginx",
+]  # fmt: skip
+
+
+def silent(_):
+    pass
+
+
+def shown(document):
+    console = Console(file=io.StringIO(), width=200)
+    for table in bench.tables(document):
+        console.print(table)
+    return console.file.getvalue()
+
+
+def turn(rps):
+    return bench.Turn(rps, rps / 10, 1.0, 2.0, 10 * 2**20)
+
+
+@pytest.fixture
+def document(monkeypatch):
+    """Two servers, three rounds, figures that are given instead of measured."""
+    figures = {"real-nginx": iter([100.0, 120.0, 110.0]), "nodejs": iter([60.0, 66.0, 50.0])}
+    monkeypatch.setattr(bench, "one_turn", lambda server, cores, seconds: turn(next(figures[server.name])))
+    monkeypatch.setattr(bench, "pick_cores", lambda: bench.Cores(0, 1))
+    monkeypatch.setattr(bench.wrk, "require", lambda: "wrk")
+    monkeypatch.setattr(nginx, "available", lambda: "1")
+    return bench.run(["nodejs", "real-nginx"], 1.0, 3, {"rows"}, silent)
+
+
+def test_row_is_the_median_over_the_rounds(document):
+    assert [list(row) for row in document["rows"]] == [ROW_KEYS, ROW_KEYS]
+    nodejs, real = document["rows"]
+    assert (nodejs["server"], nodejs["kind"], nodejs["keepalive_rps"]) == ("nodejs", "model", 60.0)
+    assert (real["kind"], real["ratio_to_nginx"]) == ("peer", 1.0)
+    assert nodejs["ratio_to_nginx"] == pytest.approx(60 / 110)
+    assert document["spreads"]["nodejs"]["keepalive_rps"] == {"median": 60, "min": 50, "max": 66, "unit": "1/s", "n": 3}
+
+
+def test_table_shows_every_server_fastest_first(document):
+    text = shown(document)
+    assert text.index("real-nginx") < text.index("nodejs")
+    assert "0.55" in text
+    assert "± 13%" in text
+
+
+def test_rounds_are_interleaved(monkeypatch):
+    order = []
+    monkeypatch.setattr(bench, "one_turn", lambda server, cores, seconds: order.append(server.name) or turn(1.0))
+    bench.rows([bench.model_server("nodejs"), bench.model_server("nginx")], bench.Cores(0, 1), 1.0, 2, silent)
+    assert order == ["nodejs", "nginx", "nodejs", "nginx"]
+
+
+def test_pairs_change_places(monkeypatch):
+    order = []
+    costs = {"on": bench.Cost(10.5, 1.0), "off": bench.Cost(10.0, 0.0)}
+    monkeypatch.setattr(
+        bench, "one_cost", lambda name, metrics, cores, seconds: order.append(metrics) or costs[metrics]
+    )
+    watched = bench.watching("nodejs", bench.Cores(0, 1), 1.0, 3, silent)
+    assert order == ["on", "off", "off", "on", "on", "off"]
+    assert watched["ratio"]["median"] == pytest.approx(1.05)
+    assert watched["ratio_with_admin"]["median"] == pytest.approx(1.15)
+
+
+def test_tables_of_every_part(document):
+    three = {"median": 2.0, "min": 1.0, "max": 3.0, "unit": "ms", "n": 3}
+    figures = ("pss_bytes_per_connection", "p99_ms_without", "p99_ms_with", "p99_ratio")
+    idle = {"server": "nodejs", "connections": 10_000, **dict.fromkeys(figures, three)}
+    costs = ("cpu_us_per_request_on", "cpu_us_per_request_off", "admin_cpu_us_per_request", "ratio", "ratio_with_admin")
+    missing = [{"server": "node", "how_to_get": "apt-get install nodejs"}]
+    watched = {"nodejs": {"pairs": 10, **dict.fromkeys(costs, three)}}
+    text = shown({**document, "idle_connections": idle, "watching": watched, "missing": missing})
+    for expected in ("10,000 idle connections on nodejs", "10 pairs", "apt-get install nodejs"):
+        assert expected in text
+
+
+def test_one_core_is_inconclusive(monkeypatch):
+    monkeypatch.setattr(bench.os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(bench.wrk, "require", lambda: "wrk")
+    document = bench.run(["nodejs"], 1.0, 1, set(), silent)
+    assert document["inconclusive"].startswith("needs 2 cores")
+    assert document["rows"] == []
+
+
+def test_missing_peer_is_named_with_the_way_to_get_it(monkeypatch):
+    monkeypatch.setattr(HTTP_PEERS["node"], "available", lambda: None)
+    present, missing = bench.choose(["nodejs", "node"])
+    assert [server.name for server in present] == ["nodejs"]
+    assert missing == [{"server": "node", "how_to_get": "apt-get install nodejs"}]
+
+
+@pytest.mark.parametrize(("servers", "parts", "word"), [(["apache"], set(), "apache"), (None, {"speed"}, "speed")])
+def test_unknown_names_are_refused_with_those_that_exist(monkeypatch, servers, parts, word):
+    monkeypatch.setattr(bench.wrk, "require", lambda: "wrk")
+    with pytest.raises(bench.BenchError, match=f"{word}; there are"):
+        bench.run(servers, 1.0, 1, parts, silent)
+
+
+@needs_load
+def test_short_real_benchmark_of_one_peer():
+    document = bench.run(["real-nginx"], 1.0, 1, {"rows"}, silent)
+    (row,) = document["rows"]
+    assert row["ratio_to_nginx"] == 1.0
+    assert row["keepalive_rps"] > row["connections_per_second"] > 0
+    assert 0 < row["p50_ms"] <= row["p99_ms"]
+    assert row["pss_bytes"] > 100_000
+    assert set(document["environment"]) == {"kernel", "cpus", "python", "gil", "commit"}
+    assert "real-nginx" in shown(document)
+
+
+@needs_load
+def test_wrong_answer_stops_the_benchmark():
+    with nginx.start() as peer:
+        server = bench.Server("real-nginx", "peer", "something else", lambda _: None)
+        with pytest.raises(bench.BenchError, match="answered GET / with 200"):
+            bench.check(server, peer.url)
+
+
+@pytest.mark.skipif(not nginx.available(), reason="needs nginx")
+def test_idle_connections_stay_and_are_counted():
+    with nginx.start() as peer:
+        with IdleConnections(peer.host, peer.port, 200) as idle:
+            assert idle.alive() == 200
+        assert idle.alive() == 0
+
+
+def test_idle_connections_that_are_closed_are_not_alive():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        idle = IdleConnections(*listener.getsockname(), 1)
+        idle._sockets.append(socket.create_connection(listener.getsockname()))
+        accepted, _ = listener.accept()
+        assert idle.alive() == 1
+        accepted.shutdown(socket.SHUT_RDWR)
+        accepted.close()
+        idle._sockets[0].setblocking(True)
+        idle._sockets[0].recv(1)
+        assert idle.alive() == 0
+        idle.__exit__(None, None, None)
+
+
+def test_idle_connections_that_cannot_be_opened_say_how_many_could():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(IdleError, match="only 0 of 5"), IdleConnections("127.0.0.1", port, 5):
+        pytest.fail("nobody listens there")

@@ -1,0 +1,39 @@
+"""Shared memory: what several processes write is what one reads."""
+
+import os
+
+from services.metrics import slots
+from services.metrics.stages import Sampler
+
+WORKERS, REQUESTS = 4, 5000
+
+
+def work(shared: slots.Slots, number: int) -> None:
+    block = shared.worker(number)
+    sampler = Sampler(block, "1")
+    for _ in range(REQUESTS):
+        block[slots.REQUESTS["200"]] += 1
+        sampler.record("service", 30_000 * (number + 1), 1)
+
+
+def test_slots_of_forked_processes_add_up():
+    shared = slots.Slots(WORKERS)
+    children = []
+    for number in range(WORKERS):
+        child = os.fork()
+        if not child:
+            work(shared, number)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * WORKERS
+    blocks = [shared.worker(number) for number in range(WORKERS)]
+    assert [block[slots.REQUESTS["200"]] for block in blocks] == [REQUESTS] * WORKERS
+    assert [block[slots.STAGE_SUM_NS["service"]] for block in blocks] == [
+        REQUESTS * 30_000 * (number + 1) for number in range(WORKERS)
+    ]
+    assert sum(sum(block[slot] for slot in slots.STAGE_BUCKETS["service"]) for block in blocks) == WORKERS * REQUESTS
+    assert not any(shared.main)
+
+
+def test_slots_blocks_do_not_share_a_cache_line():
+    assert slots.SLOTS_PER_BLOCK * 8 % 64 == 0
