@@ -112,14 +112,14 @@ def down(place: PlaceOption = Place.auto) -> None:
 
 
 @app.command(rich_help_panel=STACK)
-def status(as_json: JsonOption = False) -> None:
+def status(place: PlaceOption = Place.auto, as_json: JsonOption = False) -> None:
     """Show what runs where, whether it works, and what it costs.
 
     Exits with 1 if nothing runs or a part that should run does not work.
     """
     from lab.stack.status import parts
 
-    found = parts()
+    found = [part for part in parts() if place in {Place.auto, part.place}]
     if as_json:
         print_json([asdict(part) for part in found])
     else:
@@ -160,7 +160,7 @@ def serve(
     model: ModelName,
     options: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[OPTIONS]...", help="The model's options: `lab serve MODEL --help` lists them."),
+        typer.Argument(metavar="OPTIONS", help="The model's options: `lab serve MODEL --help` lists them."),
     ] = None,
 ) -> None:
     """Run one server in the foreground until Ctrl-C. Same as `python -m services MODEL`.
@@ -223,13 +223,13 @@ def sources_of(urls: Sequence[str] | None) -> list[Source]:
 def print_sample(sources: Sequence[Source], interval: float, *, as_json: bool) -> None:
     """One sample on stdout."""
     from lab import top as watching
-    from lab.top.view import HINT, Screen, render
+    from lab.top.view import COLUMNS, HINT, Screen, render
 
     readings = watching.once(sources, interval)
     if as_json:
         typer.echo(watching.document(readings, interval))
     else:
-        print_rich([render(readings, Screen(interval, live=False))])
+        print_rich([render(readings, Screen(interval, live=False))], least_columns=COLUMNS)
     if not any(reading.up for reading in readings):
         refuse(HINT)
 
@@ -241,7 +241,7 @@ def print_sample(sources: Sequence[Source], interval: float, *, as_json: bool) -
 def load(
     model: ModelName,
     extra: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- LOCUST OPTIONS]", help="Passed to Locust as they are.")
+        list[str] | None, typer.Argument(metavar="-- LOCUST_OPTIONS", help="Passed to Locust as they are.")
     ] = None,
     users: Annotated[int, typer.Option(min=1, help="How many users at once.")] = 50,
     rate: Annotated[float, typer.Option(min=0.01, help="Users started a second.")] = 50.0,
@@ -327,10 +327,15 @@ def print_json(document: object) -> None:
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def print_rich(things: Iterable[Any]) -> None:
-    """Tables and texts, in colour where the terminal has it."""
+def print_rich(things: Iterable[Any], least_columns: int = 0) -> None:
+    """Tables and texts, in colour where the terminal has it.
+
+    A pipe counts as 80 columns wide, unless COLUMNS says otherwise; `least_columns` is for what needs more.
+    """
     from rich.console import Console
 
     console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, least_columns)
     for thing in things:
         console.print(thing)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 QUESTIONS = ("listens", "accepts", "reads", "executes", "writes", "term")
-WORKER_KIND = "what a worker is; threads share memory (and, with the GIL, one lock), processes neither"
+WORKER_KIND = "--worker-kind: threads share memory and, with the GIL, one lock; processes share neither"
 
 
 def document() -> list[dict[str, Any]]:
@@ -56,8 +56,11 @@ def _option(option: Option) -> dict[str, Any]:
 def _models() -> Table:
     table = _table("Who does what")
     table.add_column("model", style="bold cyan", no_wrap=True)
-    for question in QUESTIONS:
-        table.add_column("the field's term" if question == "term" else question, overflow="fold")
+    for question in QUESTIONS[:-1]:
+        # Rich would rather break a word than give each column what its longest word takes.
+        texts = [question, *(getattr(model, question) for model in MODELS.values())]
+        table.add_column(question, width=max(len(word) for text in texts for word in text.split()))
+    table.add_column("field's term")
     for model in MODELS.values():
         table.add_row(model.name, *(getattr(model, question) for question in QUESTIONS))
         table.add_row()
@@ -66,12 +69,13 @@ def _models() -> Table:
 
 def _options() -> Table:
     table = _table("Variants and remedies are options (first value: the default)")
+    table.caption, table.caption_justify = WORKER_KIND, "left"
     table.add_column("model", style="bold cyan", no_wrap=True)
     table.add_column("option", no_wrap=True)
     table.add_column("values", no_wrap=True)
     table.add_column("decides, and teaches")
     for model in MODELS.values():
-        table.add_row(model.name, "--worker-kind", "\n".join(model.worker_kinds), WORKER_KIND)
+        table.add_row(model.name, "--worker-kind", "\n".join(model.worker_kinds), "what a worker is")
         for option in model.options:
             lesson = f"{option.help}.\n[italic]{option.teaches}[/]" if option.teaches else option.help
             table.add_row("", f"--{option.name}", values(option), lesson)

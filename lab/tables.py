@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -30,7 +31,7 @@ def findings(found: Iterable[Finding]) -> Table:
 
 
 def parts(shown: Iterable[Part]) -> Table:
-    """What runs where, and what it costs: what `lab up` prints has no figures yet to show."""
+    """What runs where, and what it costs."""
     table = _table("part", "place", "state", "health", "where")
     for heading in ("pid", "cpu %", "memory MiB"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -48,7 +49,7 @@ def parts(shown: Iterable[Part]) -> Table:
 
 
 def _table(*headings: str) -> Table:
-    table = Table(header_style="bold")
+    table = Table(header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in headings:
         table.add_column(heading)
     return table

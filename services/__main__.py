@@ -15,12 +15,15 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from services.apps import Identity, make_application, make_store, sink_rate
+from services.apps.sqlite_store import CHECKPOINT_SECONDS
 from services.apps.store import Store
 from services.metrics import slots
 from services.metrics.exporter import Description, serve_admin
@@ -72,8 +75,7 @@ def run(options: dict[str, Any]) -> int:
         blocks = slots.Slots(MAX_WORKERS)
         factory = partial(make_loop, settings=settings, store=store, blocks=blocks)
         gc.freeze()  # what exists now stays shared with the workers: the collector will not touch its pages
-        if admin is not None:
-            start_admin(admin, settings, blocks)
+        start_admin(admin, settings, blocks, store)
         party = Main(settings, blocks, factory, partial(announce, settings, admin))
         SERVE[settings.model](party)
         party.finish()
@@ -144,8 +146,11 @@ def open_admin(options: dict[str, Any]) -> socket.socket | None:
     return listener
 
 
-def start_admin(listener: socket.socket, settings: Settings, blocks: slots.Slots) -> None:
-    """Fork the process that serves /metrics, /healthz and /state."""
+def start_admin(listener: socket.socket | None, settings: Settings, blocks: slots.Slots, store: Store) -> None:
+    """Fork the process that serves /metrics, /healthz and /state, and keeps house for the store.
+
+    The store's log is folded into its file here, since that waits for the disk and here nobody waits.
+    """
     description = Description(
         model=settings.model,
         main_pid=os.getpid(),
@@ -157,9 +162,19 @@ def start_admin(listener: socket.socket, settings: Settings, blocks: slots.Slots
 
     def admin() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with main, and shows the drain until then
+        if listener is None:
+            keep_house(store)
+        threading.Thread(target=keep_house, args=(store,), daemon=True).start()
         serve_admin(listener, description, blocks)
 
-    fork_worker(admin, keep=[listener])
+    fork_worker(admin, keep=[listener] if listener else [])
+
+
+def keep_house(store: Store) -> NoReturn:
+    """Let the store do from time to time what no request should wait for."""
+    while True:
+        time.sleep(CHECKPOINT_SECONDS)
+        store.checkpoint()
 
 
 def announce(settings: Settings, admin: socket.socket | None) -> None:

@@ -42,6 +42,8 @@ __all__ = ["BenchError", "run", "tables"]
 PARTS = frozenset({"rows", "idle", "watching"})
 CORES_NEEDED = 2
 WARM_UP_SECONDS = 1.0
+BUSY_LOAD = 0.5
+"""Load average of the last minute above which the machine is not ours alone."""
 IDLE_SERVER = "nodejs"
 IDLE_CONNECTIONS = 10_000
 IDLE_TIMEOUT_SECONDS = 3600
@@ -83,7 +85,8 @@ class Turn:
 
 
 def run(servers: list[str] | None, seconds: float, rounds: int, parts: set[str], progress: Progress) -> dict[str, Any]:
-    """Measure; the document of DESIGN.md with `missing`, `spreads`, `idle_connections` and `watching` beside.
+    """Measure; the document of DESIGN.md with `missing`, `load_average`, `spreads`, `idle_connections`
+    and `watching` beside.
 
     `servers` are names of models and peers, all that are installed by default; `seconds` is the length of
     each load, `parts` some of `PARTS`, empty for all. With fewer than two cores nothing is measured and
@@ -99,6 +102,9 @@ def run(servers: list[str] | None, seconds: float, rounds: int, parts: set[str],
     if cores is None:
         document["inconclusive"] = f"needs {CORES_NEEDED} cores: one for the server, one for the load"
         return document
+    busy = document["load_average"] = os.getloadavg()[0]
+    if busy > BUSY_LOAD:
+        progress(f"other work keeps {busy:.1f} cores busy: rates will be too low, and the spread will show it")
     if "rows" in parts:
         document |= rows(present, cores, seconds, rounds, progress)
     if "idle" in parts:

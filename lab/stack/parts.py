@@ -44,6 +44,7 @@ class Piece:
 
     @property
     def log(self) -> Path:
+        """What the part has printed; supervisord rotates it."""
         return LOG_DIR / f"{self.name}.log"
 
     def answers(self) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lab import settings
+from lab import settings, tables
 from lab.stack import parts, status
 
 GOOD, BAD = 0, 2
@@ -43,8 +43,10 @@ def up(place: str = "auto", extra: Sequence[str] = ()) -> int:
         return refuse(str(error))
     if code == GOOD and "--check" not in extra:
         console = Console()
-        console.print(status.table(status.parts()))
-        console.print(f"Logs and data: {parts.STATE_DIR}. Load: make load MODEL=nginx. Stop: make lab-down.", style="dim")
+        console.print(tables.parts(status.parts()))
+        console.print(
+            f"Logs and data: {parts.STATE_DIR}. Load: make load MODEL=nginx. Stop: make lab-down.", style="dim"
+        )
     return code
 
 

@@ -85,7 +85,7 @@ def listening() -> dict[int, int]:
     return {
         connection.laddr.port: connection.pid
         for connection in connections
-        if connection.status == psutil.CONN_LISTEN and connection.pid
+        if connection.laddr and connection.pid and connection.status == psutil.CONN_LISTEN
     }
 
 

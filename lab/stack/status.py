@@ -7,11 +7,9 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from rich.table import Table
-
 from lab.measure.processes import cpu_seconds, pss_bytes, tree
 from lab.stack import supervision
-from lab.stack.parts import PIECES, LEFT_OUT
+from lab.stack.parts import LEFT_OUT, PIECES
 from lab.stack.remains import ours, part_of
 from lab.stack.supervision import Program
 
@@ -120,11 +118,3 @@ def cpu_percent(pids: dict[str, list[int]]) -> dict[str, float]:
     elapsed = time.monotonic() - start
     # A process that ended meanwhile takes its time with it: then the difference means nothing.
     return {name: max(0.0, (cpu_seconds(own) - before[name]) / elapsed * 100) for name, own in pids.items()}
-
-
-def table(shown: list[Part]) -> Table:
-    """What runs where, for people."""
-    table = Table("part", "state", "health", "where")
-    for part in shown:
-        table.add_row(part.name, part.state, part.health, part.url or part.detail)
-    return table

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+
 from lab.stack import parts
 
 CALL_SECONDS = 5.0
@@ -42,6 +44,7 @@ class SupervisorConnection(http.client.HTTPConnection):
     """HTTP over supervisord's socket."""
 
     def connect(self) -> None:
+        """Connect to the socket instead of a host."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(CALL_SECONDS)
         self.sock.connect(str(parts.socket_path()))
@@ -51,6 +54,7 @@ class SupervisorTransport(xmlrpc.client.Transport):
     """XML-RPC over supervisord's socket. Unlike supervisor's own transport it never waits for ever."""
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        """A connection to supervisord, whatever the host in the URL."""
         return SupervisorConnection(str(host))
 
 
@@ -89,14 +93,15 @@ def shut_down(seconds: float) -> bool:
         # supervisord's own shutdown stops one program after the other; this stops all together.
         call("stopAllProcesses", False)
         wait(lambda: all(entry.pid == 0 for entry in programs()), seconds)
+        pid = call("getPID")
         call("shutdown")
     except (OSError, xmlrpc.client.Fault):
         return False
-    return wait(lambda: not parts.PIDFILE.exists() and not answers(), seconds)
+    return wait(lambda: not psutil.pid_exists(pid), seconds)
 
 
 def update() -> list[str]:
-    """Make supervisord's programs those of its configuration files; one line for each that changed.
+    """Make supervisord's programs those of its configuration file; one line for each that changed.
 
     supervisord compares what it runs with what is written, so this also finds a change that an
     interrupted `lab up` wrote and never applied, and it restarts exactly the programs that differ.
@@ -128,11 +133,7 @@ def start_stopped() -> list[str]:
 
 def unsettled() -> list[str]:
     """The programs that do not answer yet."""
-    return [
-        entry.name
-        for entry in programs()
-        if entry.state != "RUNNING" or not parts.PIECES[entry.name].answers()
-    ]
+    return [entry.name for entry in programs() if entry.state != "RUNNING" or not parts.PIECES[entry.name].answers()]
 
 
 def failed() -> list[str]:

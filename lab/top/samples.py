@@ -113,8 +113,10 @@ def _why(error: Exception) -> str:
 
 def source_of(url: str) -> Source:
     """The server behind an admin URL. Raises ValueError if it is none."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname or not parts.port:
+    try:
+        scheme, host, port = (parts := urlsplit(url)).scheme, parts.hostname, parts.port
+    except ValueError:  # no number, or out of range
+        scheme, host, port = "", "", None
+    if scheme != "http" or not host or not port:
         raise ValueError(f"{url!r}: give the admin URL that the server printed, such as http://127.0.0.1:9100")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return Source(f"port {parts.port}", f"http://{host}:{parts.port}")
+    return Source(f"port {port}", f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")

@@ -33,7 +33,7 @@ HEADS = (
 )
 STAGE_HEADS = f"{'stage':<9}{'p50':>5}{'p99':>6}"
 STATE_STYLES = {"idle": "dim", "busy": "green", "stalled": "bold red", "crashed": "bold red", "gone": "red"}
-HINT = "Nothing answers: `lab up` (or `make lab-up`) starts all, `lab serve MODEL` one"
+HINT = "nothing answers: `lab up` (or `make lab-up`) starts all, `lab serve MODEL` one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,9 @@ def render(readings: Sequence[Reading], screen: Screen) -> Text:
     lines = [_title(screen), _heads()]
     for reading in readings:
         lines += _block(reading, most)
-    lines += _footer(readings)
-    return Text("\n").join(lines)
+    if screen.live:
+        lines.append(_footer(readings))
+    return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
 
 def duration(seconds: float) -> str:
@@ -95,10 +96,10 @@ def _heads() -> Text:
     return Text(f"{text:<{COLUMNS}}", style="reverse")
 
 
-def _footer(readings: Sequence[Reading]) -> list[Text]:
-    if not any(reading.up for reading in readings):
-        return [Text(HINT, style="yellow")]
-    return [Text("cs/acc: voluntary context switches an accept · queue: handed off, not picked up", style="dim")]
+def _footer(readings: Sequence[Reading]) -> Text:
+    if any(reading.up for reading in readings):
+        return Text("cs/acc: voluntary context switches an accept · queue: handed off, not picked up", style="dim")
+    return Text(HINT, style="yellow")
 
 
 def _block(reading: Reading, most: int) -> list[Text]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_TRIES = 5
 PAUSE_BETWEEN_TRIES_SECONDS = 0.05
+SERVER_ERROR = 500
+"""From here on the server may or may not have counted: the same key again finds out."""
 STILL_RUNNING = 409
 """The first try has not ended yet: the same key again, a little later."""
 
@@ -50,7 +52,7 @@ class RetryingUser(LabUser):
                 self.lose(request)
                 continue
             reply = self.send("POST", "/counters/{name}", request, accepted)
-            if reply is not None and reply.status != STILL_RUNNING:
+            if reply is not None and reply.status != STILL_RUNNING and reply.status < SERVER_ERROR:
                 self._uncertain -= 1
                 self._acknowledged += reply.status < 300
                 return

@@ -39,7 +39,7 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self._terminal = sys.stdout.isatty()
 
-    def v2_playbook_on_task_start(self, task: Task, is_conditional: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
+    def v2_playbook_on_task_start(self, task: Task, is_conditional: bool = False) -> None:  # noqa: ARG002
         """Show what is at work; the first minutes of a new machine would be silent otherwise."""
         if self._terminal:
             sys.stdout.write(f"{CLEAR_LINE}  ... {task.get_name()}")
@@ -55,7 +55,7 @@ class CallbackModule(CallbackBase):
             self._line(f"  {result.task.get_name()}")
             self._lines_of(result.result)
 
-    def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:  # noqa: FBT001, FBT002
+    def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
         """Say what failed, and why in the words of the tool that failed."""
         if not ignore_errors:
             self._line(f"FAILED: {result.task.get_name()}", constants.COLOR_ERROR)

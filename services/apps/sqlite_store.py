@@ -10,7 +10,7 @@ What may block an event loop, and for how long: a lock that somebody else holds,
 BUSY_BOUND_SECONDS; then the access is refused (`StoreBusyError`). Checkpoints wait for the disk
 (fsync), so they are not made by requests: `checkpoint()` is called every CHECKPOINT_SECONDS by a thread or
 process that serves nobody. Measured with four processes writing as fast as they can on two cores: no
-request took longer than 56 ms, and the WAL stayed below 33 MiB. Should nobody call it, a request that finds
+request took longer than 56 ms, and the WAL stayed below 40 MiB. Should nobody call it, a request that finds
 BACKSTOP_PAGES in the WAL makes the checkpoint after all, which took up to 0.3 s in the same test.
 """
 

@@ -52,7 +52,7 @@ def serve_admin(listener: socket.socket, description: Description, slots: Slots)
     """
     # Ctrl-C reaches the whole foreground group: stay, and show the drain, until main ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Imported here and not above: asyncio and prometheus_client are 15 MiB, which main and every
+    # Imported here and not above: asyncio and prometheus_client are 8 MiB, which main and every
     # worker would carry, since they import this module for `Description`.
     from services.metrics.admin import run
 

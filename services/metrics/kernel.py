@@ -2,9 +2,9 @@
 
 sock_diag over netlink, the interface of `ss`, asked and unpacked with `struct`. pyroute2 speaks it too,
 but builds an object with all attributes for every socket: 0.6 s of CPU for 2,000 connections where this
-takes 17 ms (half of it the kernel walking its hash tables). One module for listeners and connections is then less than two libraries.
-The kernel filters by local port (`idiag_sport` of the request), so other sockets cost a look at the
-hash table and no message. No privilege is needed.
+takes 17 ms, half of which the kernel spends walking its hash tables. And once that is there, the
+listeners need no library either. The kernel filters by local port (`idiag_sport` of the request), so
+other sockets cost no message. No privilege is needed.
 
 Sources: linux/inet_diag.h, linux/sock_diag.h, linux/tcp.h; net/ipv4/inet_diag.c for what the fields
 mean in each state.

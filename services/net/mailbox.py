@@ -58,9 +58,12 @@ def send_connection(channel: socket.socket, sock: socket.SocketType, arrived_ns:
 
 
 def receive_connection(channel: socket.socket) -> tuple[socket.SocketType, int, int] | None:
-    """The next connection passed, with its two times; None when there is none now, or ever again."""
+    """The next connection passed, with its two times; None when there is none now, or ever again.
+
+    The channel must be non-blocking: `recv_fds` takes flags and, up to Python 3.13 at least, drops them.
+    """
     try:
-        note, descriptors, _flags, _address = socket.recv_fds(channel, DESCRIPTOR_NOTE.size, 1, socket.MSG_DONTWAIT)
+        note, descriptors, _flags, _address = socket.recv_fds(channel, DESCRIPTOR_NOTE.size, 1)
     except BlockingIOError:
         return None
     if not note or not descriptors:

@@ -38,6 +38,7 @@ class ProcessWorker(Worker, Source):
         # Descriptors travel as datagrams, so that each arrives with its note; requests as a stream, since a
         # body may be larger than any datagram.
         self._connections, connections = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connections.setblocking(False)
         main_end, worker_end = socket.socketpair()
         self._job: Job | None = None
         self.pid = fork_worker(

@@ -9,7 +9,7 @@ import pytest
 from support.servers import Server, end_server, start_server
 
 
-@pytest.fixture()
+@pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start servers: `serve("nginx", "--workers", "2")`; all are gone after the test."""
     servers: list[Server] = []

@@ -92,12 +92,18 @@ def test_nodejs_round_robin_is_even_and_shared_handle_is_served(serve) -> None:
     assert shares(shared, 100).total() == 100
 
 
-def delays(server: Server, clients: list[socket.socket], block_seconds: float = 1.0) -> tuple[str, list[tuple[str, bool]]]:
+def delays(
+    server: Server, clients: list[socket.socket], block_seconds: float = 1.0
+) -> tuple[str, list[tuple[str, bool]]]:
     """Block the first client's executor; of the others: (worker that answered, was it made to wait?)."""
     blocker, *others = clients
     with ThreadPoolExecutor(len(clients)) as pool:
-        blocked = pool.submit(server.ask, b"GET /work?block=%dms HTTP/1.1\r\nHost: x\r\n\r\n" % (block_seconds * 1000), blocker)
-        wait_until(lambda: any(w["state"] in ("busy", "stalled") for w in server.state()["workers"]), what="a busy worker")
+        blocked = pool.submit(
+            server.ask, b"GET /work?block=%dms HTTP/1.1\r\nHost: x\r\n\r\n" % (block_seconds * 1000), blocker
+        )
+        wait_until(
+            lambda: any(w["state"] in ("busy", "stalled") for w in server.state()["workers"]), what="a busy worker"
+        )
 
         def ask(client: socket.socket) -> tuple[str, bool]:
             worker = owner(server, client)
@@ -169,7 +175,9 @@ def test_ramcloud_least_loaded_spreads_hot_connections(serve, kind) -> None:
         def ask(_: int) -> list[str]:
             with server.connect() as client:
                 return [
-                    re.search(rb"X-Worker: (\w+)", server.ask(b"GET /work?block=5ms HTTP/1.1\r\nHost: x\r\n\r\n", client))[1].decode()
+                    re.search(
+                        rb"X-Worker: (\w+)", server.ask(b"GET /work?block=5ms HTTP/1.1\r\nHost: x\r\n\r\n", client)
+                    )[1].decode()
                     for _ in range(50)
                 ]
 
@@ -209,7 +217,10 @@ def test_accept_wait_and_kernel_wait_never_count_the_same_time(serve) -> None:
     server = serve("nodejs", "--sample-rate", "1")
     with server.connect() as blocker, ThreadPoolExecutor(1) as pool:
         server.ask(GET, blocker)
-        before = {stage: server.metric("lab_stage_duration_seconds_sum", stage=stage) for stage in ("accept_wait", "kernel_wait")}
+        before = {
+            stage: server.metric("lab_stage_duration_seconds_sum", stage=stage)
+            for stage in ("accept_wait", "kernel_wait")
+        }
         blocked = pool.submit(server.ask, b"GET /work?block=500ms HTTP/1.1\r\nHost: x\r\n\r\n", blocker)
         wait_until(lambda: any(w["state"] == "busy" for w in server.state()["workers"]))
         connecting = time.monotonic()

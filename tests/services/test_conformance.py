@@ -40,7 +40,17 @@ def name(row: tuple) -> str:
 def running(row: tuple, folder) -> Iterator[Server]:
     model, kind, protocol, extra = row
     server = start_server(
-        folder, model, "--worker-kind", kind, "--protocol", protocol, "--workers", "2", "--state-dir", str(folder), *extra
+        folder,
+        model,
+        "--worker-kind",
+        kind,
+        "--protocol",
+        protocol,
+        "--workers",
+        "2",
+        "--state-dir",
+        str(folder),
+        *extra,
     )
     yield server
     end_server(server)
@@ -81,8 +91,13 @@ def test_head_answers_without_body(http: Server) -> None:
 
 def test_connection_is_kept_and_pipelined_in_order(http: Server) -> None:
     with http.connect() as client:
-        client.sendall(b"".join(b"PUT /kv/p%d HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n%02d" % (n, n) for n in range(20)))
-        client.sendall(b"".join(b"GET /kv/p%d HTTP/1.1\r\nHost: x\r\n\r\n" % n for n in range(20)) + b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(
+            b"".join(b"PUT /kv/p%d HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n%02d" % (n, n) for n in range(20))
+        )
+        client.sendall(
+            b"".join(b"GET /kv/p%d HTTP/1.1\r\nHost: x\r\n\r\n" % n for n in range(20))
+            + b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
+        )
         data = b""
         while b" 404 " not in data:
             data += client.recv(65536)

@@ -12,14 +12,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
-
-READY = re.compile(r"(?P<model>\w+) ready: service http://(?P<host>[^:]+):(?P<port>\d+)( admin (?P<admin>\S+))? pid (?P<pid>\d+)")
+READY = re.compile(
+    r"(?P<model>\w+) ready: service http://(?P<host>[^:]+):(?P<port>\d+)( admin (?P<admin>\S+))? pid (?P<pid>\d+)"
+)
 START_SECONDS = 15
 
 
@@ -159,5 +160,3 @@ def end_server(server: Server) -> None:
             server.process.wait(5)
     server.process.stdout.close()
     wait_until(lambda: not any(alive(pid) for pid in family), 5, f"the end of every process of {server.model}")
-
-

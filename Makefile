@@ -1,0 +1,48 @@
+# The front door: each target is one line that calls Ansible, lab, Locust or pytest.
+
+PYTHON ?= python3
+PLACE ?= auto
+MODEL ?= nginx
+BIN := .venv/bin
+# A part's extras of pyproject.toml, in .venv when its stamp is newer than what it depends on.
+LAB := .venv/lab.stamp
+TEST := .venv/test.stamp
+BENCH := .venv/bench.stamp
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab-up lab-down lab-status load bench lint test
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(LAB) $(TEST) $(BENCH)  ## make the virtual environment with everything in it
+
+lab-up: $(LAB)  ## start the five models, Prometheus and Locust, and print where they are (PLACE=auto|containers|local|vms)
+	@$(BIN)/lab up --place $(PLACE)
+
+lab-down:  ## stop all that lab-up started
+	@if [ -x $(BIN)/lab ]; then $(BIN)/lab down; else echo "Nothing to stop: there is no .venv."; fi
+
+lab-status: $(LAB)  ## show what runs, how it is, and what it costs
+	@$(BIN)/lab status
+
+load: $(LAB)  ## put load on one model (MODEL=nginx USERS=10 RATE=10 TIME=30)
+	@$(BIN)/lab load $(MODEL) $(if $(USERS),--users $(USERS)) $(if $(RATE),--rate $(RATE)) $(if $(TIME),--seconds $(TIME:s=))
+
+bench: $(BENCH)  ## measure the models beside real servers (ARGS="--json")
+	@$(BIN)/lab bench $(ARGS)
+
+lint: $(TEST)  ## run every linter and type checker
+	@$(BIN)/pre-commit run --all-files
+
+test: $(TEST)  ## run the tests (ARGS="-k nginx")
+	@$(BIN)/pytest $(ARGS)
+
+$(LAB): pyproject.toml constraints.txt
+	@provisioning/virtualenv.sh $(PYTHON) lab && touch $@
+
+$(TEST): pyproject.toml constraints.txt
+	@provisioning/virtualenv.sh $(PYTHON) lab test && touch $@ $(LAB)
+
+$(BENCH): pyproject.toml constraints.txt
+	@provisioning/virtualenv.sh $(PYTHON) lab bench && touch $@ $(LAB)

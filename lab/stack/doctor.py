@@ -1,0 +1,224 @@
+"""What this machine can and cannot do for the lab, tried rather than read from settings where that is possible."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from lab import settings
+from lab.stack import parts
+from lab.stack.ports import conflicts
+from services.options import COMMON
+
+Level = Literal["ok", "warn", "fail"]
+
+LINUX = sys.platform == "linux"
+KERNEL_NEEDED = (4, 5)
+"""EPOLLEXCLUSIVE; SO_ATTACH_REUSEPORT_CBPF came with the same release."""
+PYTHON_NEEDED = (3, 11)
+CORES_WANTED = 2
+MEMORY_WANTED_BYTES = 2 << 30
+DISK_WANTED_BYTES = 2 << 30
+"""Prometheus keeps up to 1 GB; the rest is room for results."""
+DESCRIPTORS_WANTED = 16384 + 64
+"""`--max-connections` and what a server needs besides."""
+TRIAL_SECONDS = 10.0
+USE_CONTAINERS = "run the lab in containers on a Linux engine"
+
+TOOLS = {
+    "prometheus": ("prometheus", "the stack's metrics; `make lab-up` as root installs it on Debian"),
+    "wrk": ("wrk", "`make bench`"),
+    "nginx": ("nginx-light", "the real nginx beside its model"),
+    "memcached": ("memcached", "the real memcached beside its model"),
+    "node": ("nodejs", "the real Node beside its model"),
+}
+"""By command: Debian's package, and what it is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `remedy` is empty where nothing is to be done."""
+
+    subject: str
+    level: Level
+    detail: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything. Takes a few seconds where a container engine is slow to answer."""
+    return [
+        kernel(),
+        namespaces(),
+        engine(),
+        compose(),
+        python(),
+        cores(),
+        memory(),
+        disk(),
+        descriptors(),
+        accept_queue(),
+        *ports(),
+        *tools(),
+    ]
+
+
+def kernel() -> Finding:
+    """The servers need epoll, and EPOLLEXCLUSIVE for `nginx`."""
+    release = platform.release()
+    if not LINUX:
+        return Finding("kernel", "fail", f"{platform.system()} {release}: the servers need Linux", USE_CONTAINERS)
+    if version(release) < KERNEL_NEEDED:
+        return Finding("kernel", "fail", f"{release} has no EPOLLEXCLUSIVE", "use Linux 4.5 or newer")
+    return Finding("kernel", "ok", release)
+
+
+def namespaces() -> Finding:
+    """Experiments run in namespaces of their own, made without root."""
+    subject = "user namespaces"
+    if not LINUX or not shutil.which("unshare"):
+        detail = "no `unshare` command"
+        return Finding(subject, "warn", detail, "install util-linux" if LINUX else USE_CONTAINERS)
+    code, output = attempt("unshare", "--user", "--map-root-user", "--net", "--mount", "true")
+    if code == 0:
+        return Finding(subject, "ok", "made one with a network of its own")
+    remedy = "allow them (kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu), or run in containers"
+    return Finding(subject, "warn", output or "refused", remedy)
+
+
+def engine() -> Finding:
+    """A Docker engine is for the containers place; the local place does without."""
+    subject = "container engine"
+    if not shutil.which("docker"):
+        return Finding(subject, "warn", "no `docker` command", "install a Docker engine for the containers place")
+    code, output = attempt("docker", "version", "--format", "{{.Server.Version}}")
+    if code == 0:
+        return Finding(subject, "ok", f"Docker {output}")
+    return Finding(subject, "warn", output or "does not answer", "start the engine, or stay with the local place")
+
+
+def compose() -> Finding:
+    """Compose v2 is a plugin of the docker command."""
+    subject = "docker compose"
+    code, output = attempt("docker", "compose", "version", "--short")
+    if code == 0:
+        return Finding(subject, "ok", output)
+    return Finding(subject, "warn", "no Compose v2", "install docker-compose-plugin for the containers place")
+
+
+def python() -> Finding:
+    """The interpreter, and whether it has the GIL: thread workers share it where it is on."""
+    has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    build = "free-threaded build, " if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+    detail = f"{platform.python_version()}, {build}GIL {'on' if has_gil else 'off'}"
+    if sys.version_info < PYTHON_NEEDED:
+        return Finding("python", "fail", detail, "use Python 3.11 or newer: make PYTHON=python3.12 setup")
+    return Finding("python", "ok", detail)
+
+
+def cores() -> Finding:
+    """Server and load on the same core measure each other."""
+    count = len(os.sched_getaffinity(0)) if LINUX else os.cpu_count() or 1
+    if count < CORES_WANTED:
+        return Finding("cores", "warn", f"{count}", "give the machine two: load and server disturb each other on one")
+    return Finding("cores", "ok", f"{count}")
+
+
+def memory() -> Finding:
+    """Five servers with four workers each, Prometheus and Locust take about 1 GiB."""
+    free = psutil.virtual_memory().available
+    detail = f"{free / (1 << 30):.1f} GiB available"
+    if free < MEMORY_WANTED_BYTES:
+        return Finding("memory", "warn", detail, "free some, or lower `workers` in provisioning/group_vars/all.yml")
+    return Finding("memory", "ok", detail)
+
+
+def disk() -> Finding:
+    """Room for the state folder."""
+    folder = next(folder for folder in (parts.STATE_DIR, *parts.STATE_DIR.parents) if folder.exists())
+    free = shutil.disk_usage(folder).free
+    detail = f"{free / (1 << 30):.1f} GiB free at {folder}"
+    if free < DISK_WANTED_BYTES:
+        return Finding("disk", "warn", detail, "free some, or set LAB_STATE_DIR to a folder on another disk")
+    return Finding("disk", "ok", detail)
+
+
+def descriptors() -> Finding:
+    """A server raises its own soft limit, but only as far as the hard one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return Finding("file descriptors", "ok", "no limit")
+    if hard < DESCRIPTORS_WANTED:
+        remedy = f"raise it with `ulimit -Hn {DESCRIPTORS_WANTED}`, or expect fewer connections"
+        return Finding("file descriptors", "warn", f"hard limit {hard}", remedy)
+    return Finding("file descriptors", "ok", f"hard limit {hard}")
+
+
+def accept_queue() -> Finding:
+    """The kernel cuts every listener's backlog down to somaxconn without saying so."""
+    subject, path = "accept queue", Path("/proc/sys/net/core/somaxconn")
+    backlog = next(option.default for option in COMMON if option.name == "backlog")
+    if not path.exists():
+        return Finding(subject, "warn", "net.core.somaxconn cannot be read", USE_CONTAINERS)
+    limit = int(path.read_text(encoding="ascii"))
+    detail = f"net.core.somaxconn {limit}, default backlog {backlog}"
+    if limit < backlog:
+        return Finding(subject, "warn", detail, f"as root: sysctl net.core.somaxconn={backlog}")
+    return Finding(subject, "ok", detail)
+
+
+def ports() -> Iterator[Finding]:
+    """The ports of all parts, each with its variable and its holder if there is a stranger on it."""
+    try:
+        found = conflicts(settings.PORTS)
+    except settings.SettingError as error:
+        yield Finding("ports", "fail", str(error), "correct the variable")
+        return
+    needed = {port.part for port in parts.ports()}
+    for conflict in found:
+        level: Level = "fail" if conflict.port.part in needed else "warn"
+        yield Finding(f"port {conflict.port.number}", level, f"{conflict.port.part} {conflict.reason}", conflict.remedy)
+    if not found:
+        yield Finding("ports", "ok", f"all {len(settings.PORTS)} are free or held by this stack")
+
+
+def tools() -> Iterator[Finding]:
+    """Programs that some commands use; nothing needs all of them."""
+    for command, (package, purpose) in TOOLS.items():
+        path = find(command)
+        if path:
+            yield Finding(command, "ok", path)
+        else:
+            yield Finding(command, "warn", f"missing; it is for {purpose}", f"apt-get install {package}")
+
+
+def find(command: str) -> str | None:
+    """The command's path; nginx and memcached may be in folders that only root's PATH has."""
+    return shutil.which(command) or shutil.which(command, path="/usr/local/sbin:/usr/sbin:/sbin")
+
+
+def version(release: str) -> tuple[int, int]:
+    """(6, 1) of "6.1.0-18-amd64"."""
+    major, minor = release.split(".")[:2]
+    return int(major), int("".join(digit for digit in minor if digit.isdecimal()) or 0)
+
+
+def attempt(*command: str) -> tuple[int, str]:
+    """Run a command; its exit code and the last line that it said."""
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=TRIAL_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 1, str(error)
+    lines = (result.stdout.strip() or result.stderr.strip()).splitlines()
+    return result.returncode, lines[-1] if lines else ""

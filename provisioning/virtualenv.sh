@@ -1,0 +1,38 @@
+#!/bin/sh
+# Make .venv, or add extras to it: virtualenv.sh PYTHON EXTRA...   (for example: virtualenv.sh python3 lab test)
+# Run by the Makefile, in the checkout.
+set -eu
+
+python=$1
+shift
+
+fail() {
+    echo "setup: $*" >&2
+    exit 2
+}
+
+command -v "$python" >/dev/null || fail "there is no $python; install Python 3.11 or newer, or: make PYTHON=/path/to/python"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "$("$python" --version) is too old, 3.11 is needed: make PYTHON=/path/to/a/newer/python"
+
+# Debian keeps the means to make environments in a package of its own.
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null ||
+        fail "$python cannot make virtual environments; as root: apt-get install $version-venv"
+    echo "installing $version-venv"
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -qq && apt-get install -qq --yes --no-install-recommends "$version-venv"; } </dev/null >/dev/null ||
+        fail "apt-get could not install $version-venv"
+fi
+
+# An environment whose interpreter has gone, or that was interrupted before it had pip, is made anew.
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    echo "making .venv"
+    "$python" -m venv --clear .venv || fail "$python could not make .venv"
+fi
+
+extras=$(echo "$*" | tr ' ' ',')
+echo "installing the lab with $extras into .venv (the first time takes a minute)"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]" ||
+    fail "pip could not install the lab's packages; its message is above"
