@@ -67,7 +67,8 @@ Message = Request | Command
 class Handler(Interface):
     """An application: answers one message. Must not raise for anything that a peer can send."""
 
-    def __call__(self, message: Message, /) -> Response: ...
+    def __call__(self, message: Message, /) -> Response:
+        """The answer."""
 
 
 class Protocol(Interface):

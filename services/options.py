@@ -31,6 +31,7 @@ class Option:
 
     @property
     def key(self) -> str:
+        """The name as an identifier."""
         return self.name.replace("-", "_")
 
 
@@ -66,7 +67,7 @@ MODELS: dict[str, Model] = {
                     "cluster",
                     0,
                     "child processes that serve in main's place; 0: main serves alone",
-                    teaches="one loop uses one core; a cluster uses several, and then someone must spread the connections",
+                    teaches="one loop uses one core; a cluster uses several, and then someone must spread connections",
                     maximum=256,
                     live=True,
                 ),
@@ -75,7 +76,7 @@ MODELS: dict[str, Model] = {
                     "round-robin",
                     "who accepts for the cluster",
                     ("round-robin", "shared-handle"),
-                    teaches="the primary deals connections out evenly; children that share the handle leave it to the kernel",
+                    teaches="the primary deals connections out evenly; with a shared handle the kernel decides",
                     live=True,
                 ),
             ),
@@ -95,7 +96,7 @@ MODELS: dict[str, Model] = {
                     "round-robin",
                     "which worker gets the next connection",
                     ("round-robin", "least-connections"),
-                    teaches="both count connections and are blind to what a connection costs: one hot connection loads one worker",
+                    teaches="both are blind to what a connection costs: one hot connection loads one worker",
                     live=True,
                 ),
             ),
@@ -135,7 +136,7 @@ MODELS: dict[str, Model] = {
                     "exclusive-rotating",
                     "which waiting worker a new connection wakes",
                     ("exclusive-rotating", "exclusive", "herd", "mutex", "blocking"),
-                    teaches="the kernel's wait queue decides who accepts: one waiter keeps winning, all wake, or they take turns",
+                    teaches="the kernel's wait queue decides: one waiter keeps winning, all wake, or they take turns",
                     live=True,
                 ),
             ),

@@ -89,12 +89,15 @@ class Slots:
 
     @property
     def main(self) -> Block:
+        """Main's block."""
         return self.block(0)
 
     def worker(self, index: int) -> Block:
+        """The block of a worker, counted from 0."""
         return self.block(index + 1)
 
     def block(self, number: int) -> Block:
+        """Block 0 is main's, n + 1 that of worker n."""
         return self._view[number * SLOTS_PER_BLOCK : (number + 1) * SLOTS_PER_BLOCK]
 
 

@@ -130,7 +130,7 @@ def kernel_wait_ns(ancillary: Iterable[tuple[int, int, bytes]], now_realtime_ns:
     return None
 
 
-def accept_wait_ns(sock: socket.socket) -> int:
+def accept_wait_ns(sock: socket.SocketType) -> int:
     """How long an accepted socket lay in the accept queue; to be asked before anything is sent on it.
 
     `tcpi_last_data_sent` counts from the moment the handshake was complete until data is sent. Its

@@ -52,7 +52,7 @@ class Acceptor(Source):
         """Start to wait for connections."""
         self.loop.watch(self.fd, self, self.events)
 
-    def ready(self, events: int) -> None:
+    def ready(self, events: int) -> None:  # noqa: ARG002
         """Called by the loop: a connection is queued, or was until a neighbour took it."""
         if not self._accept():
             self.loop.block[slots.WASTED_WAKEUPS] += 1

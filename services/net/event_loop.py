@@ -306,7 +306,7 @@ class Wakeup(Source):
             self._rung = True
             os.eventfd_write(self.fd, 1)
 
-    def ready(self, events: int) -> None:
+    def ready(self, events: int) -> None:  # noqa: ARG002
         """Called by the loop."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fd)

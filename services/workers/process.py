@@ -118,7 +118,7 @@ class ProcessWorker(Worker, Source):
         work(self, *args)
         self.block[slots.STATE] = slots.GONE
 
-    def ready(self, events: int) -> None:
+    def ready(self, events: int) -> None:  # noqa: ARG002
         """Called by the worker's loop: a connection was handed off."""
         self._receive_one()
 
