@@ -1,0 +1,1 @@
+"""The lab around the servers: bring them up, load them, watch them, measure them."""

@@ -28,10 +28,12 @@ class Port:
 
     @property
     def variable(self) -> str:
+        """The variable that moves it."""
         return f"LAB_{self.part.upper().replace('-', '_')}_PORT"
 
     @property
     def number(self) -> int:
+        """The port in force. Raises SettingError."""
         text = os.environ.get(self.variable, str(self.default))
         if not text.isdecimal() or not 0 < int(text) < 65536:
             raise SettingError(f"{self.variable}={text!r}: give a port number from 1 to 65535")
@@ -39,6 +41,7 @@ class Port:
 
     @property
     def url(self) -> str:
+        """Its root."""
         return f"http://{HOST}:{self.number}"
 
 

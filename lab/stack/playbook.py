@@ -13,10 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-
-from lab import settings, tables
+from lab import settings
 from lab.stack import parts, status
+from lab.stack.status import Part
 
 GOOD, BAD = 0, 2
 PROVISIONING = settings.CHECKOUT / "provisioning"
@@ -42,11 +41,7 @@ def up(place: str = "auto", extra: Sequence[str] = ()) -> int:
     except (RefusalError, settings.SettingError) as error:
         return refuse(str(error))
     if code == GOOD and "--check" not in extra:
-        console = Console()
-        console.print(tables.parts(status.parts()))
-        console.print(
-            f"Logs and data: {parts.STATE_DIR}. Load: make load MODEL=nginx. Stop: make lab-down.", style="dim"
-        )
+        print("\n".join(where_to_look(status.parts())))
     return code
 
 
@@ -58,8 +53,21 @@ def down(place: str = "auto") -> int:
     except RefusalError as error:
         return refuse(str(error))
     if code == GOOD:
-        Console().print(f"The lab is down. Logs and measurements stay in {parts.STATE_DIR}.")
+        print(f"The lab is down. Logs and measurements stay in {parts.STATE_DIR}.")
     return code
+
+
+def where_to_look(shown: Sequence[Part]) -> list[str]:
+    """What runs where, and what is left out: plain lines, so that a narrow terminal cuts no address."""
+    return [
+        "",
+        *(f"  {part.name:<12}{part.state:<10}{part.url or part.detail}" for part in shown),
+        "",
+        f"  put load on one   make load MODEL=nginx, or {settings.LOCUST.url} in a browser",
+        f"  look at figures   make lab-status, or {settings.PROMETHEUS.url}",
+        "  stop              make lab-down",
+        f"  logs and data     {parts.STATE_DIR}",
+    ]
 
 
 def check_place(place: str) -> None:

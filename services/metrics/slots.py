@@ -11,9 +11,7 @@ from __future__ import annotations
 import mmap
 
 STAGES = ("accept_wait", "kernel_wait", "dispatch_wait", "service", "return_wait", "write")
-BUCKETS_SECONDS = tuple(float(f"{mantissa}e{exponent}") for exponent in range(-5, 1) for mantissa in (1, 2.5, 5)) + (
-    10.0,
-)
+BUCKETS_SECONDS = (*(float(f"{digits}e{exponent}") for exponent in range(-5, 1) for digits in (1, 2.5, 5)), 10.0)
 """Upper bounds, 10 µs to 10 s; one more bucket holds the rest."""
 
 CODES = (

@@ -102,7 +102,7 @@ def test_connection_is_kept_and_pipelined_in_order(http: Server) -> None:
         while b" 404 " not in data:
             data += client.recv(65536)
     bodies = [part.partition(b"\r\n\r\n")[2] for part in data.split(b"HTTP/1.1 ")[1:]]
-    assert [body for body in bodies[20:40]] == [b"%02d" % n for n in range(20)]
+    assert list(bodies[20:40]) == [b"%02d" % n for n in range(20)]
 
 
 def test_kv_is_stored_replaced_and_deleted(http: Server) -> None:
