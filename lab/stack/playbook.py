@@ -37,6 +37,8 @@ def up(place: str = "auto", extra: Sequence[str] = ()) -> int:
     """
     try:
         check_place(place)
+        for port in settings.PORTS:
+            _ = port.number  # raises SettingError before anything has started
         code = play("site.yml", extra)
     except (RefusalError, settings.SettingError) as error:
         return refuse(str(error))
@@ -104,7 +106,6 @@ def ansible_environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     return {
         **inherited,
-        **{port.variable: str(port.number) for port in settings.PORTS},
         "LC_ALL": "C.UTF-8",  # Ansible does not start in a locale of another encoding
         "ANSIBLE_CONFIG": str(PROVISIONING / "ansible.cfg"),
         "ANSIBLE_HOME": str(home),

@@ -112,7 +112,7 @@ def test_an_exception_inside_ends_the_server_too():
     assert gone([peer.pid])
 
 
-def test_server_ends_when_its_starter_is_killed():
+def test_server_ends_when_its_starter_is_killed(tmp_path):
     code = f"""
 import sys, time
 from lab.peers import process
@@ -121,7 +121,8 @@ with process.running(process.Plan("scripted", lambda folder, port: [*command, st
     print(peer.pid, flush=True)
     time.sleep(60)
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as starter:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}  # killed, it cannot remove its folder
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as starter:
         pid = int(starter.stdout.readline())
         starter.send_signal(signal.SIGKILL)
     assert gone([pid])

@@ -1,0 +1,273 @@
+"""The local place as a new user meets it: up, load, figures, down; and what happens when things go wrong.
+
+The tests share one stack and leave it up, each with its own state checked first, so that they can run alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.stack import Stack
+
+from lab import settings
+from services.options import MODELS
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+# DESIGN.md, section 4, in its order. Histograms are asked for by their count.
+MODEL_METRICS = (
+    "lab_connections_accepted_total",
+    "lab_connections_open",
+    "lab_connections_closed_total",
+    "lab_requests_total",
+    "lab_stage_duration_seconds_count",
+    "lab_accept_wasted_wakeups_total",
+    "lab_accept_errors_total",
+    "lab_queue_depth",
+    "lab_worker_cpu_seconds_total",
+    "lab_worker_context_switches_total",
+    "lab_worker_memory_bytes",
+    "lab_loop_busy_seconds_total",
+    "lab_idempotency_outcomes_total",
+    "lab_bytes_total",
+    "lab_worker_restarts_total",
+    "lab_accept_queue_length",
+    "lab_accept_queue_limit",
+    "lab_listener_drops_total",
+    "lab_syn_queue_length",
+    "lab_socket_receive_queue_bytes",
+    "lab_socket_send_queue_bytes",
+    "lab_tcp_receive_window_limited_seconds_total",
+    "lab_netstat_total",
+    "lab_info",
+)
+LOCUST_METRICS = (
+    "locust_requests_total",
+    "locust_response_seconds_count",
+    "locust_connect_seconds_count",
+    "locust_connect_failures_total",
+    "locust_users",
+    "locust_worker_cpu_ratio",
+    "locust_failures_total",
+)
+
+
+def eventually(ask: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """What `ask` answers as soon as that is true; its last answer when time is up."""
+    deadline = time.monotonic() + seconds
+    while not (answer := ask()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return answer
+
+
+def query(stack: Stack, promql: str) -> list[dict[str, Any]]:
+    answer = httpx.get(
+        f"http://127.0.0.1:{stack.port('prometheus')}/api/v1/query", params={"query": promql}, trust_env=False
+    )
+    return answer.raise_for_status().json()["data"]["result"]
+
+
+def models_with(stack: Stack, metric: str) -> set[str]:
+    return {row["metric"]["model"] for row in query(stack, f"count by (model) ({metric})")}
+
+
+def swarm(stack: Stack, port: int, users: str) -> None:
+    """Press Start in the page of the stack's own Locust, whose figures Prometheus scrapes."""
+    form = {"user_count": 5, "spawn_rate": 5, "host": f"http://127.0.0.1:{port}", "user_classes": users}
+    answer = httpx.post(f"http://127.0.0.1:{stack.port('locust')}/swarm", data=form, trust_env=False)
+    assert answer.raise_for_status().json()["success"], answer.text
+
+
+def stop_swarm(stack: Stack) -> None:
+    httpx.get(f"http://127.0.0.1:{stack.port('locust')}/stop", trust_env=False).raise_for_status()
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def assert_nothing_left(stack: Stack) -> None:
+    assert stack.processes() == []
+    assert [variable for variable, port in stack.ports.items() if accepts(port)] == []
+    assert [path for path in stack.folder.rglob("*") if path.is_socket() or path.suffix == ".pid"] == []
+
+
+@pytest.fixture
+def up(stack: Stack) -> Stack:
+    """The stack, up."""
+    done = stack.make("lab-up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return stack
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _tools(require_tool) -> None:
+    require_tool("make")
+    require_tool("prometheus")
+
+
+def test_up_with_a_taken_port_names_its_variable_and_holder_and_starts_nothing(stack):
+    stack.make("lab-down")
+    with socket.create_server(("127.0.0.1", stack.port("ramcloud"))):
+        done = stack.make("lab-up")
+        output = done.stdout + done.stderr
+        assert done.returncode != 0
+        assert f"port {stack.port('ramcloud')}" in output
+        assert "LAB_RAMCLOUD_PORT" in output
+        assert f"pid {os.getpid()}" in output
+        assert stack.processes() == []
+
+
+def test_up_starts_every_part_and_says_where(up):
+    done = up.make("lab-up")
+    for part in (*MODELS, "prometheus", "locust"):
+        assert re.search(rf"^ *{part} +running +http://127\.0\.0\.1:{up.port(part)}$", done.stdout, re.MULTILINE), part
+        assert accepts(up.port(part))
+    for part in ("grafana", "console"):
+        assert re.search(rf"^ *{part} +absent +\w+", done.stdout, re.MULTILINE), part
+
+
+def test_second_up_changes_nothing(up):
+    before = up.pids()
+    done = up.make("lab-up")
+    assert done.returncode == 0
+    assert "changed=0" in done.stdout
+    assert up.pids() == before
+
+
+def test_load_reaches_the_model_that_it_names(up):
+    for model in MODELS:
+        done = up.make("load", f"MODEL={model}", "USERS=4", "RATE=4", "TIME=3")
+        assert done.returncode == 0, done.stdout + done.stderr
+        promql = f'sum(lab_requests_total{{model="{model}",code="200"}}) > 100'
+        assert eventually(lambda promql=promql: query(up, promql)), model
+
+
+def test_every_metric_of_the_models_has_data_for_every_model(up):
+    missing = {}
+    for metric in MODEL_METRICS:
+        eventually(lambda metric=metric: models_with(up, metric) == set(MODELS), 10)
+        if absent := set(MODELS) - models_with(up, metric):
+            missing[metric] = absent
+    assert missing == {}
+
+
+def test_every_metric_of_locust_has_data_under_load_that_works_and_load_that_fails(up):
+    swarm(up, up.port("nginx"), "KeepAliveUser")
+    assert eventually(lambda: query(up, "sum(locust_requests_total) > 100"))
+    stop_swarm(up)
+    swarm(up, up.port("grafana"), "KeepAliveUser")  # nobody listens there
+    assert eventually(lambda: query(up, "sum(locust_connect_failures_total) > 0"))
+    stop_swarm(up)
+    missing = [metric for metric in LOCUST_METRICS if not eventually(lambda metric=metric: query(up, metric), 10)]
+    assert missing == []
+
+
+def test_prometheus_scrapes_every_part_under_its_name(up):
+    assert eventually(lambda: len(query(up, "up == 1")) == len(MODELS) + 1)
+    found = {(row["metric"]["job"], row["metric"]["instance"]) for row in query(up, "up == 1")}
+    assert found == {*(("models", model) for model in MODELS), ("locust", "locust")}
+
+
+def test_changed_option_restarts_only_the_model_that_it_concerns(up):
+    before = up.pids()
+    changed = '{"lab_model_options": {"nodejs": {}, "memcached": {}, "ramcloud": {}, "nginx": {"wakeup": "herd"}, "reuseport": {}}}'
+    done = up.playbook("up", "auto", ["--extra-vars", changed])
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = up.pids()
+    assert {part for part in before if before[part] != after[part]} == {"nginx"}
+    state = httpx.get(f"http://127.0.0.1:{up.ports['LAB_NGINX_ADMIN_PORT']}/state", trust_env=False).json()
+    assert state["options"]["wakeup"] == "herd"
+
+
+def test_check_mode_changes_nothing(up):
+    before = up.pids()
+    done = up.playbook("up", "auto", ["--check"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert up.pids() == before
+
+
+def test_up_starts_a_part_that_is_down_and_leaves_the_others(up):
+    before = up.pids()
+    os.kill(before["locust"], signal.SIGSTOP)  # neither answers nor ends by itself
+    os.kill(before["locust"], signal.SIGKILL)
+    assert eventually(lambda: up.pids().get("locust", before["locust"]) != before["locust"])
+    assert up.make("lab-up").returncode == 0
+    after = up.pids()
+    assert {part for part in before if before[part] != after[part]} == {"locust"}
+
+
+def test_up_after_supervisord_was_killed_starts_all_anew(up):
+    before = up.pids()
+    os.kill(before[""], signal.SIGKILL)
+    done = up.make("lab-up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(before.values()).isdisjoint(up.pids().values())
+
+
+def test_status_tells_what_runs_and_what_it_costs(up):
+    done = up.make("lab-status")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert str(up.pids()["reuseport"]) in done.stdout
+
+
+def test_down_leaves_no_process_port_or_socket(up):
+    done = up.make("lab-down")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_nothing_left(up)
+
+
+def test_down_after_supervisord_was_killed_ends_its_children(up):
+    os.kill(up.pids()[""], signal.SIGKILL)
+    assert len(up.processes()) > len(MODELS)
+    assert up.make("lab-down").returncode == 0
+    assert_nothing_left(up)
+
+
+def test_down_when_nothing_runs_is_no_error(stack):
+    stack.make("lab-down")
+    assert stack.make("lab-down").returncode == 0
+    assert_nothing_left(stack)
+
+
+def test_state_folder_too_deep_for_a_socket_still_works(stack):
+    deep = Stack(stack.folder / ("d" * 60) / ("e" * 60), stack.ports)
+    runtime = stack.folder / "run"
+    runtime.mkdir()
+    stack.make("lab-down")
+    try:
+        done = deep.make("lab-up", XDG_RUNTIME_DIR=str(runtime))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert [path.is_socket() for path in runtime.iterdir()] == [True]
+    finally:
+        deep.make("lab-down", XDG_RUNTIME_DIR=str(runtime))
+    assert list(runtime.iterdir()) == []
+    assert deep.processes() == []
+
+
+@pytest.mark.parametrize("place", ["containers", "vms"])
+def test_place_that_is_not_there_yet_is_one_line(stack, place):
+    done = stack.make("lab-up", f"PLACE={place}")
+    assert done.returncode == 2
+    assert place in done.stderr.splitlines()[0]
+
+
+def test_nothing_is_written_to_the_home_folder(stack, tmp_path):
+    stack.make("lab-down")
+    assert stack.make("lab-up", HOME=str(tmp_path)).returncode == 0
+    assert stack.make("lab-down", HOME=str(tmp_path)).returncode == 0
+    assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_ports_of_the_settings_are_all_moved_in_these_tests(stack):
+    assert set(stack.ports) == {port.variable for port in settings.PORTS}
