@@ -9,6 +9,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,7 +90,7 @@ def swarm(stack: Stack, port: int, users: str) -> None:
 
 
 def stop_swarm(stack: Stack) -> None:
-    httpx.get(f"http://127.0.0.1:{stack.port('locust')}/stop", trust_env=False).raise_for_status()
+    httpx.post(f"http://127.0.0.1:{stack.port('locust')}/stop", trust_env=False).raise_for_status()
 
 
 def accepts(port: int) -> bool:
@@ -199,12 +201,19 @@ def test_check_mode_changes_nothing(up):
 
 def test_up_starts_a_part_that_is_down_and_leaves_the_others(up):
     before = up.pids()
-    os.kill(before["locust"], signal.SIGSTOP)  # neither answers nor ends by itself
-    os.kill(before["locust"], signal.SIGKILL)
-    assert eventually(lambda: up.pids().get("locust", before["locust"]) != before["locust"])
+    control = [sys.executable, "-m", "supervisor.supervisorctl", "-c", up.folder / "supervisor" / "supervisord.conf"]
+    subprocess.run([*control, "stop", "locust"], check=True, timeout=30, capture_output=True)
+    assert not accepts(up.port("locust"))
     assert up.make("lab-up").returncode == 0
     after = up.pids()
     assert {part for part in before if before[part] != after[part]} == {"locust"}
+
+
+def test_part_that_dies_is_started_again(up):
+    before = up.pids()["prometheus"]
+    os.kill(before, signal.SIGKILL)
+    assert eventually(lambda: up.pids().get("prometheus", before) != before)
+    assert eventually(lambda: accepts(up.port("prometheus")))
 
 
 def test_up_after_supervisord_was_killed_starts_all_anew(up):

@@ -1,0 +1,72 @@
+"""Ansible's variables agree with the tables that the rest of the lab reads."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from lab import settings
+from lab.stack import playbook
+from services.options import COMMON, MODELS
+
+VARIABLES = yaml.safe_load((playbook.PROVISIONING / "group_vars" / "all.yml").read_text())
+
+
+def lookup_of(text: str) -> tuple[str, int]:
+    """The variable and the default of a port's expression."""
+    variable, default = re.search(r"'(LAB_\w+)', default='(\d+)'", text).groups()
+    return variable, int(default)
+
+
+@pytest.mark.parametrize(
+    ("name", "ports"), [("lab_service_ports", settings.SERVICE_PORTS), ("lab_admin_ports", settings.ADMIN_PORTS)]
+)
+def test_ports_of_the_models_are_those_of_the_settings(name, ports):
+    found = {model: lookup_of(text) for model, text in VARIABLES[name].items()}
+    assert found == {model: (port.variable, port.default) for model, port in ports.items()}
+
+
+@pytest.mark.parametrize("port", [settings.PROMETHEUS, settings.LOCUST])
+def test_ports_of_the_other_parts_are_those_of_the_settings(port):
+    assert lookup_of(VARIABLES[f"lab_{port.part}_port"]) == (port.variable, port.default)
+
+
+def test_server_options_are_options_of_every_model():
+    names = {option.name for option in COMMON}
+    assert set(VARIABLES["lab_server_options"]) <= names
+    assert {"workers": 4, "backlog": 128}.items() <= VARIABLES["lab_server_options"].items()
+
+
+def test_model_options_list_every_model():
+    assert set(VARIABLES["lab_model_options"]) == set(MODELS)
+
+
+def test_environment_keeps_ansible_in_the_state_folder_and_drops_the_users_settings(monkeypatch):
+    monkeypatch.setenv("ANSIBLE_STRATEGY", "free")
+    environment = playbook.ansible_environment()
+    assert "ANSIBLE_STRATEGY" not in environment
+    for name in ("ANSIBLE_HOME", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"):
+        assert environment[name].startswith(str(settings.STATE_DIR))
+
+
+@pytest.mark.parametrize("place", ["containers", "vms", "moon"])
+def test_up_refuses_a_place_that_is_not_there(place, capsys):
+    assert playbook.up(place) == 2
+    output = capsys.readouterr()
+    assert place in output.err
+    assert output.err.count("\n") == 1
+
+
+def test_up_refuses_an_unusable_port_before_anything_starts(monkeypatch, capsys):
+    monkeypatch.setenv("LAB_NGINX_PORT", "70000")
+    monkeypatch.setattr(playbook, "play", lambda *_: pytest.fail("something was started"))
+    assert playbook.up("local") == 2
+    assert "LAB_NGINX_PORT" in capsys.readouterr().err
+
+
+def test_second_run_at_the_same_time_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(playbook.parts, "STATE_DIR", tmp_path)
+    with playbook.alone(), pytest.raises(playbook.RefusalError, match="at work"), playbook.alone():
+        pytest.fail("both hold the lock")
