@@ -89,8 +89,11 @@ class Connection(Source):
         if self._interest != READABLE or self._waiting or self._lingering:
             self._ready_for_other_than_reading(events)
             return
+        self._read(READ_BYTES)
+
+    def _read(self, most: int) -> None:
         try:
-            data = self.socket.recv(READ_BYTES, DONTWAIT)
+            data = self.socket.recv(most, DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
@@ -162,33 +165,40 @@ class Connection(Source):
             self._waiting = False
             self._watch_for(READABLE)
             rate = self._protocol.read_rate
-            with contextlib.suppress(BlockingIOError, ConnectionError):
-                self._received(
-                    self.socket.recv(max(1, int(rate * SLOW_READ_SECONDS)) if rate else READ_BYTES, DONTWAIT)
-                )
+            self._read(max(1, int(rate * SLOW_READ_SECONDS)) if rate else READ_BYTES)
 
     # Executing and answering.
 
     def _answer_one(self, message: Message | Response) -> bool:
-        """The usual case at one go: one message, executed here, and an answer that the kernel takes whole.
+        """The usual case at one go: one message came, and nothing else is going on.
 
         Nothing that `_advance` would not do as well, but it halves the Python that nearly every request
         runs through (measured: +25 % requests a second). False: nothing was done, do it the long way.
         """
         loop, protocol = self._loop, self._protocol
-        if self._execute is not None or protocol is None or message.__class__ is Response or loop.draining:
+        if protocol is None or message.__class__ is Response or loop.draining:
             return False
+        if self._execute is not None:
+            self._submit(Job(self, message))  # type: ignore[arg-type]
+            self.deadline_ns = NEVER_NS
+            return True
         response = loop.handle(message)  # type: ignore[arg-type]
         answer = protocol.encode(message, response)  # type: ignore[arg-type]
         if loop.codes is not None:
             loop.codes[response.code] += 1
         self._filler = response.filler
         self._send(answer)
-        if self._outbox or protocol.phase != "idle" or protocol.closing:
+        self._go_on(protocol)
+        return True
+
+    def _go_on(self, protocol: Protocol) -> None:
+        """An answer is out: usually all there is to do is to wait for the next request."""
+        if self._outbox or self._inbox or self._interest != READABLE or self._phase != "idle":
+            self._advance(self._inbox)
+        elif protocol.phase != "idle" or protocol.closing or self._loop.draining:
             self._settle()
         else:
-            self.deadline_ns = loop.idle_deadline_ns
-        return True
+            self.deadline_ns = self._loop.idle_deadline_ns
 
     def _advance(self, inbox: Sequence[Message | Response]) -> None:
         """Answer what was received, message by message, until something has to be waited for."""
@@ -248,7 +258,7 @@ class Connection(Source):
             self._loop.sampler.record("return_wait", time.monotonic_ns() - job.ready_ns, job.weight)
             self._write_sample = (job.weight, time.monotonic_ns())
         self._send(self._protocol.encode(job.message, response))
-        self._advance(self._inbox)
+        self._go_on(self._protocol)
 
     # Writing.
 

@@ -37,6 +37,7 @@ class Workers(list[Worker]):
         super().__init__(workers)
         self._jobs = jobs
         self._asleep: list[int] = []
+        self._submitted_to = False
 
     def submit_to_idle(self, job: Job, *, last_idle_first: bool) -> None:
         """Have any idle worker execute the job; it waits while all are busy."""
@@ -51,6 +52,7 @@ class Workers(list[Worker]):
         self._wake(self._jobs.put_for(index, job))
 
     def _wake(self, index: int | None) -> None:
+        self._submitted_to = True
         if index is not None:
             self._asleep.append(index)
 
@@ -60,9 +62,11 @@ class Workers(list[Worker]):
         A thread woken at once would take the interpreter lock at main's next system call, execute one
         request and sleep again: two context switches a request, and a third of the throughput.
         """
-        for index in self._asleep:
-            self[index].wake()
-        self._asleep.clear()
+        if self._submitted_to:
+            for index in self._asleep:
+                self[index].wake()
+            self._asleep.clear()
+            self._jobs.show_depths()
 
 
 class Main(Party):

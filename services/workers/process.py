@@ -69,7 +69,7 @@ class ProcessWorker(Worker, Source):
         job, self._job = self._job, None
         if job is not None:
             response, job.ready_ns = answer
-            self.completed(job, response)
+            job.connection.reply(job, response)
             self.wake()
 
     def order_drain(self) -> None:

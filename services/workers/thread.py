@@ -30,7 +30,7 @@ class ThreadWorker(Worker):
         self.loop.watch(self._connections.fd, self._connections)
         # As many answers may be under way as there are connections, and each connection has one at most.
         self._answers: Mailbox[tuple[Job, Response]] = Mailbox(
-            lambda answer: self.completed(*answer), self.loop.limits.max_connections
+            lambda answer: answer[0].connection.reply(*answer), self.loop.limits.max_connections
         )
         self._main.loop.watch(self._answers.fd, self._answers)
         self._alarm = threading.Lock()  # held while there is nothing to do; a Semaphore costs ten times as much

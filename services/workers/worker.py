@@ -42,7 +42,6 @@ class Worker(Party, ABC):
         super().__init__(str(index), block, settings)
         self.index = index
         self.jobs = jobs
-        self.completed: Callable[[Job, Response], None] = self._completed
         self._main = main
         self._make_loop = make_loop
 
@@ -61,11 +60,6 @@ class Worker(Party, ABC):
     def connections(self) -> int:
         """Connections it holds or is about to get. Called by main."""
         return self.block[slots.OPEN] + self.block[slots.HANDED_OFF] - self.block[slots.PICKED_UP]
-
-    def _completed(self, job: Job, response: Response) -> None:
-        """The worker has answered. Called by main's loop."""
-        self.jobs.done(self.index)
-        job.connection.reply(job, response)
 
     @abstractmethod
     def start(self, work: Work, *args: Any) -> None:
