@@ -95,15 +95,14 @@ class _FrontPage:
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
-        self._pid = 0
-        self._page = Response("200")
+        self._make()
+        os.register_at_fork(after_in_child=self._make)
+
+    def _make(self) -> None:
+        text = f"model: {self._identity.model}\nworker: {self._identity.worker}\npid: {os.getpid()}\n"
+        self._page = Response("200", text.encode())
 
     def __call__(self, _request: Request) -> Response:
-        pid = os.getpid()
-        if pid != self._pid:
-            self._pid = pid
-            text = f"model: {self._identity.model}\nworker: {self._identity.worker}\npid: {pid}\n"
-            self._page = Response("200", text.encode())
         return self._page
 
 

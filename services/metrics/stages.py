@@ -60,6 +60,11 @@ class Rate:
             self.mean = 1
         return self.mean < before
 
+    def hurry(self, total: int) -> None:
+        """Do not wait for the second's end when it already holds more events than a quiet one may."""
+        if self._adapts and total - self._total > MANY_A_SECOND:
+            self.mean = SPARSE
+
 
 class Sampler:
     """Picks requests and connections at random distances, and adds their times to the worker's slots.
@@ -85,12 +90,14 @@ class Sampler:
         """Sample a request: its weight, given how many `requests` there have been, this one included."""
         weight = requests - self._sampled_at
         self._sampled_at = requests
+        self._request_rate.hurry(requests)
         self.gap = self._draw(self._request_rate.mean) - 1
         return weight
 
     def take_connection(self) -> int:
         """Sample a connection: its weight. The caller subtracts every connection, this one as well."""
         weight = self._connections_drawn - self.connection_gap
+        self._connection_rate.hurry(self._block[slots.ACCEPTED])
         self._connections_weighed += weight
         self.connection_gap = self._connections_drawn = self._draw(self._connection_rate.mean)
         return weight
