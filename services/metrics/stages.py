@@ -97,8 +97,8 @@ class Sampler:
     def take_connection(self) -> int:
         """Sample a connection: its weight. The caller subtracts every connection, this one as well."""
         weight = self._connections_drawn - self.connection_gap
-        self._connection_rate.hurry(self._block[slots.ACCEPTED])
         self._connections_weighed += weight
+        self._connection_rate.hurry(self._connections_weighed)
         self.connection_gap = self._connections_drawn = self._draw(self._connection_rate.mean)
         return weight
 
