@@ -250,7 +250,7 @@ def load(
 ) -> None:
     """Put real load on one model of the running stack. Same as `make load MODEL=…`.
 
-    Exits with 1 if a request failed.
+    Exits with 1 if a request failed, with 3 if the generator was saturated. `-- --think 0` goes as fast as it can.
     """
     check_model(model)
     if kind not in KINDS:

@@ -35,7 +35,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     add("--keep-alive", action=BooleanOptionalAction, default=True, help="many requests a connection")
     add("--cpu", default="0ms", help="processor time of a heavy request, e.g. 5ms")
     add("--block", default="20ms", help="time that a heavy request blocks its worker, e.g. 20ms")
-    add("--think", type=float, default=0.0, help="seconds a user waits between two requests")
+    add("--think", type=float, default=0.01, help="seconds a user waits between two requests; 0: none at all")
     add("--timeout", type=float, default=10.0, help="seconds to wait for a connection or a response")
     add("--lose", type=float, default=0.0, help="share of responses lost on the way (RetryingUser)")
     hidden: dict[str, bool] = {"include_in_web_ui": False}

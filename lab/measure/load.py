@@ -20,7 +20,7 @@ from loadtests.kinds import KINDS
 LOCUSTFILE = settings.CHECKOUT / "loadtests" / "locustfile.py"
 SATURATED = 0.9
 """Share of a core above which the generator rather than the server decides the figures."""
-GOOD, FAILURES, BAD_USAGE = 0, 1, 2
+GOOD, FAILURES, BAD_USAGE, SATURATED_EXIT = 0, 1, 2, 3
 LOCUST_FAILURES = 1
 """Locust's exit code after a run with failures; any other than 0 and this means that it did not run."""
 
@@ -29,7 +29,7 @@ def run(model: str, users: int, rate: float, seconds: float, kind: str, extra: l
     """Load `model` with `users` of `kind`, `rate` of them started a second, for `seconds`.
 
     `extra` goes to Locust as it is. Returns 0 when nothing failed, 1 when something did, 2 when there
-    is nothing to load or no such kind.
+    is nothing to load or no such kind, 3 when the generator was saturated, so that the figures are its own.
     """
     errors = Console(stderr=True)
     refusal = _refusal(model, kind, extra)
@@ -47,7 +47,14 @@ def run(model: str, users: int, rate: float, seconds: float, kind: str, extra: l
             return BAD_USAGE
         result = json.loads(result_file.read_text(encoding="utf-8"))
     report(result, Console())
-    return GOOD if done.returncode == 0 and not failures(result) else FAILURES
+    if done.returncode or failures(result):
+        return FAILURES
+    return SATURATED_EXIT if busiest(result) > SATURATED else GOOD
+
+
+def busiest(result: dict[str, Any]) -> float:
+    """The share of a core that the busiest generator process used."""
+    return max(result["cpu"].values(), default=0.0)
 
 
 def _refusal(model: str, kind: str, extra: list[str]) -> str:
@@ -100,9 +107,8 @@ def report(result: dict[str, Any], console: Console) -> None:
         for _, error, count in rows:
             if count:
                 console.print(f"{count} {what}: {error}", style="red", highlight=False)
-    busiest = max(result["cpu"].values(), default=0.0)
-    console.print(f"generator: {busiest:.0%} of a core", highlight=False)
-    if busiest > SATURATED:
+    console.print(f"generator: {busiest(result):.0%} of a core", highlight=False)
+    if busiest(result) > SATURATED:
         console.print(
             "The generator was saturated: these figures say how fast Locust is, not the server. "
             "Use fewer users, --think, or --processes.",

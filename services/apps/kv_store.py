@@ -19,6 +19,10 @@ BYTES = b"application/octet-stream"
 _ABSENT = b"there is nothing under this key\n"
 
 
+ANNOUNCES_BODY = frozenset({b"content-length", b"transfer-encoding"})
+"""A request with neither has no body (RFC 9112, 6.3), and an empty value is not what its sender meant."""
+
+
 class KeyValueRoutes:
     """GET, PUT and DELETE of one key."""
 
@@ -33,8 +37,10 @@ class KeyValueRoutes:
         return Response("200", item.value, BYTES)
 
     def put(self, request: Request, key: bytes) -> Response:
-        """201 where the key is new, 204 where it was not, 413 above a mebibyte."""
+        """201 where the key is new, 204 where it was not, 411 without a body, 413 above a mebibyte."""
         key = path_variable(key, "key")
+        if request.headers.keys().isdisjoint(ANNOUNCES_BODY):
+            return Response("411", b"give the value as the request's body\n")
         if len(request.body) > MAX_VALUE_BYTES:
             return Response("413", b"a value may have at most %d bytes\n" % MAX_VALUE_BYTES)
         with self._store.transaction() as transaction:

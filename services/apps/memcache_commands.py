@@ -27,12 +27,15 @@ RELATIVE_LIMIT_SECONDS = 30 * 24 * 3600
 """An expiry time up to here counts from now; a larger one is a time of day (protocol.txt)."""
 VERSION = "1.6.0-accept-lab"
 """The dialect that is spoken: clients read the numbers to know what they may send."""
+MAX_VALUES_BYTES = 64 * 1024 * 1024
+"""What the values of one `get` may add up to: a line has room for 30,000 keys of 1 MiB each."""
 
 _TWO_TO_63, _TWO_TO_64 = 1 << 63, 1 << 64
 # What C's strtoull takes: white space, a sign, digits; then the value must end or go on with white space or NUL.
 _NUMBER = re.compile(rb"[ \t\n\v\f\r]*([+-]?)([0-9]+)(?=[ \t\n\v\f\r\0]|\Z)")
 _NON_NUMERIC = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
 _TOO_LARGE = b"SERVER_ERROR object too large for cache\r\n"
+_TOO_MANY = b"SERVER_ERROR out of memory writing get response\r\n"
 
 
 class MemcacheCommands:
@@ -71,24 +74,39 @@ class MemcacheCommands:
     # Reading
 
     def _get(self, command: Command) -> Response:
-        items = [(key, self._store.item(key)) for key in command.keys]
-        return self._values(items, with_cas=command.name == "gets")
+        return self._values(command, self._find(command.keys, self._store.item))
 
     def _get_and_touch(self, command: Command) -> Response:
         with self._store.transaction() as transaction:
-            items = [(key, transaction.item(key)) for key in command.keys]
+            found = self._find(command.keys, transaction.item)
             expires = self._expires(command.exptime)
-            for key, item in items:
-                if item is not None:
-                    transaction.touch_item(key, expires)
-        self._counts["cmd_touch"] += len(items)
-        return self._values(items, with_cas=command.name == "gats")
+            for key, _item in found or ():
+                transaction.touch_item(key, expires)
+        self._counts["cmd_touch"] += len(command.keys)
+        return self._values(command, found)
 
-    def _values(self, items: list[tuple[bytes, Item | None]], *, with_cas: bool) -> Response:
-        found = [(key, item) for key, item in items if item is not None]
-        self._counts["cmd_get"] += len(items)
+    def _find(
+        self, keys: tuple[bytes, ...], item_of: Callable[[bytes], Item | None]
+    ) -> list[tuple[bytes, Item]] | None:
+        """What is there of `keys`; None where it is more than a reply may hold."""
+        found: list[tuple[bytes, Item]] = []
+        room = MAX_VALUES_BYTES
+        for key in keys:
+            item = item_of(key)
+            if item is not None:
+                room -= len(item.value)
+                if room < 0:
+                    return None
+                found.append((key, item))
+        return found
+
+    def _values(self, command: Command, found: list[tuple[bytes, Item]] | None) -> Response:
+        self._counts["cmd_get"] += len(command.keys)
+        if found is None:
+            return Response("SERVER_ERROR", _TOO_MANY)
         self._counts["get_hits"] += len(found)
-        self._counts["get_misses"] += len(items) - len(found)
+        self._counts["get_misses"] += len(command.keys) - len(found)
+        with_cas = command.name in ("gets", "gats")
         lines = [_value(key, item, with_cas) for key, item in found]
         return Response("VALUE" if lines else "END", b"".join(lines) + b"END\r\n")
 

@@ -143,12 +143,13 @@ def test_expect_continue_is_answered_before_the_body(http: Server) -> None:
         (b"PATCH /kv/k HTTP/1.1\r\nHost: x\r\n\r\n", 405),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"\x00\x01\x02\r\n\r\n", 400),
+        (b"PUT /kv/k HTTP/1.1\r\nHost: x\r\n\r\n", 411),
         (b"PUT /kv/k HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n", 413),
         (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 40000 + b"\r\n\r\n", 431),
         (b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n", 501),
     ],
-    ids=["404", "405", "400-host", "400-garbage", "413", "414", "431", "501"],
+    ids=["404", "405", "400-host", "400-garbage", "411", "413", "414", "431", "501"],
 )
 def test_refusal_has_its_status(http: Server, request_bytes: bytes, status: int) -> None:
     with http.connect() as client:

@@ -40,6 +40,7 @@ class Client:
 
     def http(self, method, target, body=b"", **headers):
         lines = {name.replace("_", "-").encode(): value for name, value in headers.items()}
+        lines.setdefault(b"content-length", b"%d" % len(body))
         return self.application(Request(method, target, lines, body, len(body)))
 
     def memcache(self, name, *keys, **fields):

@@ -1,10 +1,6 @@
 """memcached's text protocol, byte by byte; what it refuses, beside real memcached where there is one."""
 
 import pickle
-import shutil
-import socket
-import subprocess
-import time
 from itertools import pairwise
 
 import pytest
@@ -14,7 +10,6 @@ from hypothesis import strategies as st
 from services.messages import Command, Response
 from services.protocols.memcache_text import MAX_LINE_BYTES, MAX_VALUE_BYTES, MemcacheText
 
-DEADLINE_SECONDS = 10
 K250, K251 = b"k" * 250, b"k" * 251
 
 VALID = [
@@ -118,50 +113,9 @@ def test_refusal_is_worded_as_memcached_words_it(data, reply):
     assert refusals_of(data) == reply
 
 
-class RealMemcached:
-    """Asked over a connection of its own each time, to the end: the bytes it answers are all it has to say."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def reply_to(self, data):
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(DEADLINE_SECONDS)
-            client.connect(self.path)
-            client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
-            reply = b""
-            while part := client.recv(65536):
-                reply += part
-        return reply
-
-
 @pytest.fixture(scope="module")
-def real_memcached(tmp_path_factory):
-    program = shutil.which("memcached")
-    if program is None:
-        pytest.skip("memcached is not installed")
-    path = str(tmp_path_factory.mktemp("memcached") / "m")
-    process = subprocess.Popen([program, "-s", path, "-u", "root", "-t", "1"], stderr=subprocess.DEVNULL)
-    try:
-        wait_for(path)
-        yield RealMemcached(path)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait_for(path):
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
-        try:
-            RealMemcached(path).reply_to(b"version\r\n")
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
+def real_memcached(memcached_started):
+    return memcached_started()
 
 
 @pytest.mark.parametrize("data", REFUSED, ids=lambda data: str(data)[:60])
