@@ -8,7 +8,8 @@ still knows which answer is whose.
 
 What differs, on purpose: the real one takes values up to a little less than 1 MiB (an item's header
 counts); it closes in silence on an unfinished line of more than 2 KiB, `get` apart, where here any line
-may have MAX_LINE_BYTES, and a longer one is answered before the connection closes; its meta commands and
+may have MAX_LINE_BYTES, and a longer one is answered before the connection closes; a `get` that it refuses
+for a key behind the first makes it forget the answers that were still to be sent; its meta commands and
 those that manage the real one (`slabs`, `lru`, `watch`, `stats detail`, ...) are unknown here.
 """
 

@@ -32,6 +32,14 @@ def test_get_answers_in_the_order_asked_and_leaves_out_what_is_missing(client):
     assert (reply.code, client.memcache("get", b"none").code) == ("VALUE", "END")
 
 
+@pytest.mark.parametrize("name", ["get", "gets", "gat", "gats"])
+def test_get_of_more_than_a_reply_may_hold_is_refused_and_touches_nothing(client, name):
+    client.memcache("set", b"a", value=bytes(1 << 20))
+    refusal = client.memcache(name, *(b"a",) * 65, exptime=-1)
+    assert refusal.body == b"SERVER_ERROR out of memory writing get response\r\n"
+    assert len(client.memcache("get", *(b"a",) * 64).body) > 64 << 20
+
+
 @pytest.mark.parametrize(
     ("name", "on_missing", "on_present"),
     [

@@ -1,6 +1,5 @@
 """The same conversation with real memcached and with the application: byte for byte the same replies."""
 
-import shutil
 import socket
 import subprocess
 import time
@@ -129,10 +128,8 @@ class RealMemcached:
 
 
 @pytest.fixture
-def real_memcached(tmp_path):
-    program = shutil.which("memcached")
-    if program is None:
-        pytest.skip("memcached is not installed")
+def real_memcached(tmp_path, require_tool):
+    program = require_tool("memcached")
     path = str(tmp_path / "m")
     # Without its background threads: while one of them holds an item, `decr` makes a new, shorter one
     # instead of writing in place, and the length of the value is a matter of luck.

@@ -41,11 +41,11 @@ STREAMS = [
     SET + b"replace a 0 0 1048577\r\n" + b"x" * 1048577 + b"\r\n" + SEES_A,
     SET + b"append a 0 0 1048577\r\n" + b"x" * 1048577 + b"\r\n" + SEES_A,
     SET + b"cas a 0 0 1048577 1\r\n" + b"x" * 1048577 + b"\r\n" + SEES_A,
-    SET + b"set a 0 0 1048577\r\n" + b"get a\r\n" * 200_000 + SEES_A,
+    SET + b"set a 0 0 1048577\r\n" + b"x" * 1048570 + SEES_A * 3,
     SET + b"set a 0 0 -1\r\n" + SEES_A,
     SET + b"set a 0 0 -1 noreply\r\n" + SEES_A,
     SET + b"set a x 0 3\r\nabc\r\n" + SEES_A,
-    SET + b"set a 0 0 99999999999 noreply\r\n" + SEES_A,
+    b"set a 0 0 99999999999 noreply\r\n" + SEES_A,
     # Expiry.
     b"set a 0 -1 1\r\nx\r\nget a\r\nset a 0 2592001 1\r\nx\r\nget a\r\nset a 0 2592000 1\r\nx\r\nget a\r\n",
     SET + b"touch a 100\r\ntouch b 100\r\ntouch a 100 noreply\r\nget a\r\ntouch a -1\r\nget a\r\n",
@@ -73,9 +73,9 @@ STREAMS = [
     b"stats reset\r\nstats reset x\r\nstats nothing\r\n" + SET,
     SET + b"quit\r\n" + SEES_A,
     SET + b"get " + b"a " * 1000 + b"\r\n",
-    SET + b"get " + b"a " * 23 + K251 + b"\r\n" + SEES_A,
+    b"get " + b"a " * 23 + K251 + b"\r\n" + SEES_A,
     SET + b"get a",
-    SET + b"set a 0 0 10\r\nabc",
+    b"set a 0 0 10\r\nabc",
 ]  # fmt: skip
 
 
