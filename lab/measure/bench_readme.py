@@ -23,7 +23,7 @@ def markdown(document: dict[str, Any]) -> str:
     rows = sorted(document["rows"], key=lambda row: -row["keepalive_rps"])
     reference = next((row for row in rows if row["server"] == REFERENCE), None)
     lines = [
-        "| server | keep-alive, requests/s | of nginx | a connection a request | of nginx | p50 ms | p99 ms | PSS MiB |",
+        "| server | keep-alive, requests/s | of nginx | connection a request | of nginx | p50 ms | p99 ms | PSS MiB |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
         *(_row(row, reference) for row in rows),
         "",

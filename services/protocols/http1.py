@@ -41,7 +41,7 @@ MAX_SPARE_PARSERS = 64
 SinkRate = Callable[[Request], "int | None"]
 
 METHODS = {method.encode(): method for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
-METHOD_LIKE = re.compile(rb"[A-Z]+(?= [/*]|\Z)")
+METHOD_LIKE = re.compile(rb"[A-Z]+(?= (?:[/*]|https?:))")
 STATUS_LINES = {str(status.value): f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 STATUS_LINES["413"] = b"HTTP/1.1 413 Content Too Large\r\n"  # RFC 9110's names; Python before 3.13 has older ones
 STATUS_LINES["414"] = b"HTTP/1.1 414 URI Too Long\r\n"
@@ -331,14 +331,16 @@ class RequestParser:
                 refuse("400", "HTTP/1.0 has no Transfer-Encoding")
             if headers[b"transfer-encoding"].strip().lower() != b"chunked":
                 refuse("501", "the only transfer coding understood is chunked")
+        # llhttp takes any number of leading zeros, int() no more than 4,300 digits.
+        length = int(headers.get(b"content-length", b"").lstrip(b"0") or b"0")
         rate = self.sink_rate(request)
         if rate is None:
-            if int(headers.get(b"content-length", b"0")) > MAX_BODY_BYTES:
+            if length > MAX_BODY_BYTES:
                 refuse("413", f"a body may have {MAX_BODY_BYTES} bytes")
             self._body = bytearray()
         else:
             self.read_rate = rate
-        if b"expect" in headers and check_expectation(request) and headers.get(b"content-length") != b"0":
+        if b"expect" in headers and check_expectation(request) and (length or b"transfer-encoding" in headers):
             self._messages.append(CONTINUE)
         self._headers = {}  # trailers go here: they may not pass for header fields
 

@@ -123,6 +123,18 @@ def test_expectation_is_met_before_the_body(http):
     assert request.body == b"ab"
 
 
+@pytest.mark.parametrize("zeros", [1, 5000])
+def test_length_may_have_leading_zeros(zeros):
+    (request,) = messages_of([POST + b"Content-Length: " + b"0" * zeros + b"3\r\n\r\nabc"])
+    assert request.body == b"abc"
+
+
+@pytest.mark.parametrize("length", [b"0", b"00"])
+def test_no_continue_for_an_empty_body(length):
+    (request,) = messages_of([POST + b"Content-Length: " + length + b"\r\nExpect: 100-continue\r\n\r\n"])
+    assert request.body == b""
+
+
 @pytest.mark.parametrize("head", [b"HTTP/1.0\r\nContent-Length: 2", b"HTTP/1.1\r\nHost: x\r\nContent-Length: 0"])
 def test_no_continue_where_none_is_needed(head):
     messages = messages_of([b"PUT / " + head + b"\r\nExpect: 100-continue\r\n\r\nab"])
@@ -190,6 +202,12 @@ REFUSED = [
     ("400", b"\0\1\2\r\n\r\n"),
     ("400", b"get / HTTP/1.1\r\n"),
     ("400", b"hello\r\n"),
+    ("400", b"HELLO WORLD"),
+    ("400", b"\x16\x03\x01\0ABC"),
+    ("400", b"GET x HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("400", b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("400", POST + b"Content-Length : 5\r\n\r\n"),
+    ("400", POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n"),
     ("400", b"GET / HTTP/1.1\r\n\r\n"),
     ("400", GET + b"Host: y\r\n\r\n"),
     ("400", GET + b"Host: x\r\n\r\n"),
@@ -230,7 +248,10 @@ REFUSED = [
     ("431", POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"T: x\r\n" * 20_000),
     ("431", POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nT: " + b"x" * 100_000),
     ("431", POST + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"x" * 100_000),
+    ("413", POST + b"Content-Length: " + b"0" * 5000 + b"1048577\r\n\r\n"),
     ("501", b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("501", b"BREW http://x/ HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("501", b"M-SEARCH * HTTP/1.1\r\nHost: x\r\n\r\n"),
     ("501", b"PROPFIND / HTTP/1.1\r\nHost: x\r\n\r\n"),
     ("501", b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n"),
     ("501", POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n"),
