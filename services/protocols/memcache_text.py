@@ -8,8 +8,8 @@ still knows which answer is whose.
 
 What differs, on purpose: the real one takes values up to a little less than 1 MiB (an item's header
 counts); it closes in silence on an unfinished line of more than 2 KiB, `get` apart, where here any line
-may have MAX_LINE_BYTES, and a longer one is answered before the connection closes; a `get` that it refuses
-for a key behind the first makes it forget the answers that were still to be sent; its meta commands and
+may have MAX_LINE_BYTES, and a longer one is answered before the connection closes; when it refuses a
+`get`, it forgets the answers to commands that came before it in the same packet; its meta commands and
 those that manage the real one (`slabs`, `lru`, `watch`, `stats detail`, ...) are unknown here.
 """
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 
 from services.messages import Command, Message, Response
 
@@ -189,8 +190,9 @@ class LineError(Exception):
     """The line cannot be a command; the text is the reply."""
 
 
+@cache
 def error_reply(text: str) -> Response:
-    """A reply of one line."""
+    """A reply of one line. One object a text, never written to: a read may hold 65,536 lines that are none."""
     return Response(text.split(" ", 1)[0], text.encode() + b"\r\n")
 
 

@@ -1,6 +1,7 @@
 """memcached's text protocol, byte by byte; what it refuses, beside real memcached where there is one."""
 
 import pickle
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -157,6 +158,16 @@ def test_refused_block_is_swallowed_and_not_kept():
         assert protocol._unread is None
     assert protocol.phase == "body"
     assert [message.code for message in protocol.receive(b"\r\nget a\r\n")[:1]] == ["SERVER_ERROR"]
+
+
+def test_errors_cost_next_to_nothing_each():
+    protocol = MemcacheText()
+    tracemalloc.start()
+    messages = protocol.receive(b"\n" * 65536)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(messages) == 65536
+    assert kept < 1_000_000
 
 
 def test_get_of_many_keys_is_one_command():
