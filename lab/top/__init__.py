@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -26,15 +27,16 @@ def stack_sources() -> list[Source]:
     return [Source(name, port.url) for name, port in settings.ADMIN_PORTS.items()]
 
 
-def watch(sources: Sequence[Source], interval_seconds: float) -> Iterator[list[Reading]]:
-    """Readings without end: the first after one interval, since a rate takes two samples."""
+def watch(sources: Sequence[Source], interval_seconds: float, stop: threading.Event) -> Iterator[list[Reading]]:
+    """Readings until `stop` is set: the first after one interval, since a rate takes two samples."""
     with ThreadPoolExecutor(max_workers=len(sources)) as pool:
         before = list(pool.map(take, sources))
         due = time.monotonic()
-        while True:
+        while not stop.is_set():
             # A poll that was late does not make the next ones come in a burst.
             due = max(due + interval_seconds, time.monotonic())
-            time.sleep(max(0.0, due - time.monotonic()))
+            if stop.wait(max(0.0, due - time.monotonic())):
+                return
             after: list[Sample] = list(pool.map(take, sources))
             yield [read(then, now) for then, now in zip(before, after, strict=True)]
             before = after
@@ -47,19 +49,19 @@ def live(sources: Sequence[Source], interval_seconds: float, console: Console) -
 
     from lab.top.view import Screen, render
 
-    # Without this, SIGTERM would leave the terminal on the alternate screen and without a cursor.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with Live(Text("lab top: first sample …"), console=console, screen=True, auto_refresh=False) as display:
-            for readings in watch(sources, interval_seconds):
-                display.update(render(readings, Screen(interval_seconds, console.height)), refresh=True)
-    except KeyboardInterrupt:
-        return
+    # An exception out of a signal handler can land where it is swallowed (a finaliser, a callback), and SIGTERM's
+    # default would leave the terminal on the alternate screen and without a cursor. An event does neither.
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with Live(Text("lab top: first sample …"), console=console, screen=True, auto_refresh=False) as display:
+        for readings in watch(sources, interval_seconds, stop):
+            display.update(render(readings, Screen(interval_seconds, console.height)), refresh=True)
 
 
 def once(sources: Sequence[Source], interval_seconds: float) -> list[Reading]:
     """One reading of each, from two samples an interval apart."""
-    return next(watch(sources, interval_seconds))
+    return next(watch(sources, interval_seconds, threading.Event()))
 
 
 def document(readings: Sequence[Reading], interval_seconds: float) -> str:

@@ -127,9 +127,11 @@ def test_blocking_request_stalls_every_connection_of_one_loop(serve) -> None:
 @pytest.mark.parametrize("model", ["memcached", "nginx", "reuseport"])
 def test_blocking_request_stalls_only_the_blocked_workers_own(serve, model) -> None:
     server = serve(model, "--workers", "3")
-    clients = [server.connect() for _ in range(24)]
-    for client in clients:
-        server.ask(GET, client)
+    clients = []
+    for _ in range(24):  # one after the other, to idle workers: at once, one of them may take all
+        clients.append(server.connect())
+        server.ask(GET, clients[-1])
+        time.sleep(0.002)
     blocked, answers = delays(server, clients)
     assert {waited for worker, waited in answers if worker == blocked} <= {True}
     assert {waited for worker, waited in answers if worker != blocked} == {False}

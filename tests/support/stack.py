@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import socket
@@ -71,7 +72,8 @@ class Stack:
         """The pid of each part's first process; supervisord's own is under ""."""
         found: dict[str, int] = {}
         for process in sorted(self.processes(), key=lambda process: process.create_time()):
-            found.setdefault(process.environ().get("SUPERVISOR_PROCESS_NAME", ""), process.pid)
+            with contextlib.suppress(psutil.Error):  # one that has just ended
+                found.setdefault(process.environ().get("SUPERVISOR_PROCESS_NAME", ""), process.pid)
         return found
 
     def port(self, part: str) -> int:
