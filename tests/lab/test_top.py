@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -197,7 +198,7 @@ def test_source_of_drops_a_path():
 def test_watch_sees_a_server_go_and_come_back():
     model = FakeModel(workers={"0": FakeWorker(requests=1)})
     with serve_fake(model) as url:
-        readings = top.watch([source_of(url)], 0.01)
+        readings = top.watch([source_of(url)], 0.01, threading.Event())
         assert next(readings)[0].requests_per_second == 0
     down = next(readings)[0]
     assert (down.up, down.problem) == (False, "connection refused")
