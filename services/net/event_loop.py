@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 TICK_NS = 1_000_000_000
 POLL_SECONDS = 1.0
 DRAIN_POLL_SECONDS = 0.05
+COUNT_NS = 50_000_000
+"""A loop that finds no rest shows what it has counted this often."""
 LAST_WORD_NS = 100_000_000
 """A draining loop gives a silent connection this long: its request may be on the way."""
 
@@ -94,6 +96,7 @@ class EventLoop:
         self.now_ns = time.monotonic_ns()
         self.idle_deadline_ns = 0
         self._requests = 0
+        self._busy_since_ns = 0
         self.accepted: deque[Connection] = deque()
         self.connections: set[Connection] = set()
         self.before_poll: list[Callable[[], None]] = []
@@ -137,12 +140,18 @@ class EventLoop:
         """Wait for events once, and handle them. False when everything is drained."""
         for prepare in self.before_poll:
             prepare()
-        block = self.block
-        block[slots.BUSY_SINCE] = 0
-        events = self._epoll.poll(self._poll_seconds())
+        events = self._epoll.poll(0)
+        if not events:
+            self._count(time.monotonic_ns())
+            self.block[slots.BUSY_SINCE] = 0
+            events = self._epoll.poll(self._poll_seconds())
+            self._busy_since_ns = 0
         self.now_ns = began = time.monotonic_ns()
         self.idle_deadline_ns = began + self._idle_ns
-        block[slots.BUSY_SINCE] = began
+        if not self._busy_since_ns:
+            self.block[slots.BUSY_SINCE] = self._busy_since_ns = began
+        elif began - self._busy_since_ns > COUNT_NS:
+            self._count(began)
         if self.sampler.gap > len(events):
             self.sampler.gap -= len(events)
             self._handle(events)
@@ -154,7 +163,8 @@ class EventLoop:
             self._tick()
         if self._drain_ordered:
             self._drain()
-        self._count(began)
+        if self._stopped:
+            self._count(time.monotonic_ns())
         return not self._stopped
 
     def _handle(self, events: list[tuple[int, int]]) -> None:
@@ -191,8 +201,12 @@ class EventLoop:
             return longest
         return min(longest, max(0.0, (self._timers[0][0] - time.monotonic_ns()) / 1e9))
 
-    def _count(self, began: int) -> None:
-        """Bring the turn's counts into shared memory: once a turn, since a slot costs more than an int."""
+    def _count(self, now: int) -> None:
+        """Bring what was counted into shared memory: before every rest, and now and then without one.
+
+        A slot costs more than an int. Done every turn, it cost a busy loop a tenth of the connections that it
+        could accept.
+        """
         if self.codes is None:
             return
         block = self.block
@@ -204,7 +218,9 @@ class EventLoop:
                 block[slots.REQUESTS[code]] += number
                 self._requests += number
             self.codes.clear()
-        block[slots.BUSY_NS] += time.monotonic_ns() - began
+        if self._busy_since_ns:
+            block[slots.BUSY_NS] += now - self._busy_since_ns
+            block[slots.BUSY_SINCE] = self._busy_since_ns = now
 
     # What sources call.
 
