@@ -72,6 +72,9 @@ class ThreadWorker(Worker):
             self.block[slots.STATE] = slots.CRASHED
             for connection in list(self.loop.connections):
                 connection.close("worker_died")
+            self._connections.ready(0)  # those that wait for a worker which will not come
+            for connection in self.loop.accepted:
+                connection.socket.close()
         else:
             self.block[slots.STATE] = slots.GONE
 

@@ -51,9 +51,10 @@ class Worker(Party, ABC):
         """Give the connection to this worker for life. Called by main."""
         connection.handed_off_ns = time.monotonic_ns()
         self.block[slots.HANDED_OFF] += 1
-        if self.block[slots.STATE] != slots.SERVING or not self._send(connection):
+        serving = self.block[slots.STATE] == slots.SERVING
+        if not serving or not self._send(connection):
             self.block[slots.HANDED_OFF] -= 1
-            self._main.block[slots.CLOSED["queue_full"]] += 1
+            self._main.block[slots.CLOSED["queue_full" if serving else "worker_died"]] += 1
             connection.socket.close()
 
     @property
