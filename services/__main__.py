@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import gc
 import logging
+import math
 import os
 import resource
 import signal
@@ -89,7 +90,9 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
     options = settings.options
     watched = options["metrics"] == "on"
     head = CommonHead(settings.model.encode(), name.encode())
-    workers = [blocks.worker(index) for index in range(settings.workers)]
+    workers = [blocks.worker(index) for index in range(options.get("cluster") or settings.workers)]
+    # A connection on its way to a worker counts as well. (ramcloud's queues hold requests of open ones.)
+    hands_off = settings.model != "ramcloud"
 
     def count_outcome(outcome: str) -> None:
         block[slots.OUTCOME[outcome]] += 1
@@ -98,7 +101,10 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
         return all(other[slots.STATE] != slots.CRASHED for other in workers)
 
     def open_everywhere() -> int:
-        return blocks.main[slots.OPEN] + sum(other[slots.OPEN] for other in workers)
+        held = blocks.main[slots.OPEN] + sum(other[slots.OPEN] for other in workers)
+        if hands_off:
+            held += sum(other[slots.HANDED_OFF] - other[slots.PICKED_UP] for other in workers)
+        return held
 
     return EventLoop(
         block=block,
@@ -239,6 +245,8 @@ def number_of(option: Option) -> Callable[[str], float]:
             number = type(option.default)(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not math.isfinite(number):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of this world")
         if number < option.minimum or (option.maximum is not None and number > option.maximum):
             most = "" if option.maximum is None else f" to {option.maximum:g}"
             raise argparse.ArgumentTypeError(f"{text}: give a number from {option.minimum:g}{most}")

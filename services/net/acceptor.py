@@ -80,7 +80,7 @@ class Acceptor(Source):
         if sampler.connection_gap <= 0:
             sampler.record("accept_wait", stages.accept_wait_ns(connection.socket), sampler.take_connection())
         sampler.connection_gap -= 1
-        if loop.open_everywhere() >= loop.limits.max_connections:
+        if loop.open_everywhere() + len(loop.accepted) >= loop.limits.max_connections:
             loop.block[slots.CLOSED["max_connections"]] += 1
             connection.socket.close()
         else:

@@ -143,7 +143,9 @@ class Connection(Source):
         elif len(inbox) == 1 and self._answer_one(inbox[0]):
             return
         self._advance(inbox)
-        if protocol.read_rate and self.socket.fileno() >= 0:
+        # A body is only slowed down while nothing else is waited for: that has its own way to go on.
+        busy = self._waiting or self._outbox or self._inbox
+        if protocol.read_rate and not busy and self.socket.fileno() >= 0:
             self._slow_down(len(data) / protocol.read_rate)
 
     def _end_of_input(self) -> None:
@@ -176,8 +178,9 @@ class Connection(Source):
         runs through (measured: +25 % requests a second). False: nothing was done, do it the long way.
         """
         loop, protocol = self._loop, self._protocol
-        if protocol is None or message.__class__ is Response or loop.draining:
+        if protocol is None or message.__class__ is Response or loop.draining or self._outbox or self._waiting:
             return False
+        self._phase = "idle"  # what is read next has a deadline of its own
         if self._execute is not None:
             self._submit(Job(self, message))  # type: ignore[arg-type]
             self.deadline_ns = NEVER_NS
@@ -203,6 +206,7 @@ class Connection(Source):
     def _advance(self, inbox: Sequence[Message | Response]) -> None:
         """Answer what was received, message by message, until something has to be waited for."""
         while inbox and not (self._waiting or self._outbox):
+            self._phase = "idle"  # what is read next has a deadline of its own
             inbox = inbox[self._answer(inbox) :]
         self._inbox = inbox or ()
         self._settle()
@@ -253,11 +257,12 @@ class Connection(Source):
             return
         assert self._protocol is not None
         self._waiting = False
-        self._filler = response.filler
+        answer = self._protocol.encode(job.message, response)
+        self._filler = response.filler  # only now: encoding an answer to HEAD clears it
         if job.weight:
             self._loop.sampler.record("return_wait", time.monotonic_ns() - job.ready_ns, job.weight)
             self._write_sample = (job.weight, time.monotonic_ns())
-        self._send(self._protocol.encode(job.message, response))
+        self._send(answer)
         self._go_on(self._protocol)
 
     # Writing.
@@ -390,10 +395,11 @@ class Connection(Source):
         loop.sampler.record("service", done - started, weight)
         loop.sampler.record("return_wait", 0, weight)
         self._write_sample = (weight, done)
+        answer = protocol.encode(message, response)
         self._filler = response.filler
         if loop.codes is not None:
             loop.codes[response.code] += 1
-        self._send(protocol.encode(message, response))
+        self._send(answer)
 
     def _end_write_sample(self) -> None:
         assert self._write_sample is not None

@@ -162,7 +162,7 @@ class Main(Party):
             return
         self._deaths = False
         for worker in self.workers:
-            if isinstance(worker, ProcessWorker) and worker.has_ended() and worker.block[slots.STATE] != slots.GONE:
+            if isinstance(worker, ProcessWorker) and worker.has_ended() and not worker.buried:
                 self._replace(worker)
 
     def _replace(self, worker: ProcessWorker) -> None:

@@ -38,6 +38,8 @@ class ProcessWorker(Worker, Source):
         # Descriptors travel as datagrams, so that each arrives with its note; requests as a stream, since a
         # body may be larger than any datagram.
         self._connections, connections = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Both ends: `send_fds` and `recv_fds` take flags and, in some versions, drop them.
+        self._connections.setblocking(False)
         connections.setblocking(False)
         main_end, worker_end = socket.socketpair()
         self._job: Job | None = None
@@ -49,6 +51,7 @@ class ProcessWorker(Worker, Source):
         worker_end.close()
         self._requests = Channel(self._main.loop, main_end, self._answered)
         self._status: int | None = None
+        self.buried = False
         self.wake()  # it is idle, or has inherited a queue
 
     def _send(self, connection: Connection) -> bool:
@@ -95,6 +98,7 @@ class ProcessWorker(Worker, Source):
 
     def bury(self) -> list[Job]:
         """The worker died: fail what it had begun, give back what it had not. Called by main."""
+        self.buried = True
         self._requests.close()
         self._connections.close()
         block = self.block

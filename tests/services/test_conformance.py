@@ -89,6 +89,21 @@ def test_head_answers_without_body(http: Server) -> None:
     assert b"\r\n\r\nHTTP/1.1 200" in data
 
 
+def test_head_of_a_stream_is_only_a_head(http: Server) -> None:
+    with http.connect() as client:
+        for _ in range(3):  # sampled and not
+            client.sendall(
+                b"HEAD /stream?bytes=5000 HTTP/1.1\r\nHost: x\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
+            )
+            data = b""
+            while b" 404 " not in data:
+                data += client.recv(65536)
+            assert b"Content-Length: 5000" in data
+            assert data.index(b" 404 ") < 1000
+            while not data.endswith(b"\n") or data.count(b"\r\n\r\n") < 2:
+                data += client.recv(65536)
+
+
 def test_connection_is_kept_and_pipelined_in_order(http: Server) -> None:
     with http.connect() as client:
         client.sendall(

@@ -320,3 +320,34 @@ def test_counters_stay_monotonic_under_a_kill(serve) -> None:
         thread.join()
     assert seen == sorted(seen)
     assert seen[-1] > seen[0]
+
+
+def test_stalled_worker_process_does_not_stall_main(serve) -> None:
+    server = serve("memcached", "--worker-kind", "process", "--workers", "2", "--backlog", "1024", "--drain", "0.5")
+    blocker = server.connect()
+    blocker.sendall(b"GET /work?block=20s HTTP/1.1\r\nHost: x\r\n\r\n")
+    wait_until(lambda: any(w["state"] == "busy" for w in server.state()["workers"]), what="a busy worker")
+    clients = [server.connect() for _ in range(800)]  # half of them for the stalled one: more than its channel holds
+    wait_until(lambda: server.metric("lab_connections_closed_total", reason="queue_full") > 0, what="refusals")
+    wait_until(lambda: server.metric("lab_accept_queue_length") == 0, what="an empty accept queue")
+    assert len(clients) == 800
+
+
+def test_worker_that_was_asked_to_end_is_replaced(serve) -> None:
+    server = serve("memcached", "--worker-kind", "process", "--workers", "2")
+    victim = server.state()["workers"][0]
+    os.kill(victim["pid"], signal.SIGTERM)
+    wait_until(lambda: successor(server, victim) not in (None, victim["pid"]), what="a successor")
+
+
+def test_next_head_has_a_deadline_of_its_own(serve) -> None:
+    server = serve("nodejs", "--header-timeout", "1")
+    with server.connect() as client:
+        for _ in range(30):  # every read ends in the middle of a head
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTT")
+            assert read_response(client).startswith(b"HTTP/1.1 200")
+            client.sendall(b"P/1.1\r\nHost: x\r\n\r\nGET / HT")
+            assert read_response(client).startswith(b"HTTP/1.1 200")
+            time.sleep(0.05)
+            client.sendall(b"TP/1.1\r\nHost: x\r\n\r\n")
+            assert read_response(client).startswith(b"HTTP/1.1 200")
