@@ -10,7 +10,7 @@ Nothing is shared and nothing is locked; a request that blocks, blocks everyone.
 Node's cluster module does, with N such loops in processes of their own: the primary accepts and deals the
 connections out (`round-robin`), or the children accept from one shared handle (`shared-handle`).
 
-The real one: libuv accepts until the queue is empty, we one connection a turn. Its round-robin passes over a
+The real one: libuv accepts until the queue is empty, and so does this, up to a bound. Its round-robin passes over a
 child that has not yet taken its last connection, ours does not. Its cluster has no limit on what waits for a child.
 """
 

@@ -223,7 +223,8 @@ class BlockingAcceptor(Acceptor):
     def _accept_forever(self) -> None:
         """Called by the acceptor thread only."""
         while not self._finished.is_set():
-            self._room.acquire()
+            if not self._room.acquire(timeout=BLOCKING_ACCEPT_SECONDS):
+                continue
             try:
                 sock = accept(self.listener)
             except BlockingIOError:  # SO_RCVTIMEO is over
@@ -257,7 +258,7 @@ class BlockingAcceptor(Acceptor):
         self._finished.set()
         self._thread.join()
         self._take_over()
-        self.listener.setblocking(False)
+        # Still blocking, for SO_RCVTIMEO: O_NONBLOCK would be set for the neighbours' threads, too, which would spin.
         while self._accept():
             pass
         self.listener.close()

@@ -166,6 +166,7 @@ class Connection(Source):
         if self._protocol is not None and self.socket.fileno() >= 0:
             self._waiting = False
             self._watch_for(READABLE)
+            self.deadline_ns = self._loop.now_ns + self._loop.timeouts_ns["body"]
             rate = self._protocol.read_rate
             self._read(max(1, int(rate * SLOW_READ_SECONDS)) if rate else READ_BYTES)
 

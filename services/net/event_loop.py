@@ -103,7 +103,7 @@ class EventLoop:
         self.at_drain: list[Callable[[], None]] = []
         self.poll_seconds = POLL_SECONDS
         self.draining = False
-        self._stop_ns = 0
+        self.drained_by_ns = 0
         self._stopped = False
         self._every_second = every_second
         self._epoll = select.epoll()
@@ -286,23 +286,18 @@ class EventLoop:
         self._drain_ordered = True
         self.wake()
 
-    def stop(self) -> None:
-        """End with this turn, whatever is open."""
-        self._stopped = True
-        self.wake()
-
     def _drain(self) -> None:
         if not self.draining:
             self.draining = True
             self.block[slots.STATE] = slots.DRAINING
-            self._stop_ns = self.now_ns + int(self.limits.drain * 1e9)
+            self.drained_by_ns = self.now_ns + int(self.limits.drain * 1e9)
             for finish in self.at_drain:
                 finish()
         if self.accepted:
             return
         for connection in [c for c in self.connections if c.is_silent(self.now_ns - LAST_WORD_NS)]:
             connection.close("drain")
-        if self.now_ns >= self._stop_ns:
+        if self.now_ns >= self.drained_by_ns:
             for connection in list(self.connections):
                 connection.close("drain")
         if not self.connections:

@@ -131,7 +131,7 @@ class Main(Party):
 
     def finish(self) -> None:
         """After the model's `serve`: have the workers drain, and end those that take too long."""
-        deadline = time.monotonic() + self.loop.limits.drain + 0.5
+        deadline = max(time.monotonic(), self.loop.drained_by_ns / 1e9) + 0.5
         for worker in self.workers:
             worker.order_drain()
         while time.monotonic() < deadline and not all(worker.has_ended() for worker in self.workers):
@@ -175,7 +175,12 @@ class Main(Party):
 
     def _restart(self, worker: ProcessWorker, lost: list[Job]) -> None:
         if not self._stopping:
-            self._start(worker)
+            try:
+                self._start(worker)
+            except OSError as error:  # no descriptors or no memory now: there may be later
+                log.error("worker %s cannot be replaced yet: %s", worker.name, error)  # noqa: TRY400
+                self.loop.call_later(RESTART_PAUSE_SECONDS, lambda: self._restart(worker, lost))
+                return
         for job in lost:
             self.workers.submit_to(worker.index, job)
 

@@ -6,6 +6,7 @@ that has started no thread, so a dead one can be replaced in the same way.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -153,7 +154,8 @@ class ProcessWorker(Worker, Source):
 
     def reply(self, job: Job, response: Response) -> None:
         """Called by the worker."""
-        self._worker_end.sendall(to_frame((response, job.ready_ns)))
+        with contextlib.suppress(ConnectionError):  # main has closed the channel: its drain is over
+            self._worker_end.sendall(to_frame((response, job.ready_ns)))
 
 
 NOWHERE: Any = None
