@@ -188,7 +188,7 @@ COMMON: tuple[Option, ...] = (
     Option("max-connections", 16384, "connections served at once; more are closed and counted", minimum=1, live=True),
     Option("drain", 10.0, "seconds that requests in flight may take after SIGTERM", live=True),
     Option("header-timeout", 10.0, "seconds from a request's first byte to the end of its head", minimum=0.01),
-    Option("body-timeout", 30.0, "seconds for a request's body", minimum=0.01),
+    Option("body-timeout", 30.0, "seconds a peer may go without sending any of a request's body", minimum=0.01),
     Option("idle-timeout", 75.0, "seconds a connection may wait for its next request", minimum=0.01),
     Option("write-timeout", 30.0, "seconds a peer may go without taking a byte of a response", minimum=0.01),
     Option("state-dir", "", "where sqlite files and control.sock live; by default a temporary folder"),

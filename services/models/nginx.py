@@ -12,7 +12,8 @@ the workers wait: that decides between taking turns, one taking all, and everyon
 
 The real one: worker processes with one loop each, as here by default; EPOLLEXCLUSIVE and the re-adding of the
 listener every 16 accepts (since 1.21.6) are as there. Its accept mutex is a spin lock in shared memory,
-ours an flock. `--wakeup blocking` is Apache's prefork, not NGINX's.
+ours an flock. `--wakeup blocking` is Apache's, not NGINX's; its acceptor thread goes on accepting while
+its worker is busy.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support.tools import require_tool
 
 from lab.peers import memcached
 from lab.peers.process import free_port
@@ -63,11 +63,12 @@ def test_metrics_of_a_headless_run(stand_in, locust):
     assert run.finish() == 0
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed (apt-get install prometheus)")
 def test_metrics_pass_promtool(stand_in, locust):
     run = locust(*headless(stand_in, "KeepAliveUser"))
     text = run.wait_for(lambda text: total(text, "locust_requests_total") > 0)
-    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        [require_tool("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
@@ -206,8 +207,8 @@ def test_unknown_kind_is_refused(locust):
         classes_of(["nobody"])
 
 
-@pytest.mark.skipif(not memcached.available(), reason=f"memcached is not installed ({memcached.HOW_TO_GET})")
 def test_memcache_user_against_the_real_memcached(locust):
+    require_tool("memcached")
     with memcached.start() as peer:
         run = locust(*headless(peer, "MemcacheUser"))
         run.wait_for(lambda text: all(total(text, "locust_requests_total", name=name) >= 5 for name in ("get", "set")))

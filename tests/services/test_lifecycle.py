@@ -60,7 +60,7 @@ def test_drain_is_bounded(serve) -> None:
         client.sendall(b"GET /work?block=30s HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(lambda: any(w["state"] == "busy" for w in server.state()["workers"]), what="a busy worker")
         server.signal(signal.SIGTERM)
-        server.process.wait(10)
+        assert server.process.wait(10) == 0  # 20 s before the request would have ended
 
 
 def test_second_signal_stops_at_once(serve) -> None:
@@ -338,6 +338,7 @@ def test_worker_that_was_asked_to_end_is_replaced(serve) -> None:
     victim = server.state()["workers"][0]
     os.kill(victim["pid"], signal.SIGTERM)
     wait_until(lambda: successor(server, victim) not in (None, victim["pid"]), what="a successor")
+    assert server.metric("lab_worker_restarts_total") == 1
 
 
 def test_next_head_has_a_deadline_of_its_own(serve) -> None:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import io
-import shutil
 import socket
 
 import pytest
 from rich.console import Console
+from support.tools import require_tool
 
 from lab.measure import bench
 from lab.measure.idle import IdleConnections, IdleError
 from lab.peers import HTTP_PEERS, nginx
 
-needs_load = pytest.mark.skipif(
-    not (shutil.which("wrk") and nginx.available() and bench.pick_cores()), reason="needs wrk, nginx and two cores"
-)
+needs_load = pytest.mark.usefixtures("load_tools")
 ROW_KEYS = [
     "server", "kind", "keepalive_rps", "connections_per_second", "p50_ms", "p99_ms", "pss_bytes", "ratio_to_nginx",
 ]  # fmt: skip
+
+
+@pytest.fixture
+def load_tools():
+    for name in ("wrk", "nginx"):
+        require_tool(name)
+    if not bench.pick_cores():
+        pytest.skip("needs two cores")
 
 
 def silent(_):
@@ -136,8 +142,8 @@ def test_wrong_answer_stops_the_benchmark():
             bench.check(server, peer.url)
 
 
-@pytest.mark.skipif(not nginx.available(), reason="needs nginx")
 def test_idle_connections_stay_and_are_counted():
+    require_tool("nginx")
     with nginx.start() as peer:
         with IdleConnections(peer.host, peer.port, 200) as idle:
             assert idle.alive() == 200

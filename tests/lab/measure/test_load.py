@@ -6,6 +6,7 @@ import io
 
 import pytest
 from rich.console import Console
+from support.tools import require_tool
 
 from lab.measure import load
 from lab.measure.histogram import Histogram
@@ -13,8 +14,8 @@ from lab.peers import nginx
 from lab.peers.process import free_port
 
 
-@pytest.mark.skipif(not nginx.available(), reason="needs nginx")
 def test_load_on_what_runs_at_the_models_port(monkeypatch, capsys):
+    require_tool("nginx")
     with nginx.start() as peer:
         monkeypatch.setenv("LAB_NGINX_PORT", str(peer.port))
         assert load.run("nginx", 2, 10, 2, "keep-alive", ["--think", "0.01"]) == load.GOOD
@@ -24,8 +25,8 @@ def test_load_on_what_runs_at_the_models_port(monkeypatch, capsys):
     assert "connect" in printed
 
 
-@pytest.mark.skipif(not nginx.available(), reason="needs nginx")
 def test_failures_give_exit_code_1(monkeypatch, capsys):
+    require_tool("nginx")
     with nginx.start() as peer:
         monkeypatch.setenv("LAB_NGINX_PORT", str(peer.port))
         # It answers every GET of a key with "hello from nginx", which nobody has put there.

@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from contextlib import closing
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.servers import wait_until
+from support.tools import require_tool
 
 from services.metrics import slots
 from services.metrics.exporter import Description, serve_admin
@@ -373,8 +373,9 @@ def test_metrics_number_listeners_by_the_worker_that_opened_them(admin):
         assert [found["listener"] for found in admin.state()["listeners"]] == [1, 2]
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_metrics_pass_promtool_without_a_complaint(running):
     _, text = running.ask("/metrics")
-    check = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    check = subprocess.run(
+        [require_tool("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
     assert (check.returncode, check.stdout + check.stderr) == (0, "")
