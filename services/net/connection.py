@@ -190,9 +190,17 @@ class Connection(Source):
         answer = protocol.encode(message, response)  # type: ignore[arg-type]
         if loop.codes is not None:
             loop.codes[response.code] += 1
-        self._filler = response.filler
-        self._send(answer)
-        self._go_on(protocol)
+        try:
+            sent = self.socket.send(answer, DONTWAIT)
+        except OSError as error:
+            sent = self._send_failed(error)
+        loop.bytes_out += sent
+        if sent != len(answer) or response.filler or protocol.closing or protocol.phase != "idle":
+            self._filler = response.filler
+            self._sent(answer, sent)
+            self._go_on(protocol)
+        else:
+            self.deadline_ns = loop.idle_deadline_ns
         return True
 
     def _go_on(self, protocol: Protocol) -> None:
@@ -270,22 +278,27 @@ class Connection(Source):
 
     def _send(self, data: bytes | memoryview) -> None:
         """Send what the kernel takes; the rest waits in the outbox until epoll says that there is room."""
-        loop = self._loop
         try:
             sent = self.socket.send(data, DONTWAIT)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
+        except OSError as error:
+            sent = self._send_failed(error)
+        self._loop.bytes_out += sent
+        self._sent(data, sent)
+
+    def _send_failed(self, error: OSError) -> int:
+        """Nothing was sent: there is no room now, or never again."""
+        if not isinstance(error, BlockingIOError):
             self.close("error")
-            return
-        loop.bytes_out += sent
+        return 0
+
+    def _sent(self, data: bytes | memoryview, sent: int) -> None:
         if sent == len(data):
             self._outbox = b""
             if self._filler:
                 self._fill()
             elif self._write_sample:
                 self._end_write_sample()
-        else:
+        elif self.socket.fileno() >= 0:
             self._outbox = memoryview(data)[sent:]
 
     def _fill(self) -> None:

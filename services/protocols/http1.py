@@ -11,6 +11,8 @@ here; a resource that cannot do without a body asks for its length itself: that 
 An answer to HEAD has GET's Content-Length and no body: `encode` leaves the body out and sets the
 response's `filler` to 0, so the connection need not know.
 
+What a loop has parsed before it does not parse again: see `known_heads`.
+
 A connection between two requests holds no parser: it borrows one of its loop's when bytes arrive, and
 gives it back when a request is complete. In the usual case, a request that arrives in one piece, all
 connections of a loop use the same one. Measured with 20,000 idle connections: 80 bytes each, and 1,117
@@ -28,6 +30,7 @@ from typing import NoReturn
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from services.messages import Message, Request, Response
+from services.protocols.known_heads import METHODS, KnownHeads
 
 MAX_TARGET_BYTES = 8 * 1024
 MAX_HEAD_BYTES = 32 * 1024
@@ -40,7 +43,6 @@ MAX_SPARE_PARSERS = 64
 
 SinkRate = Callable[[Request], "int | None"]
 
-METHODS = {method.encode(): method for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
 METHOD_LIKE = re.compile(rb"[A-Z]+(?= (?:[/*]|https?:))")
 STATUS_LINES = {str(status.value): f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 STATUS_LINES["413"] = b"HTTP/1.1 413 Content Too Large\r\n"  # RFC 9110's names; Python before 3.13 has older ones
@@ -53,12 +55,13 @@ CONTINUE = Response("100")
 class CommonHead:
     """What every response of one loop carries: who answers, and the date.
 
-    It also keeps the loop's spare parsers. Used by that loop's thread only.
+    It also keeps the loop's spare parsers, and what they have parsed. Used by that loop's thread only.
     """
 
     def __init__(self, model: bytes, worker: bytes) -> None:
         self.worker = worker
         self.spare: list[RequestParser] = []
+        self.known = KnownHeads()
         self._model = model
         self.prefixes: dict[tuple[str, bytes], bytes] = {}
         """By code and worker: what `make_prefix` made since the last `refresh`."""
@@ -69,6 +72,7 @@ class CommonHead:
         """Set the date; called by the loop once a second."""
         self._date = formatdate(epoch_seconds, usegmt=True).encode()
         self.prefixes.clear()
+        self.known.make_room()
 
     def make_prefix(self, code: str, worker: bytes) -> bytes:
         """Status line and common fields, kept until the date changes: a second's responses share a few."""
@@ -97,21 +101,32 @@ class Http1:
         """The requests that `data` completes, `100 Continue`, or a refusal. See `messages.Protocol`."""
         if self.closing:
             return []
-        borrowed = self._parser
-        if borrowed is None:
-            spare = self._common.spare
-            parser = spare.pop() if spare else RequestParser()
-            parser.sink_rate = self._sink_rate
-        else:
-            parser = borrowed
+        if self._parser is not None:
+            return self._parse(self._parser, data)
+        known = self._common.known
+        request = known.requests.get(data) or known.recognise(data)
+        if request is not None:
+            return [request]
+        messages = self._parse(self._borrow(), data)
+        if self._parser is None:  # nothing more was begun
+            known.learn(data, messages)
+        return messages
+
+    def _borrow(self) -> RequestParser:
+        spare = self._common.spare
+        parser = spare.pop() if spare else RequestParser()
+        parser.sink_rate = self._sink_rate
+        return parser
+
+    def _parse(self, parser: RequestParser, data: bytes) -> list[Message | Response]:
         messages = parser.receive(data)
-        if parser.phase == "idle" and not parser.closing:
-            if len(self._common.spare) < MAX_SPARE_PARSERS:
-                self._common.spare.append(parser)
-            if borrowed is not None:
-                self._leave(None)
-        else:
+        if parser.closing or parser.phase != "idle":
             self._leave(parser)
+            return messages
+        if len(self._common.spare) < MAX_SPARE_PARSERS:
+            self._common.spare.append(parser)
+        if self._parser is not None:
+            self._leave(None)
         return messages
 
     def _leave(self, parser: RequestParser | None) -> None:
