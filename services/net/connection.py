@@ -21,12 +21,16 @@ from services.metrics import stages
 from services.net.event_loop import EventLoop, Source
 
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
+SLOWED = select.EPOLLRDHUP
+"""Read nothing for now, but hear of a peer that has sent all it had."""
 READ_BYTES = 65536
 FLUSH_BYTES = 65536
 FILLER = memoryview(bytes(65536))
 ANCILLARY_BYTES = socket.CMSG_SPACE(16)
 SLOW_READ_SECONDS = 0.1
 """A body that is read at a rate is read this often."""
+MAX_PAUSE_SECONDS = 1.0
+"""A longer pause is taken in parts: a closed connection's timer must not keep it in memory for hours."""
 LINGER_NS = 2_000_000_000
 NEVER_NS = 1 << 62
 NOT_TIMED = -1
@@ -121,6 +125,8 @@ class Connection(Source):
     def _ready_for_other_than_reading(self, events: int) -> None:
         if self._interest == WRITABLE and events & WRITABLE:
             self._write_on()
+        elif self._interest == SLOWED and not events & (select.EPOLLHUP | select.EPOLLERR):
+            self._stop_slowing()
         elif self._interest != READABLE:  # nothing was waited for, so this is a hang-up or an error
             self.close("client")
         elif self._lingering:
@@ -158,17 +164,26 @@ class Connection(Source):
     def _slow_down(self, seconds: float) -> None:
         """Leave the body in the kernel, whose receive window then closes, for as long as the rate asks."""
         self._waiting = True
-        self._watch_for(0)
+        self._watch_for(SLOWED)
         self.deadline_ns = NEVER_NS  # it is we who wait
-        self._loop.call_later(seconds, self._read_slowly)
+        pause = min(seconds, MAX_PAUSE_SECONDS)
+        self._loop.call_later(pause, lambda: self._read_slowly(seconds - pause))
 
-    def _read_slowly(self) -> None:
-        if self._protocol is not None and self.socket.fileno() >= 0:
-            self._waiting = False
-            self._watch_for(READABLE)
-            self.deadline_ns = self._loop.now_ns + self._loop.timeouts_ns["body"]
-            rate = self._protocol.read_rate
-            self._read(max(1, int(rate * SLOW_READ_SECONDS)) if rate else READ_BYTES)
+    def _read_slowly(self, owed_seconds: float) -> None:
+        protocol = self._protocol
+        if protocol is None or self.socket.fileno() < 0 or self._interest != SLOWED:
+            return
+        if owed_seconds > 0:
+            self._slow_down(owed_seconds)
+            return
+        self._stop_slowing()
+        self._read(max(1, int(protocol.read_rate * SLOW_READ_SECONDS)) if protocol.read_rate else READ_BYTES)
+
+    def _stop_slowing(self) -> None:
+        """The pause is over; or all of the body is in the kernel, so that its sender is not held up any more."""
+        self._waiting = False
+        self._watch_for(READABLE)
+        self.deadline_ns = self._loop.now_ns + self._loop.timeouts_ns["body"]
 
     # Executing and answering.
 
@@ -384,6 +399,8 @@ class Connection(Source):
         """Close now, and count it under one of `slots.CLOSE_REASONS`."""
         fd = self.socket.fileno()
         if fd >= 0:
+            if self._waiting and self._execute is not None:
+                self._loop.withdraw(self)
             self._waiting = True  # nothing more is executed for it
             self._loop.disown(self, fd, reason)
             self.socket.close()
