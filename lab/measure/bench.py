@@ -12,10 +12,10 @@ has another. Three parts:
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import httpx
 
@@ -48,7 +48,8 @@ IDLE_SERVER = "nodejs"
 IDLE_CONNECTIONS = 10_000
 IDLE_TIMEOUT_SECONDS = 3600
 PAIRS = 10
-"""On and off run one after the other, this many times: a single ratio is noise."""
+"""On and off run side by side, this many times: a single ratio is noise."""
+SLICE_SECONDS = 1.0
 UNITS = {"keepalive_rps": "1/s", "connections_per_second": "1/s", "p50_ms": "ms", "p99_ms": "ms", "pss_bytes": "B"}
 
 
@@ -250,15 +251,12 @@ class Cost:
 
 
 def watching(name: str, cores: Cores, seconds: float, pairs: int, progress: Progress) -> dict[str, Any]:
-    """Server processor time a request with metrics on, scraped once a second, and with metrics off.
-
-    On and off change places from pair to pair, so that a machine getting slower favours neither.
-    """
+    """Server processor time a request with metrics on, scraped once a second, and with metrics off."""
     costs: dict[str, list[Cost]] = {"on": [], "off": []}
     for number in range(1, pairs + 1):
         progress(f"cost of watching, pair {number} of {pairs}: {name}")
-        for metrics in ("on", "off") if number % 2 else ("off", "on"):
-            costs[metrics].append(one_cost(name, metrics, cores, seconds))
+        for metrics, cost in one_pair(name, cores, seconds).items():
+            costs[metrics].append(cost)
     ratio = [on.serving / off.serving for on, off in zip(costs["on"], costs["off"], strict=True)]
     everything = [(on.serving + on.admin) / off.serving for on, off in zip(costs["on"], costs["off"], strict=True)]
     return {
@@ -271,21 +269,58 @@ def watching(name: str, cores: Cores, seconds: float, pairs: int, progress: Prog
     }
 
 
-def one_cost(name: str, metrics: str, cores: Cores, seconds: float) -> Cost:
-    """One fresh server under one load."""
-    server = model_server(name, "--metrics", metrics)
-    with server.start(cores.server) as running:
-        check(server, running.url)
-        load(running.url, WARM_UP_SECONDS, cores)
-        serving, admin = roles(running)
-        with Scraper(running.admin_url, cores.load) if running.admin_url else nullcontext() as scraper:
-            before = Cost(processes.cpu_seconds(serving), processes.cpu_seconds(admin))
-            requests = load(running.url, seconds, cores).requests
-            after = Cost(processes.cpu_seconds(serving), processes.cpu_seconds(admin))
-    if scraper and (scraper.failures or not scraper.scrapes):
-        raise BenchError(f"{name} was to be watched, but {scraper.failures} scrapes of its /metrics failed")
-    per_request = partial(_microseconds_each, requests=requests)
-    return Cost(per_request(after.serving - before.serving), per_request(after.admin - before.admin))
+def one_pair(name: str, cores: Cores, seconds: float) -> dict[str, Cost]:
+    """Two fresh servers, "on" and "off", loaded in turn for a slice each, until each has had its `seconds`.
+
+    A virtual machine's speed wanders within seconds by more than what is to be measured: whole runs, one
+    after the other, gave ratios between 0.55 and 1.98.
+    """
+    slices = max(1, round(seconds / SLICE_SECONDS))
+    with Meter(name, "on", cores) as on, Meter(name, "off", cores) as off:
+        for number in range(slices):
+            for meter in (on, off) if number % 2 else (off, on):
+                meter.load(SLICE_SECONDS)
+        return {"on": on.cost(), "off": off.cost()}
+
+
+class Meter:
+    """One server, and what it has cost since it was warm. While it is not loaded, it costs next to nothing."""
+
+    def __init__(self, name: str, metrics: str, cores: Cores) -> None:
+        self._server = model_server(name, "--metrics", metrics)
+        self._cores = cores
+        self._requests = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Start the server, and warm it up."""
+        self._running = self._stack.enter_context(self._server.start(self._cores.server))
+        check(self._server, self._running.url)
+        load(self._running.url, WARM_UP_SECONDS, self._cores)
+        self._serving, self._admin = roles(self._running)
+        self._before = self._used()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the server."""
+        self._stack.close()
+
+    def load(self, seconds: float) -> None:
+        """Load it, and scrape it meanwhile if it is watched. Raises BenchError when that fails."""
+        watch = Scraper(self._running.admin_url, self._cores.load) if self._running.admin_url else nullcontext()
+        with watch as scraper:
+            self._requests += load(self._running.url, seconds, self._cores).requests
+        if scraper and (scraper.failures or not scraper.scrapes):
+            raise BenchError(f"{self._server.name} was to be watched, but {scraper.failures} scrapes failed")
+
+    def cost(self) -> Cost:
+        """Per request, since it was warm."""
+        after = self._used()
+        per_request = partial(_microseconds_each, requests=self._requests)
+        return Cost(per_request(after.serving - self._before.serving), per_request(after.admin - self._before.admin))
+
+    def _used(self) -> Cost:
+        return Cost(processes.cpu_seconds(self._serving), processes.cpu_seconds(self._admin))
 
 
 def roles(running: Peer) -> tuple[list[int], list[int]]:

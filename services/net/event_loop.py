@@ -101,6 +101,8 @@ class EventLoop:
         self.connections: set[Connection] = set()
         self.before_poll: list[Callable[[], None]] = []
         self.at_drain: list[Callable[[], None]] = []
+        self.withdraw: Callable[[Connection], None] = lambda _connection: None
+        """Called when a connection closes whose request is with somebody else."""
         self.poll_seconds = POLL_SECONDS
         self.draining = False
         self.drained_by_ns = 0
@@ -178,15 +180,18 @@ class EventLoop:
     def _handle_timed(self, events: list[tuple[int, int]]) -> None:
         """The gap between two samples ends among these events. Decided here, it costs the others nothing."""
         sampler = self.sampler
-        for fd, mask in events:
+        begun = 0
+        while len(events) - begun > sampler.gap:
+            due = begun + sampler.gap
+            self._handle(events[begun:due])
+            fd, mask = events[due]
+            begun = due + 1
+            sampler.gap = 0  # the next one is due, unless this one turns out to be a request: `take_sample`
             source = self._sources.get(fd)
-            sampler.gap -= 1
-            if source is None:
-                continue
-            if sampler.gap < 0:
+            if source is not None:
                 source.ready_timed(mask)
-            else:
-                source.ready(mask)
+        self._handle(events[begun:])
+        sampler.gap -= len(events) - begun
 
     def take_sample(self) -> int:
         """How many requests the one that is now timed stands for: all since the last sample."""
