@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
+import fcntl
 import gc
 import logging
 import math
 import os
 import resource
+import shutil
 import signal
 import socket
+import sqlite3
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,12 +40,20 @@ from services.options import MODELS, Option, options_of
 from services.protocols import CommonHead, chooser
 from services.workers.main import Main
 from services.workers.party import Settings
-from services.workers.process import fork_worker
+from services.workers.process import Helper
 
 BAD_USAGE = 2
 MAX_WORKERS = 256
 SPARE_DESCRIPTORS = 64
 """Descriptors that a server needs besides its connections."""
+STATE_DIR_PREFIX = "lab-state-"
+OUT_OF_RESOURCES = {
+    errno.EMFILE: "allow more descriptors (ulimit -n), or take fewer --workers",
+    errno.ENFILE: "the machine has no descriptors left: end something else",
+    errno.EAGAIN: "allow more processes (ulimit -u), or take fewer --workers",
+    errno.ENOMEM: "free some memory, or take fewer --workers",
+}
+"""What no other port or folder would help against, and what to do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,18 +64,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return refuse("the servers need Linux (epoll, sock_diag): on this system run them in containers")
     try:
         return run(options)
+    except RefusalError as refusal:
+        return refuse(str(refusal))
     except OSError as error:
-        return refuse(explain(error, options))
+        if error.errno not in OUT_OF_RESOURCES:
+            raise
+        return refuse(f"cannot start: {error.strerror}; {OUT_OF_RESOURCES[error.errno]}")
+
+
+class RefusalError(Exception):
+    """The machine does not allow what the options ask for. The text says what to do next."""
+
+
+@contextlib.contextmanager
+def refusing(what: str, remedy: str) -> Iterator[None]:
+    """Turn an error into a refusal: what could not be done, why, and what to do."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        if isinstance(error, OSError) and error.errno in OUT_OF_RESOURCES:
+            raise
+        raise RefusalError(f"{what}: {getattr(error, 'strerror', None) or error}; {remedy}") from error
 
 
 def run(options: dict[str, Any]) -> int:
     """Make everything and let the model serve."""
     allow_descriptors(options["max_connections"])
     with contextlib.ExitStack() as stack:
-        state_dir = Path(options["state_dir"] or stack.enter_context(tempfile.TemporaryDirectory(prefix="lab-")))
-        state_dir.mkdir(parents=True, exist_ok=True)
-        reserved = reserve(options)
-        admin = open_admin(options)
+        state_dir = open_state_dir(options["state_dir"], stack)
+        with refusing(f"cannot listen on {options['host']} port {options['port']}", "give another --host or --port"):
+            reserved = reserve(options)
+        with refusing(
+            f"cannot listen on {options['host']} admin port {options['admin_port']}",
+            "give another --admin-port, or --metrics off",
+        ):
+            admin = open_admin(options)
         settings = Settings(
             model=options["model"],
             address=Address(options["host"], reserved.getsockname()[1], options["backlog"]),
@@ -72,17 +107,73 @@ def run(options: dict[str, Any]) -> int:
             state_dir=state_dir,
             options=options,
         )
-        store = make_store(store_kind(options), state_dir)
+        with refusing(f"cannot keep the store in {state_dir}", "give another --state-dir, or --store memory"):
+            store = make_store(store_kind(options), state_dir)
         blocks = slots.Slots(MAX_WORKERS)
         factory = partial(make_loop, settings=settings, store=store, blocks=blocks)
         gc.freeze()  # what exists now stays shared with the workers: the collector will not touch its pages
-        start_admin(admin, settings, blocks, store)
-        party = Main(settings, blocks, factory, partial(announce, settings, admin))
+        helper = make_helper(admin, settings, blocks, store)
+        party = Main(settings, blocks, factory, helper, partial(announce, settings, admin), stack.close)
         SERVE[settings.model](party)
         party.finish()
         sys.stdout.flush()
     # Thread workers that outlived the drain are daemons; the interpreter's shutdown would trip over them.
     os._exit(0)
+
+
+# The state folder.
+
+
+def open_state_dir(name: str, stack: contextlib.ExitStack) -> Path:
+    """The folder that was asked for, or a temporary one, which goes when `stack` closes."""
+    if not name:
+        with refusing(f"cannot make a temporary state folder in {tempfile.gettempdir()}", "give a --state-dir"):
+            return make_temporary_folder(stack)
+    folder = Path(name)
+    with refusing(f"cannot use the state folder {folder}", "give another --state-dir"):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return folder
+
+
+def make_temporary_folder(stack: contextlib.ExitStack) -> Path:
+    """A folder that is locked while we live, and removed when `stack` closes.
+
+    Who is killed leaves its folder behind, but not its lock: whoever starts next removes it. A lock and no
+    process id in the name, since servers in sandboxes share /tmp but not the numbers of processes.
+    """
+    remove_left_behind(Path(tempfile.gettempdir()))
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=STATE_DIR_PREFIX))
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.exists():  # else it was found unlocked, and removed, a moment ago
+                stack.callback(os.close, lock)
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
+                return folder
+            os.close(lock)
+
+
+def remove_left_behind(parent: Path) -> None:
+    """Remove the temporary state folders of servers that were killed."""
+    for folder in parent.glob(f"{STATE_DIR_PREFIX}*"):
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:  # somebody else's, or gone
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # its server lives
+            continue
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+# The pieces.
 
 
 def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store, blocks: slots.Slots) -> EventLoop:
@@ -91,8 +182,6 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
     watched = options["metrics"] == "on"
     head = CommonHead(settings.model.encode(), name.encode())
     workers = [blocks.worker(index) for index in range(options.get("cluster") or settings.workers)]
-    # A connection on its way to a worker counts as well. (ramcloud's queues hold requests of open ones.)
-    hands_off = settings.model != "ramcloud"
 
     def count_outcome(outcome: str) -> None:
         block[slots.OUTCOME[outcome]] += 1
@@ -101,10 +190,9 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
         return all(other[slots.STATE] != slots.CRASHED for other in workers)
 
     def open_everywhere() -> int:
-        held = blocks.main[slots.OPEN] + sum(other[slots.OPEN] for other in workers)
-        if hands_off:
-            held += sum(other[slots.HANDED_OFF] - other[slots.PICKED_UP] for other in workers)
-        return held
+        # A connection on its way to a worker counts as well.
+        under_way = sum(other[slots.HANDED_OFF] - other[slots.PICKED_UP] for other in workers)
+        return blocks.main[slots.OPEN] + sum(other[slots.OPEN] for other in workers) + under_way
 
     return EventLoop(
         block=block,
@@ -152,7 +240,7 @@ def open_admin(options: dict[str, Any]) -> socket.socket | None:
     return listener
 
 
-def start_admin(listener: socket.socket | None, settings: Settings, blocks: slots.Slots, store: Store) -> None:
+def make_helper(listener: socket.socket | None, settings: Settings, blocks: slots.Slots, store: Store) -> Helper:
     """Fork the process that serves /metrics, /healthz and /state, and keeps house for the store.
 
     The store's log is folded into its file here, since that waits for the disk and here nobody waits.
@@ -168,12 +256,17 @@ def start_admin(listener: socket.socket | None, settings: Settings, blocks: slot
 
     def admin() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with main, and shows the drain until then
+        # A successor that was forked beside running threads keeps away from SQLite, whose locks one of them
+        # may have held just then; requests make the checkpoints instead.
+        beside_threads = settings.worker_kind == "thread" and blocks.main[slots.STATE] != 0
+        keep = signal.pause if beside_threads else partial(keep_house, store)
         if listener is None:
-            keep_house(store)
-        threading.Thread(target=keep_house, args=(store,), daemon=True).start()
-        serve_admin(listener, description, blocks)
+            keep()
+        else:
+            threading.Thread(target=keep, daemon=True).start()
+            serve_admin(listener, description, blocks)
 
-    fork_worker(admin, keep=[listener] if listener else [])
+    return Helper("admin process", admin, keep=[listener] if listener else [])
 
 
 def keep_house(store: Store) -> NoReturn:
@@ -258,12 +351,6 @@ def number_of(option: Option) -> Callable[[str], float]:
 def valid_rate(text: str) -> bool:
     """`auto`, or one in N."""
     return text == "auto" or (text.isdecimal() and int(text) > 0)
-
-
-def explain(error: OSError, options: dict[str, Any]) -> str:
-    """What to do about a port that cannot be had."""
-    where = f"{options['host']} port {options['port']} or admin port {options['admin_port']}"
-    return f"cannot listen on {where}: {error.strerror}; give another --host, --port or --admin-port"
 
 
 def refuse(text: str) -> int:

@@ -60,9 +60,11 @@ REQUESTS = _slots("requests", CODES)
 WASTED_WAKEUPS = _slot("wasted_wakeups")
 ACCEPT_ERRORS = _slots("accept_errors", ACCEPT_ERRNOS)
 HANDED_OFF = _slot("handed_off")
-"""Connections or requests that main put into this worker's queue: written by main."""
+"""Connections that main put into this worker's queue: written by main."""
 PICKED_UP = _slot("picked_up")
-"""Those that the worker took out again: depth = HANDED_OFF - PICKED_UP."""
+"""Those that the worker took out again: HANDED_OFF - PICKED_UP are under way."""
+QUEUED = _slot("queued")
+"""Requests that wait for this worker now (main's block: for any worker): a length, written by main."""
 BUSY_NS = _slot("busy_ns")
 BYTES = _slots("bytes", DIRECTIONS)
 OUTCOME = _slots("outcome", OUTCOMES)

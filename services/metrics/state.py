@@ -28,8 +28,8 @@ def blocks_in_use(shared: slots.Slots) -> Iterator[tuple[str, slots.Block]]:
 
 
 def queue_depth(block: slots.Block) -> int:
-    """Connections or requests handed off and not picked up. The two slots are read one after the other."""
-    return max(0, block[slots.HANDED_OFF] - block[slots.PICKED_UP])
+    """Connections handed off and not picked up, or requests. The slots are read one after the other."""
+    return max(0, block[slots.HANDED_OFF] - block[slots.PICKED_UP]) + block[slots.QUEUED]
 
 
 def is_thread(block: slots.Block, description: Description) -> bool:

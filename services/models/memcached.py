@@ -10,15 +10,14 @@ Connections are dealt out evenly; load is not. The hand-off happens once a conne
 final, so a hot connection stays where it is, and everything behind it waits.
 
 The real one: worker threads woken through an eventfd or a pipe (`dispatch_conn_new` in thread.c, next = last + 1
-mod n), and so are ours. It lets any number of connections wait for a worker; we close what is beyond
-a bound, and count it. `--assign least-connections` is not the real one's: it shows that counting better
-does not help.
+mod n), and so are ours; one that has died is passed over until it is replaced. The real one lets any number of
+connections wait for a worker; we close what is beyond a bound, and count it. `--assign least-connections` is not
+the real one's: it shows that counting better does not help.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import cycle
 
 from services.workers.main import Main, Workers
 from services.workers.worker import Worker
@@ -42,10 +41,10 @@ def serve_handed_off(worker: Worker) -> None:
 def least_connections(workers: Workers) -> Iterator[Worker]:
     """Whoever has the fewest connections now."""
     while True:
-        yield min(workers, key=lambda worker: worker.connections)
+        yield min(workers.serving(), key=lambda worker: worker.connections)
 
 
 ASSIGN: dict[str, Callable[[Workers], Iterator[Worker]]] = {
-    "round-robin": cycle,
+    "round-robin": Workers.in_turn,
     "least-connections": least_connections,
 }

@@ -17,7 +17,6 @@ child that has not yet taken its last connection, ours does not. Its cluster has
 from __future__ import annotations
 
 import socket
-from itertools import cycle
 
 from services.workers.main import Main
 from services.workers.worker import Worker
@@ -35,7 +34,7 @@ def serve(main: Main) -> None:
         main.supervise()
     else:
         workers = main.start_workers(serve_handed_off, number=children)
-        for connection, worker in zip(main.accept(listener), cycle(workers), strict=False):
+        for connection, worker in zip(main.accept(listener), workers.in_turn(), strict=False):
             worker.hand_off(connection)
 
 

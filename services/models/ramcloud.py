@@ -42,7 +42,7 @@ def execute_requests(worker: Worker) -> None:
 
 
 def by_connection(workers: Workers) -> Callable[[Job], None]:
-    """A connection's requests all go to one worker: its descriptor's number, kept for life, says which."""
+    """A connection's requests all go to one worker, while that lives: its descriptor's number says which."""
 
     def submit(job: Job) -> None:
         workers.submit_to(job.connection.socket.fileno() % len(workers), job)

@@ -10,6 +10,9 @@ The kernel picks the queue when the SYN arrives, by a hash of the addresses (`--
 that handled the packet (`cpu`). No lock, no herd, even shares for many connections; but a queue belongs
 to its worker, so behind a stalled one they wait although its neighbours are idle.
 
+When a worker is replaced, the kernel puts its last listener into the dead one's place and the new one at the end:
+with `cpu`, a CPU's connections may go to another worker from then on.
+
 The real ones differ in who opens the sockets: NGINX's master opens all before it forks, so that a worker's
 death loses none of its queue. Here the worker itself does, and what is queued at a dead worker is reset.
 """

@@ -109,8 +109,13 @@ class Acceptor(Source):
         """Accept what is queued, then close: a closed listener resets what is left in its queue."""
         while self._accept():
             pass
-        self.loop.forget(self.fd)
-        self.listener.close()
+        self.close()
+
+    def close(self) -> None:
+        """Accept no more: this worker's part in the listener is over, and so is the queue if nobody shares it."""
+        if self.listener.fileno() >= 0:
+            self.loop.forget(self.fd)
+            self.listener.close()
 
 
 class SoleAcceptor(Acceptor):
@@ -192,9 +197,9 @@ class MutexAcceptor(Acceptor):
             self.pause()
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
-    def finish(self) -> None:
-        """Accept what is queued, then close listener and lock."""
-        super().finish()
+    def close(self) -> None:
+        """Close listener and lock."""
+        super().close()
         self._lock.close()
 
 
@@ -255,10 +260,18 @@ class BlockingAcceptor(Acceptor):
 
     def finish(self) -> None:
         """Let the thread see that it is over, then accept what is queued and close."""
-        self._finished.set()
-        self._thread.join()
-        self._take_over()
+        self._stop()
         # Still blocking, for SO_RCVTIMEO: O_NONBLOCK would be set for the neighbours' threads, too, which would spin.
         while self._accept():
             pass
         self.listener.close()
+
+    def close(self) -> None:
+        """Stop the thread, and close."""
+        self._stop()
+        self.listener.close()
+
+    def _stop(self) -> None:
+        self._finished.set()
+        self._thread.join()
+        self._take_over()

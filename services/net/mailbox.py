@@ -5,10 +5,13 @@ Both are bounded, and both are sources: the loop wakes when something has come.
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import select
 import socket
 import struct
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -26,7 +29,7 @@ CHANNEL_READ_BYTES = 1 << 18
 class Mailbox(Wakeup, Generic[Item]):
     """A queue into a loop of the same process. `put` from any thread; the rest on the loop's."""
 
-    def __init__(self, receive: Callable[[Item], None], limit: int) -> None:
+    def __init__(self, receive: Callable[[Item], None], limit: int = sys.maxsize) -> None:
         super().__init__()
         self._receive = receive
         self._limit = limit
@@ -46,6 +49,12 @@ class Mailbox(Wakeup, Generic[Item]):
         for _ in range(len(self._items)):
             self._receive(self._items.popleft())
 
+    def take_all(self) -> list[Item]:
+        """What is left in it after its loop has ended."""
+        items = list(self._items)
+        self._items.clear()
+        return items
+
 
 def send_connection(channel: socket.socket, sock: socket.SocketType, arrived_ns: int, handed_off_ns: int) -> bool:
     """Pass a connection's descriptor to another process; False when the channel is full or closed."""
@@ -60,12 +69,15 @@ def send_connection(channel: socket.socket, sock: socket.SocketType, arrived_ns:
 def receive_connection(channel: socket.socket) -> tuple[socket.SocketType, int, int] | None:
     """The next connection passed, with its two times; None when there is none now, or ever again.
 
+    Raises OSError (EMFILE) if one came and there was no descriptor for it: the kernel has closed it.
     The channel must be non-blocking: `recv_fds` takes flags and, up to Python 3.13 at least, drops them.
     """
     try:
-        note, descriptors, _flags, _address = socket.recv_fds(channel, DESCRIPTOR_NOTE.size, 1)
+        note, descriptors, flags, _address = socket.recv_fds(channel, DESCRIPTOR_NOTE.size, 1)
     except BlockingIOError:
         return None
+    if flags & socket.MSG_CTRUNC:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     if not note or not descriptors:
         return None
     return socket.SocketType(fileno=descriptors[0]), *DESCRIPTOR_NOTE.unpack(note)
@@ -105,6 +117,11 @@ class Channel(Source):
             self._loop.forget(self._socket.fileno())
             self._socket.close()
 
+    def mute(self) -> None:
+        """The other end is dead: hear and say no more, but hold the descriptor until `close`."""
+        if self._socket.fileno() >= 0:
+            self._loop.mute(self._socket.fileno())
+
     def _send_on(self) -> None:
         try:
             while self._outgoing:
@@ -112,7 +129,7 @@ class Channel(Source):
         except BlockingIOError:
             self._set_blocked(True)
         except OSError:  # the worker died: main hears of it through SIGCHLD
-            self.close()
+            self.mute()
         else:
             self._set_blocked(False)
 
@@ -129,7 +146,7 @@ class Channel(Source):
         except OSError:
             data = b""
         if not data:
-            self.close()
+            self.mute()
             return
         self._incoming += data
         while len(self._incoming) >= FRAME.size:

@@ -11,14 +11,15 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 from services.metrics import slots
 from services.net.connection import Connection, Job
 from services.workers.jobs import JobQueues
 from services.workers.party import LoopFactory, Party, Settings
-from services.workers.process import ProcessWorker
+from services.workers.process import Helper, ProcessWorker, SpareDescriptors
 from services.workers.thread import ThreadWorker
 from services.workers.worker import Work, Worker
 
@@ -26,18 +27,39 @@ log = logging.getLogger("services")
 
 KINDS: dict[str, type[Worker]] = {kind.kind: kind for kind in (ThreadWorker, ProcessWorker)}
 START_SECONDS = 10.0
+DESCRIPTORS_TO_START_A_WORKER = 2
+"""The worker's ends of its two channels; main's ends take the place of the predecessor's."""
 RESTART_PAUSE_SECONDS = 0.25
 """A worker that dies sooner than this after its start is replaced only after a pause: no fork storm."""
 
 
 class Workers(list[Worker]):
-    """The workers of a model, and the queues of requests between main and them."""
+    """The workers of a model, and the queues of requests between main and them. Everything is called by main."""
 
     def __init__(self, workers: list[Worker], jobs: JobQueues) -> None:
         super().__init__(workers)
         self._jobs = jobs
         self._asleep: list[int] = []
-        self._submitted_to = False
+        self._to_show = False
+        self._given_up: set[int] = set()
+
+    # Whom to give the next connection.
+
+    def in_turn(self) -> Iterator[Worker]:
+        """One after the other, for ever, passing over those that do not serve (dead, or being replaced).
+
+        Where none serves it is whoever is next: its `hand_off` closes the connection, and counts it.
+        """
+        for turn in count():
+            worker = self[turn % len(self)]
+            if worker.is_serving or not any(other.is_serving for other in self):
+                yield worker
+
+    def serving(self) -> Sequence[Worker]:
+        """Those that serve; all where none does, as in `in_turn`."""
+        return [worker for worker in self if worker.is_serving] or self
+
+    # Whom to give the next request.
 
     def submit_to_idle(self, job: Job, *, last_idle_first: bool) -> None:
         """Have any idle worker execute the job; it waits while all are busy."""
@@ -48,11 +70,11 @@ class Workers(list[Worker]):
         self.submit_to(self._jobs.least_loaded(), job)
 
     def submit_to(self, index: int, job: Job) -> None:
-        """Have this very worker execute the job, however long its queue."""
+        """Have this very worker execute the job, however long its queue; while it is dead, any."""
         self._wake(self._jobs.put_for(index, job))
 
     def _wake(self, index: int | None) -> None:
-        self._submitted_to = True
+        self._to_show = True
         if index is not None:
             self._asleep.append(index)
 
@@ -62,34 +84,70 @@ class Workers(list[Worker]):
         A thread woken at once would take the interpreter lock at main's next system call, execute one
         request and sleep again: two context switches a request, and a third of the throughput.
         """
-        if self._submitted_to:
+        if self._to_show:
             for index in self._asleep:
                 self[index].wake()
             self._asleep.clear()
-            self._jobs.show_depths()
+            if self.all_given_up:
+                self._fail_all()
+            self._to_show = self._jobs.show_depths()
+
+    # When one dies.
+
+    def bury(self, worker: Worker) -> None:
+        """Fail what it had begun; others do what it had not."""
+        lost = worker.bury()
+        self._asleep = [index for index in self._asleep if index != worker.index]
+        for job in lost:
+            self.submit_to_idle(job, last_idle_first=True)
+
+    def give_up(self, worker: Worker) -> None:
+        """It will not be replaced. Requests wait for workers, but not for none."""
+        self._given_up.add(worker.index)
+        self._to_show = True
+
+    @property
+    def all_given_up(self) -> bool:
+        """No worker is left, nor will be."""
+        return len(self._given_up) == len(self)
+
+    def _fail_all(self) -> None:
+        for job in self._jobs.lose_all():
+            job.connection.close("worker_died")
 
 
 class Main(Party):
     """The main process and its loop. Everything here is called by main's only thread."""
 
     def __init__(
-        self, settings: Settings, blocks: slots.Slots, make_loop: LoopFactory, announce: Callable[[], None]
+        self,
+        settings: Settings,
+        blocks: slots.Slots,
+        make_loop: LoopFactory,
+        helper: Helper,
+        announce: Callable[[], None],
+        clean_up: Callable[[], None],
     ) -> None:
+        """`announce` is called when everybody serves, `clean_up` before an end at once."""
         super().__init__("main", blocks.main, settings)
         self.loop = make_loop("main", blocks.main)
         self.workers = Workers([], JobQueues([], blocks.main))
         self._blocks = blocks
         self._make_loop = make_loop
+        self._helper = helper
         self._announce = announce
+        self._clean_up = clean_up
         self._work: tuple[Work, tuple[Any, ...]]
         self._started_ns: dict[int, int] = {}
         self._listeners: list[socket.socket] = []
-        self._deaths = False
+        self._only_supervises = False
+        self._spare = SpareDescriptors(DESCRIPTORS_TO_START_A_WORKER)
+        self._deaths = True  # of the helper, perhaps, before we listened to SIGCHLD
         self._stopping = False
-        self.loop.before_poll.append(self._replace_the_dead)
+        self.loop.before_poll.append(self._look_after_the_dead)
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
-        signal.signal(signal.SIGCHLD, self._on_death)
+        signal.signal(signal.SIGCHLD, self.notice_death)
         self.block[slots.PID] = self.block[slots.TID] = os.getpid()
 
     # Called by models.
@@ -105,6 +163,7 @@ class Main(Party):
             [kind(index, block, self.settings, self._make_loop, self, jobs) for index, block in enumerate(blocks)], jobs
         )
         self.loop.before_poll.append(self.workers.wake_all)
+        self.loop.withdraw = jobs.withdraw
         for worker in self.workers:
             self._start(worker)
         return self.workers
@@ -123,11 +182,17 @@ class Main(Party):
 
     def supervise(self) -> None:
         """Only watch over the workers, who accept. Main's copy of their listener goes first in a drain."""
-        self.loop.at_drain.extend(listener.close for listener in self._listeners)
+        self._only_supervises = True
+        self.loop.at_drain.append(self._close_listeners)
         self._ready()
         self.loop.run()
 
     # Its own.
+
+    def notice_death(self, *_: object) -> None:
+        """A child died (SIGCHLD), or a worker thread crashed, which may call this itself."""
+        self._deaths = True
+        self.loop.wake()
 
     def finish(self) -> None:
         """After the model's `serve`: have the workers drain, and end those that take too long."""
@@ -135,6 +200,7 @@ class Main(Party):
         for worker in self.workers:
             worker.order_drain()
         while time.monotonic() < deadline and not all(worker.has_ended() for worker in self.workers):
+            self._bury_the_dead()
             time.sleep(0.005)
         for worker in self.workers:
             worker.kill()
@@ -143,51 +209,85 @@ class Main(Party):
         self.block[slots.STATE] = slots.SERVING
         self._announce()
 
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
     def _start(self, worker: Worker) -> None:
         """Start it, and wait until it serves: reuseport's workers must listen in order."""
         work, args = self._work
         self._started_ns[worker.index] = time.monotonic_ns()
         worker.block[slots.STATE] = slots.STARTING
-        worker.start(work, *args)
+        with self._spare.lent():
+            worker.start(work, *args)
         deadline = time.monotonic() + START_SECONDS
-        while worker.block[slots.STATE] == slots.STARTING and time.monotonic() < deadline and not worker.has_ended():
+        while worker.block[slots.STATE] == slots.STARTING and not worker.has_ended():
+            if time.monotonic() > deadline:
+                log.error("worker %s does not serve after %g s; ending it", worker.name, START_SECONDS)
+                worker.kill()  # a process: its death is noticed like any other
+                return
             time.sleep(0.001)
 
-    def _on_death(self, *_: object) -> None:
-        self._deaths = True
-        self.loop.wake()
+    def _look_after_the_dead(self) -> None:
+        """Called once a turn of the loop."""
+        if self._deaths:
+            self._deaths = False
+            self._bury_the_dead()
+            self._look_after_the_helper()
 
-    def _replace_the_dead(self) -> None:
-        if not self._deaths or self._stopping:
-            return
-        self._deaths = False
+    def _bury_the_dead(self) -> None:
         for worker in self.workers:
-            if isinstance(worker, ProcessWorker) and worker.has_ended() and not worker.buried:
-                self._replace(worker)
+            if worker.died():
+                self._bury(worker)
 
-    def _replace(self, worker: ProcessWorker) -> None:
-        log.error("worker %s (pid %d) died; starting another", worker.name, worker.pid)
-        lost = worker.bury()
+    def _bury(self, worker: Worker) -> None:
+        replace = worker.can_be_replaced and not self._stopping
+        log.error("worker %s died (%s)%s", worker.name, worker.how_it_ended(), "; starting another" if replace else "")
+        self.workers.bury(worker)
+        if not replace:
+            self._give_up(worker)
+            return
         self.block[slots.RESTARTS] += 1
         age_ns = time.monotonic_ns() - self._started_ns[worker.index]
         pause = RESTART_PAUSE_SECONDS if age_ns < RESTART_PAUSE_SECONDS * 1e9 else 0.0
-        self.loop.call_later(pause, lambda: self._restart(worker, lost))
+        self.loop.call_later(pause, lambda: self._restart(worker))
 
-    def _restart(self, worker: ProcessWorker, lost: list[Job]) -> None:
-        if not self._stopping:
-            try:
-                self._start(worker)
-            except OSError as error:  # no descriptors or no memory now: there may be later
-                log.error("worker %s cannot be replaced yet: %s", worker.name, error)  # noqa: TRY400
-                self.loop.call_later(RESTART_PAUSE_SECONDS, lambda: self._restart(worker, lost))
-                return
-        for job in lost:
-            self.workers.submit_to(worker.index, job)
+    def _restart(self, worker: Worker) -> None:
+        if self._stopping:
+            self._give_up(worker)
+            return
+        try:
+            self._start(worker)
+        except OSError as error:  # no memory or no process number now: there may be later
+            log.error("worker %s cannot be replaced yet: %s", worker.name, error)  # noqa: TRY400
+            self.loop.call_later(RESTART_PAUSE_SECONDS, lambda: self._restart(worker))
+
+    def _give_up(self, worker: Worker) -> None:
+        self.workers.give_up(worker)
+        if self.workers.all_given_up and self._only_supervises:
+            self._close_listeners()  # nobody will accept: refuse, rather than let them wait
+
+    def _look_after_the_helper(self) -> None:
+        helper = self._helper
+        if helper.child.has_ended() and not helper.buried and not self._stopping:
+            helper.buried = True
+            log.error("the %s died (%s); starting another", helper.name, helper.child.how_it_ended())
+            self.loop.call_later(RESTART_PAUSE_SECONDS, self._restart_helper)
+
+    def _restart_helper(self) -> None:
+        if self._stopping:
+            return
+        try:
+            self._helper.start()
+        except OSError as error:
+            log.error("the %s cannot be replaced yet: %s", self._helper.name, error)  # noqa: TRY400
+            self.loop.call_later(RESTART_PAUSE_SECONDS, self._restart_helper)
 
     def _on_stop(self, *_: object) -> None:
         if self._stopping:  # asked twice: now
             for worker in self.workers:
                 worker.kill()
+            self._clean_up()
             sys.stderr.write("stopped at once\n")
             os._exit(1)
         self._stopping = True

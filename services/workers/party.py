@@ -45,6 +45,7 @@ class Party:
     loop: EventLoop
 
     def __init__(self, name: str, block: slots.Block, settings: Settings) -> None:
+        self.acceptor: Acceptor | None = None
         self.name = name
         self.block = block
         self.settings = settings
@@ -73,4 +74,4 @@ class Party:
             "mutex": partial(MutexAcceptor, lock=self.settings.state_dir / "accept.lock"),
             "blocking": BlockingAcceptor,
         }
-        acceptors[wakeup](self.loop, listener)
+        self.acceptor = acceptors[wakeup](self.loop, listener)

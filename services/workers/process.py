@@ -10,15 +10,17 @@ import contextlib
 import ctypes
 import logging
 import os
+import select
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 from services.messages import Response
 from services.metrics import slots
+from services.net.acceptor import ACCEPT_PAUSE_SECONDS
 from services.net.connection import Connection, Job
 from services.net.event_loop import Source
 from services.net.mailbox import Channel, read_frame, receive_connection, send_connection, to_frame
@@ -33,9 +35,16 @@ class ProcessWorker(Worker, Source):
     """A worker in a process of its own. The same object stands in main and, after the fork, in the worker."""
 
     kind = "process"
+    can_be_replaced = True
+    _connections: socket.socket
+    _requests: Channel
 
     def start(self, work: Work, *args: Any) -> None:
         """Called by main."""
+        if self.buried:
+            # The predecessor's were kept until now, so that no client's connection could take the descriptors.
+            self._connections.close()
+            self._requests.close()
         # Descriptors travel as datagrams, so that each arrives with its note; requests as a stream, since a
         # body may be larger than any datagram.
         self._connections, connections = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -43,16 +52,15 @@ class ProcessWorker(Worker, Source):
         self._connections.setblocking(False)
         connections.setblocking(False)
         main_end, worker_end = socket.socketpair()
-        self._job: Job | None = None
-        self.pid = fork_worker(
+        self._child = fork_worker(
             lambda: self._run(work, args, connections, worker_end),
             keep=[connections, worker_end, *(arg for arg in args if isinstance(arg, socket.socket))],
         )
         connections.close()
         worker_end.close()
         self._requests = Channel(self._main.loop, main_end, self._answered)
-        self._status: int | None = None
-        self.buried = False
+        self.buried = self._drain_ordered = False
+        self.jobs.expect(self.index)
         self.wake()  # it is idle, or has inherited a queue
 
     def _send(self, connection: Connection) -> bool:
@@ -78,39 +86,29 @@ class ProcessWorker(Worker, Source):
 
     def order_drain(self) -> None:
         """Called by main."""
+        self._drain_ordered = True
         self._requests.close()
-        self._signal(signal.SIGTERM)
+        self._child.signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Called by main."""
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, number: int) -> None:
-        if not self.has_ended():
-            os.kill(self.pid, number)
+        self._child.signal(signal.SIGKILL)
 
     def has_ended(self) -> bool:
         """Called by main."""
-        if self._status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self._status = status
-        return self._status is not None
+        return self._child.has_ended()
 
-    def bury(self) -> list[Job]:
-        """The worker died: fail what it had begun, give back what it had not. Called by main."""
-        self.buried = True
-        self._requests.close()
-        self._connections.close()
-        block = self.block
-        block[slots.CLOSED["worker_died"]] += block[slots.OPEN]
-        block[slots.OPEN] = 0
-        block[slots.PICKED_UP] = block[slots.HANDED_OFF]
-        block[slots.BUSY_SINCE] = 0
-        block[slots.STATE] = slots.GONE
-        if self._job is not None:
-            self._job.connection.close("worker_died")
-        return self.jobs.lose(self.index)
+    def died(self) -> bool:
+        """Called by main."""
+        return self.has_ended() and not self.buried and not (self._drain_ordered and self._child.status == 0)
+
+    def how_it_ended(self) -> str:
+        """Called by main."""
+        return self._child.how_it_ended()
+
+    def _close_what_is_left(self) -> None:
+        self._requests.mute()
+        self.block[slots.STATE] = slots.GONE
 
     def _run(self, work: Work, args: tuple[Any, ...], connections: socket.socket, requests: socket.socket) -> None:
         """The worker process."""
@@ -119,6 +117,7 @@ class ProcessWorker(Worker, Source):
         signal.signal(signal.SIGTERM, lambda *_: self.loop.order_drain())
         self.loop.watch(connections.fileno(), self)
         self.loop.at_drain.append(self._pick_up_all)
+        self._last_descriptor = os.sysconf("SC_OPEN_MAX") - 1
         self._begin()
         work(self, *args)
         self.block[slots.STATE] = slots.GONE
@@ -128,12 +127,41 @@ class ProcessWorker(Worker, Source):
         self._receive_one()
 
     def _receive_one(self) -> bool:
-        received = receive_connection(self._connections)
+        """Pick up one connection; False when there is none."""
+        try:
+            received = receive_connection(self._connections)
+        except OSError:  # it is lost, and was closed by the kernel
+            self.block[slots.ACCEPT_ERRORS["EMFILE"]] += 1
+            self.block[slots.PICKED_UP] += 1
+            self.block[slots.CLOSED["error"]] += 1
+            self._pause()
+            return True
         if received is None:
             return False
         sock, arrived_ns, handed_off_ns = received
         self._pick_up(Connection(sock, arrived_ns, handed_off_ns))
+        if sock.fileno() >= self._last_descriptor:
+            self._pause()
         return True
+
+    def _pause(self) -> None:
+        """Leave the next connections in the channel: their descriptors would find no room here, and be lost.
+
+        The kernel gives out the lowest free number, so when it gives the last one, all the others are taken.
+        """
+        if not self.loop.draining:
+            self.loop.mute(self._connections.fileno())
+            self.loop.call_later(ACCEPT_PAUSE_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        try:
+            os.close(os.dup(self._connections.fileno()))
+        except OSError:
+            self.block[slots.ACCEPT_ERRORS["EMFILE"]] += 1
+            self._pause()
+        else:
+            if not self.loop.draining:
+                self.loop.unmute(self._connections.fileno(), select.EPOLLIN)
 
     def _pick_up_all(self) -> None:
         while self._receive_one():
@@ -162,8 +190,50 @@ NOWHERE: Any = None
 """Where a worker process's jobs come from: the connection stayed with main."""
 
 
-def fork_worker(run: Callable[[], None], keep: list[socket.socket]) -> int:
-    """Fork a child that runs `run()` and exits; its pid. It ends when main does, however main ends.
+class Child:
+    """A forked process, as main sees it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.status: int | None = None
+        """As `os.waitpid` gives it; None while the process lives."""
+
+    def has_ended(self) -> bool:
+        """Whether it has, without waiting for it."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.status = status
+        return self.status is not None
+
+    def how_it_ended(self) -> str:
+        """For the log."""
+        code = os.waitstatus_to_exitcode(self.status or 0)
+        return f"pid {self.pid}, " + (signal.Signals(-code).name if code < 0 else f"exit code {code}")
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it lives: after `has_ended` its number may be another's."""
+        if not self.has_ended():
+            os.kill(self.pid, number)
+
+
+class Helper:
+    """A process beside the workers, which main keeps running: it serves the admin port."""
+
+    def __init__(self, name: str, run: Callable[[], None], keep: list[socket.socket]) -> None:
+        self.name = name
+        self._run = run
+        self._keep = keep
+        self.start()
+
+    def start(self) -> None:
+        """Called by main, at first and after its death."""
+        self.child = fork_worker(self._run, self._keep)
+        self.buried = False
+
+
+def fork_worker(run: Callable[[], None], keep: list[socket.socket]) -> Child:
+    """Fork a child that runs `run()` and exits. It ends when main does, however main ends.
 
     The child closes every descriptor but those to `keep`: a copy of a connection or of a neighbour's
     channel would keep it open after its owner has closed it. Main's objects stay alive in frames that the
@@ -174,7 +244,7 @@ def fork_worker(run: Callable[[], None], keep: list[socket.socket]) -> int:
     main = os.getpid()
     pid = os.fork()
     if pid:
-        return pid
+        return Child(pid)
     status = 1
     try:
         end_with_parent(main)
@@ -203,10 +273,35 @@ def end_with_parent(parent: int) -> None:
 
 
 def close_all_but(keep: set[int]) -> None:
-    """Close every descriptor of this process that is not in `keep`."""
-    for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
-        if descriptor not in keep:
-            try:
-                os.close(descriptor)
-            except OSError:
-                continue  # the one that listed the folder
+    """Close every descriptor of this process that is not in `keep`.
+
+    Gap by gap: listing /proc/self/fd would take a descriptor itself, and there may be none left.
+    """
+    bounds = [-1, *sorted(keep), os.sysconf("SC_OPEN_MAX")]
+    for below, above in pairwise(bounds):
+        if below + 1 < above:  # closerange(0, 0) would be close_range(0, -1): all of them
+            os.closerange(below + 1, above)
+
+
+class SpareDescriptors:
+    """Descriptors that main holds back, so that a worker can be replaced while clients hold all the others."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._held: list[int] = []
+        self._hold()
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Have them free for a moment."""
+        while self._held:
+            os.close(self._held.pop())
+        try:
+            yield
+        finally:
+            self._hold()
+
+    def _hold(self) -> None:
+        with contextlib.suppress(OSError):  # none are left: hold those that there were
+            while len(self._held) < self._number:
+                self._held.append(os.open(os.devnull, os.O_RDONLY))

@@ -22,16 +22,16 @@ class ThreadWorker(Worker):
     """A worker in a thread of main's process."""
 
     kind = "thread"
+    can_be_replaced = False
 
     def start(self, work: Work, *args: Any) -> None:
         """Called by main."""
         self.loop = self._make_loop(self.name, self.block)
         self._connections: Mailbox[Connection] = Mailbox(self._pick_up, MAX_HANDED_OFF)
         self.loop.watch(self._connections.fd, self._connections)
-        # As many answers may be under way as there are connections, and each connection has one at most.
-        self._answers: Mailbox[tuple[Job, Response]] = Mailbox(
-            lambda answer: answer[0].connection.reply(*answer), self.loop.limits.max_connections
-        )
+        # No limit of its own: what main has submitted and not been answered has one, and an answer refused here
+        # would leave a client waiting for ever.
+        self._answers: Mailbox[tuple[Job, Response]] = Mailbox(lambda answer: answer[0].connection.reply(*answer))
         self._main.loop.watch(self._answers.fd, self._answers)
         self._alarm = threading.Lock()  # held while there is nothing to do; a Semaphore costs ten times as much
         self._alarm.acquire()
@@ -59,30 +59,51 @@ class ThreadWorker(Worker):
         """Called by main."""
         return not self._thread.is_alive()
 
+    def died(self) -> bool:
+        """Called by main."""
+        return self.block[slots.STATE] == slots.CRASHED and not self.buried
+
+    def how_it_ended(self) -> str:
+        """Called by main."""
+        return "its thread crashed"
+
     def kill(self) -> None:
         """A thread cannot be killed; it is a daemon, so it ends with main. Called by main."""
+
+    def _close_what_is_left(self) -> None:
+        self._thread.join()  # telling main was its last act
+        for connection in self._connections.take_all():
+            connection.socket.close()
 
     def _run(self, work: Work, args: tuple[Any, ...]) -> None:
         """The thread."""
         self._begin()
         try:
             work(self, *args)
-        except Exception:
+        except BaseException:
             log.exception("worker %s crashed", self.name)
-            self.block[slots.STATE] = slots.CRASHED
-            for connection in list(self.loop.connections):
-                connection.close("worker_died")
-            self._connections.ready(0)  # those that wait for a worker which will not come
-            for connection in self.loop.accepted:
-                connection.socket.close()
+            try:
+                self._close_what_is_mine()
+            finally:
+                self.block[slots.STATE] = slots.CRASHED
+                self._main.notice_death()
         else:
             self.block[slots.STATE] = slots.GONE
+
+    def _close_what_is_mine(self) -> None:
+        """A process would leave this to the kernel. An open listener would go on to be given connections."""
+        if self.acceptor is not None:
+            self.acceptor.close()
+        for connection in list(self.loop.connections):
+            connection.close("worker_died")
+        for connection in self.loop.accepted:
+            connection.socket.close()
 
     def submitted(self) -> Iterator[Job]:
         """Called by the worker."""
         self.block[slots.STATE] = slots.SERVING
         while True:
-            job = self.jobs.take(self.index)
+            self._job = job = self.jobs.take(self.index)
             if job is not None:
                 yield job
                 continue

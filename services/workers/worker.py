@@ -21,6 +21,7 @@ from services.workers.party import LoopFactory, Party, Settings
 
 if TYPE_CHECKING:
     from services.workers.jobs import JobQueues
+    from services.workers.main import Main
 
 log = logging.getLogger("services")
 
@@ -35,13 +36,18 @@ class Worker(Party, ABC):
     """One worker. What main calls and what the worker itself calls are marked."""
 
     kind: str
+    can_be_replaced: bool
 
     def __init__(
-        self, index: int, block: slots.Block, settings: Settings, make_loop: LoopFactory, main: Party, jobs: JobQueues
+        self, index: int, block: slots.Block, settings: Settings, make_loop: LoopFactory, main: Main, jobs: JobQueues
     ) -> None:
         super().__init__(str(index), block, settings)
         self.index = index
         self.jobs = jobs
+        self.buried = False
+        """Main has dealt with its death; false again once there is a successor."""
+        self._job: Job | None = None
+        """The request that it executes now."""
         self._main = main
         self._make_loop = make_loop
 
@@ -51,11 +57,16 @@ class Worker(Party, ABC):
         """Give the connection to this worker for life. Called by main."""
         connection.handed_off_ns = time.monotonic_ns()
         self.block[slots.HANDED_OFF] += 1
-        serving = self.block[slots.STATE] == slots.SERVING
+        serving = self.is_serving
         if not serving or not self._send(connection):
             self.block[slots.HANDED_OFF] -= 1
             self._main.block[slots.CLOSED["queue_full" if serving else "worker_died"]] += 1
             connection.socket.close()
+
+    @property
+    def is_serving(self) -> bool:
+        """Not while it is starting, draining or dead. Called by main."""
+        return self.block[slots.STATE] == slots.SERVING
 
     @property
     def connections(self) -> int:
@@ -79,8 +90,35 @@ class Worker(Party, ABC):
         """Called by main."""
 
     @abstractmethod
+    def died(self) -> bool:
+        """It has ended and should not have, and is not buried. Called by main."""
+
+    @abstractmethod
+    def how_it_ended(self) -> str:
+        """For the log. Called by main."""
+
+    @abstractmethod
     def kill(self) -> None:
         """End now, whatever is begun. Called by main."""
+
+    def bury(self) -> list[Job]:
+        """The worker died: count what died with it, fail what it had begun, give back the rest. Called by main."""
+        self.buried = True
+        self._close_what_is_left()
+        block = self.block
+        # Whatever was accepted by this worker or handed to it, and by whom it was not closed, died with it,
+        # wherever it was just then: counted like this, no moment of death is missed.
+        received = block[slots.ACCEPTED] + block[slots.HANDED_OFF]
+        block[slots.CLOSED["worker_died"]] += received - sum(block[slot] for slot in slots.CLOSED.values())
+        block[slots.PICKED_UP] = block[slots.HANDED_OFF]
+        block[slots.OPEN] = block[slots.BUSY_SINCE] = 0
+        if self._job is not None:
+            self._job.connection.close("worker_died")
+            self._job = None
+        return self.jobs.lose(self.index)
+
+    @abstractmethod
+    def _close_what_is_left(self) -> None: ...
 
     @abstractmethod
     def _send(self, connection: Connection) -> bool: ...
