@@ -5,13 +5,12 @@ It reads the command line, opens the admin port and makes the pieces; the model 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import fcntl
 import gc
+import json
 import logging
-import math
 import os
 import resource
 import shutil
@@ -22,11 +21,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from services import command_line
 from services.apps import Identity, make_application, make_store, sink_rate
 from services.apps.sqlite_store import CHECKPOINT_SECONDS
 from services.apps.store import Store
@@ -36,8 +37,8 @@ from services.metrics.stages import Sampler
 from services.models import SERVE
 from services.net.event_loop import EventLoop, Limits
 from services.net.listener import Address, bound_socket, open_listener
-from services.options import MODELS, Option, options_of
 from services.protocols import CommonHead, chooser
+from services.workers.control import Control
 from services.workers.main import Main
 from services.workers.party import Settings
 from services.workers.process import Helper
@@ -59,7 +60,7 @@ OUT_OF_RESOURCES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; 0 when drained, 2 when the options or the machine do not allow it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(process)d %(message)s")
-    options = parse(arguments)
+    options = command_line.parse(arguments)
     if sys.platform != "linux":
         return refuse("the servers need Linux (epoll, sock_diag): on this system run them in containers")
     try:
@@ -99,23 +100,27 @@ def run(options: dict[str, Any]) -> int:
             "give another --admin-port, or --metrics off",
         ):
             admin = open_admin(options)
-        settings = Settings(
-            model=options["model"],
-            address=Address(options["host"], reserved.getsockname()[1], options["backlog"]),
-            worker_kind=options["worker_kind"],
-            workers=options["workers"],
-            state_dir=state_dir,
-            options=options,
-        )
+        address = Address(options["host"], reserved.getsockname()[1], options["backlog"])
+        first = make_settings(options, address, state_dir)
         with refusing(f"cannot keep the store in {state_dir}", "give another --state-dir, or --store memory"):
-            store = make_store(store_kind(options), state_dir)
+            stores = {store_kind(options): make_store(store_kind(options), state_dir)}
+        with refusing(f"cannot keep a control socket in {state_dir}", "give another --state-dir"):
+            control = Control(state_dir, options, command_line.change)
+            stack.callback(control.close)
         blocks = slots.Slots(MAX_WORKERS)
-        factory = partial(make_loop, settings=settings, store=store, blocks=blocks)
         gc.freeze()  # what exists now stays shared with the workers: the collector will not touch its pages
-        helper = make_helper(admin, settings, blocks, store)
-        party = Main(settings, blocks, factory, helper, partial(announce, settings, admin), stack.close)
-        SERVE[settings.model](party)
-        party.finish()
+        helper = make_helper(admin, first, blocks, stores[store_kind(options)])
+        party = None
+        for settings in settings_in_turn(first, control):
+            kind = store_kind(settings.options)
+            store = stores[kind] = stores.get(kind) or make_store(kind, state_dir)
+            factory = partial(make_loop, settings=settings, store=store, blocks=blocks)
+            ready = partial(announce, settings, admin, control, first=party is None)
+            party = Main(settings, blocks, factory, helper, control, ready, stack.close, party)
+            SERVE[settings.model](party)
+            party.finish()
+            if party.stopping:
+                break
         sys.stdout.flush()
     # Thread workers that outlived the drain are daemons; the interpreter's shutdown would trip over them.
     os._exit(0)
@@ -173,7 +178,31 @@ def remove_left_behind(parent: Path) -> None:
             os.close(lock)
 
 
+def options_file(state_dir: Path) -> Path:
+    """What is in force since the last change, for the admin process."""
+    return state_dir / "options.json"
+
+
 # The pieces.
+
+
+def make_settings(options: dict[str, Any], address: Address, state_dir: Path) -> Settings:
+    """What the model needs to know."""
+    return Settings(
+        model=options["model"],
+        address=replace(address, backlog=options["backlog"]),
+        worker_kind=options["worker_kind"],
+        workers=options["workers"],
+        state_dir=state_dir,
+        options=options,
+    )
+
+
+def settings_in_turn(settings: Settings, control: Control) -> Iterator[Settings]:
+    """Those of the command line; then, each time a change was asked for, those to go on with."""
+    yield settings
+    while (options := control.wanted()) is not None:
+        yield make_settings(options, settings.address, settings.state_dir)
 
 
 def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store, blocks: slots.Slots) -> EventLoop:
@@ -245,6 +274,7 @@ def make_helper(listener: socket.socket | None, settings: Settings, blocks: slot
 
     The store's log is folded into its file here, since that waits for the disk and here nobody waits.
     """
+    options_file(settings.state_dir).unlink(missing_ok=True)  # of a server before us
     description = Description(
         model=settings.model,
         main_pid=os.getpid(),
@@ -252,6 +282,7 @@ def make_helper(listener: socket.socket | None, settings: Settings, blocks: slot
         port=settings.address.port,
         admin_host=settings.address.host,
         options=settings.options,
+        options_file=options_file(settings.state_dir),
     )
 
     def admin() -> None:
@@ -276,8 +307,12 @@ def keep_house(store: Store) -> NoReturn:
         store.checkpoint()
 
 
-def announce(settings: Settings, admin: socket.socket | None) -> None:
-    """The one line that says that the server is ready, and where."""
+def announce(settings: Settings, admin: socket.socket | None, control: Control, *, first: bool) -> None:
+    """Say that everybody serves, and where: in one line at first, and later to whoever asked for the change."""
+    if not first:
+        options_file(settings.state_dir).write_text(json.dumps(settings.options), encoding="utf-8")
+        control.settle()
+        return
     where = url(settings.address.host, settings.address.port)
     admin_where = f" admin {url(*admin.getsockname()[:2])}" if admin is not None else ""
     print(f"{settings.model} ready: service {where}{admin_where} pid {os.getpid()}", flush=True)
@@ -296,61 +331,6 @@ def allow_descriptors(connections: int) -> None:
         resource.setrlimit(
             resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
         )
-
-
-# The command line, made from the option table.
-
-
-def parse(arguments: Sequence[str] | None) -> dict[str, Any]:
-    """The options by name, with underscores. Exits with 2 and a line that says what to do if they are wrong."""
-    parser = argparse.ArgumentParser(prog="python -m services", description="One server in the foreground.")
-    models = parser.add_subparsers(dest="model", required=True, metavar="MODEL", help=", ".join(MODELS))
-    for name, model in MODELS.items():
-        sub = models.add_parser(name, help=model.term, description=f"{name}: {model.term}")
-        for option in options_of(name):
-            add_option(sub, option, model.worker_kinds)
-    options = vars(parser.parse_args(arguments))
-    options["worker_kind"] = options["worker_kind"] or MODELS[options["model"]].worker_kinds[0]
-    if not valid_rate(options["sample_rate"]):
-        parser.error(f"--sample-rate {options['sample_rate']!r}: give auto or a whole number from 1")
-    return options
-
-
-def add_option(parser: argparse.ArgumentParser, option: Option, worker_kinds: tuple[str, ...]) -> None:
-    """One option of the table as one of argparse."""
-    text = option.help.replace("%", "%%") + (f" (default: {option.default})" if option.default != "" else "")
-    if isinstance(option.default, bool):
-        parser.add_argument(f"--{option.name}", action="store_true", help=option.help)
-    elif option.choices:
-        choices = worker_kinds if option.name == "worker-kind" else option.choices
-        parser.add_argument(f"--{option.name}", default=option.default, choices=choices, help=text)
-    elif isinstance(option.default, str):
-        parser.add_argument(f"--{option.name}", default=option.default, help=text)
-    else:
-        parser.add_argument(f"--{option.name}", default=option.default, type=number_of(option), help=text)
-
-
-def number_of(option: Option) -> Callable[[str], float]:
-    """A reader of the option's numbers, which refuses what is out of bounds."""
-
-    def read(text: str) -> float:
-        try:
-            number = type(option.default)(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-        if not math.isfinite(number):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number of this world")
-        if number < option.minimum or (option.maximum is not None and number > option.maximum):
-            most = "" if option.maximum is None else f" to {option.maximum:g}"
-            raise argparse.ArgumentTypeError(f"{text}: give a number from {option.minimum:g}{most}")
-        return float(number) if isinstance(option.default, float) else number
-
-    return read
-
-
-def valid_rate(text: str) -> bool:
-    """`auto`, or one in N."""
-    return text == "auto" or (text.isdecimal() and int(text) > 0)
 
 
 def refuse(text: str) -> int:

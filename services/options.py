@@ -6,6 +6,7 @@ It imports nothing of the servers, so that anything may import it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ WORKER_KINDS = ("thread", "process")
 PROTOCOLS = ("auto", "http1", "memcache", "echo")
 STORES = ("auto", "memory", "sqlite")
 IDEMPOTENCY = ("idempotency-key", "none", "request-id", "upsert")
+TRUTHS = {"true": True, "false": False, "on": True, "off": False, "yes": True, "no": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,28 @@ class Option:
     def key(self) -> str:
         """The name as an identifier."""
         return self.name.replace("-", "_")
+
+    def read(self, text: str) -> Any:
+        """The value that `text` stands for. Raises ValueError with what is wrong and what to give."""
+        if isinstance(self.default, bool):
+            if text.lower() not in TRUTHS:
+                raise ValueError(f"{text!r}: give one of {', '.join(TRUTHS)}")
+            return TRUTHS[text.lower()]
+        if self.choices and text not in self.choices:
+            raise ValueError(f"{text!r}: give one of {', '.join(self.choices)}")
+        return text if isinstance(self.default, str) else self._read_number(text)
+
+    def _read_number(self, text: str) -> float:
+        try:
+            number: float = type(self.default)(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not a {'whole ' * isinstance(self.default, int)}number") from None
+        if not math.isfinite(number):
+            raise ValueError(f"{text!r} is not a number of this world")
+        if number < self.minimum or (self.maximum is not None and number > self.maximum):
+            most = "" if self.maximum is None else f" to {self.maximum:g}"
+            raise ValueError(f"{text}: give a number from {self.minimum:g}{most}")
+        return number
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,13 @@ ACCEPT_ERRNOS = ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "other
 OUTCOMES = ("applied", "replayed", "conflict", "mismatch", "missing", "expired", "unavailable")
 DIRECTIONS = ("in", "out")
 
-STARTING, SERVING, DRAINING, CRASHED, GONE = 1, 2, 3, 4, 5
-STATES = {0: "absent", STARTING: "starting", SERVING: "serving", DRAINING: "draining", CRASHED: "crashed", GONE: "gone"}
-"""A worker's life, as it writes it into its STATE slot; 0 until it starts."""
+STARTING, SERVING, DRAINING, CRASHED, GONE, RETIRED = 1, 2, 3, 4, 5, 6
+STATES = {
+    0: "absent", STARTING: "starting", SERVING: "serving", DRAINING: "draining", CRASHED: "crashed", GONE: "gone",
+    RETIRED: "retired",
+}  # fmt: skip
+"""A worker's life, as it writes it into its STATE slot; 0 until it starts. Main retires those that a change of
+options leaves without work: their counters stay."""
 
 _names: list[str] = []
 

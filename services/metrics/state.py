@@ -57,7 +57,7 @@ def indexed_listeners(port: int, shared: slots.Slots) -> dict[int, kernel.Listen
 
 def state(description: Description, shared: slots.Slots) -> dict[str, Any]:
     """What /state answers. `workers` are those who serve: main only where it has no others (`nodejs`)."""
-    workers = dict(blocks_in_use(shared))
+    workers = {name: block for name, block in blocks_in_use(shared) if block[slots.STATE] != slots.RETIRED}
     if len(workers) > 1:
         del workers["main"]
     return {

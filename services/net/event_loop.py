@@ -308,6 +308,14 @@ class EventLoop:
         if not self.connections:
             self._stopped = True
 
+    def close(self) -> None:
+        """Give back the loop's own descriptors. From any thread, once it has ended for good."""
+        for source in self._sources.values():
+            if isinstance(source, Wakeup):
+                os.close(source.fd)
+        self._sources.clear()
+        self._epoll.close()
+
 
 class Wakeup(Source):
     """An eventfd: how another thread, or a signal handler, ends a loop's wait."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from services.metrics import slots
 from services.net.connection import Connection, Job
+from services.workers.control import Control
 from services.workers.jobs import JobQueues
 from services.workers.party import LoopFactory, Party, Settings
 from services.workers.process import Helper, ProcessWorker, SpareDescriptors
@@ -125,10 +126,15 @@ class Main(Party):
         blocks: slots.Slots,
         make_loop: LoopFactory,
         helper: Helper,
+        control: Control,
         announce: Callable[[], None],
         clean_up: Callable[[], None],
+        predecessor: Main | None = None,
     ) -> None:
-        """`announce` is called when everybody serves, `clean_up` before an end at once."""
+        """`announce` is called when everybody serves, `clean_up` before an end at once.
+
+        `predecessor` has drained, for a change of options: its listener goes on here, and nobody is refused.
+        """
         super().__init__("main", blocks.main, settings)
         self.loop = make_loop("main", blocks.main)
         self.workers = Workers([], JobQueues([], blocks.main))
@@ -143,12 +149,17 @@ class Main(Party):
         self._only_supervises = False
         self._spare = SpareDescriptors(DESCRIPTORS_TO_START_A_WORKER)
         self._deaths = True  # of the helper, perhaps, before we listened to SIGCHLD
-        self._stopping = False
+        self._changing = self.stopping = False
+        self._kept: socket.socket | None = None
         self.loop.before_poll.append(self._look_after_the_dead)
+        self.loop.at_drain.append(self._let_go_of_listener)
+        control.attend(self.loop, self._change)
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
         signal.signal(signal.SIGCHLD, self.notice_death)
         self.block[slots.PID] = self.block[slots.TID] = os.getpid()
+        if predecessor is not None:
+            self._succeed(predecessor)
 
     # Called by models.
 
@@ -175,8 +186,13 @@ class Main(Party):
         return self.loop.accepting()
 
     def listen(self, *, reuse_port: bool = False) -> socket.socket:
-        """Open a listening socket at the server's address."""
-        listener = super().listen(reuse_port=reuse_port)
+        """Open a listening socket at the server's address, or go on with the predecessor's."""
+        if self._kept is None:
+            self._kept = super().listen(reuse_port=reuse_port)
+        else:
+            self._kept.setblocking(False)
+            self._kept.listen(self.settings.address.backlog)  # a second listen() changes the limit
+        listener = self._kept.dup()
         self._listeners.append(listener)
         return listener
 
@@ -204,6 +220,38 @@ class Main(Party):
             time.sleep(0.005)
         for worker in self.workers:
             worker.kill()
+
+    def close(self) -> None:
+        """After `finish`, where a successor goes on: give back what the loops held."""
+        for worker in self.workers:
+            worker.close()
+        self._spare.close()
+        self.loop.close()
+
+    def _succeed(self, predecessor: Main) -> None:
+        for index in range(self._blocks.workers):
+            block = self._blocks.worker(index)
+            if block[slots.STATE]:
+                block[slots.STATE] = slots.RETIRED  # unless it is started again
+                block[slots.PID] = block[slots.TID] = block[slots.LISTENER_INODE] = 0
+        self._kept, predecessor._kept = predecessor._kept, None
+        predecessor.close()
+        if predecessor.stopping:  # told so a moment ago, before its signal handler was ours
+            self._on_stop()
+
+    def _change(self) -> None:
+        """Called by the control socket: drain, to go on with other options."""
+        self._changing = True
+        self.loop.order_drain()
+
+    def _let_go_of_listener(self) -> None:
+        """What is accepted in a drain is all that is queued; kept open, it would be queued for nobody."""
+        if self._kept is not None and not self._changing:
+            self._kept.close()
+
+    @property
+    def _ending(self) -> bool:
+        return self.stopping or self._changing
 
     def _ready(self) -> None:
         self.block[slots.STATE] = slots.SERVING
@@ -241,7 +289,7 @@ class Main(Party):
                 self._bury(worker)
 
     def _bury(self, worker: Worker) -> None:
-        replace = worker.can_be_replaced and not self._stopping
+        replace = worker.can_be_replaced and not self._ending
         log.error("worker %s died (%s)%s", worker.name, worker.how_it_ended(), "; starting another" if replace else "")
         self.workers.bury(worker)
         if not replace:
@@ -253,7 +301,7 @@ class Main(Party):
         self.loop.call_later(pause, lambda: self._restart(worker))
 
     def _restart(self, worker: Worker) -> None:
-        if self._stopping:
+        if self._ending:
             self._give_up(worker)
             return
         try:
@@ -266,16 +314,17 @@ class Main(Party):
         self.workers.give_up(worker)
         if self.workers.all_given_up and self._only_supervises:
             self._close_listeners()  # nobody will accept: refuse, rather than let them wait
+            self._let_go_of_listener()
 
     def _look_after_the_helper(self) -> None:
         helper = self._helper
-        if helper.child.has_ended() and not helper.buried and not self._stopping:
+        if helper.child.has_ended() and not helper.buried and not self._ending:
             helper.buried = True
             log.error("the %s died (%s); starting another", helper.name, helper.child.how_it_ended())
             self.loop.call_later(RESTART_PAUSE_SECONDS, self._restart_helper)
 
     def _restart_helper(self) -> None:
-        if self._stopping:
+        if self._ending:
             return
         try:
             self._helper.start()
@@ -284,11 +333,11 @@ class Main(Party):
             self.loop.call_later(RESTART_PAUSE_SECONDS, self._restart_helper)
 
     def _on_stop(self, *_: object) -> None:
-        if self._stopping:  # asked twice: now
+        if self.stopping:  # asked twice: now
             for worker in self.workers:
                 worker.kill()
             self._clean_up()
             sys.stderr.write("stopped at once\n")
             os._exit(1)
-        self._stopping = True
+        self.stopping = True
         self.loop.order_drain()

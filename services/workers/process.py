@@ -94,6 +94,12 @@ class ProcessWorker(Worker, Source):
         """Called by main."""
         self._child.signal(signal.SIGKILL)
 
+    def close(self) -> None:
+        """Called by main."""
+        self._connections.close()
+        self._requests.close()
+        self._child.reap()
+
     def has_ended(self) -> bool:
         """Called by main."""
         return self._child.has_ended()
@@ -206,6 +212,11 @@ class Child:
                 self.status = status
         return self.status is not None
 
+    def reap(self) -> None:
+        """Wait for it; it is ending."""
+        if self.status is None:
+            self.status = os.waitpid(self.pid, 0)[1]
+
     def how_it_ended(self) -> str:
         """For the log."""
         code = os.waitstatus_to_exitcode(self.status or 0)
@@ -294,12 +305,16 @@ class SpareDescriptors:
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:
         """Have them free for a moment."""
-        while self._held:
-            os.close(self._held.pop())
+        self.close()
         try:
             yield
         finally:
             self._hold()
+
+    def close(self) -> None:
+        """Hold none any more."""
+        while self._held:
+            os.close(self._held.pop())
 
     def _hold(self) -> None:
         with contextlib.suppress(OSError):  # none are left: hold those that there were

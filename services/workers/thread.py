@@ -29,6 +29,7 @@ class ThreadWorker(Worker):
         self.loop = self._make_loop(self.name, self.block)
         self._connections: Mailbox[Connection] = Mailbox(self._pick_up, MAX_HANDED_OFF)
         self.loop.watch(self._connections.fd, self._connections)
+        self.loop.at_drain.append(lambda: self._connections.ready(0))  # one may have come since this turn's events
         # No limit of its own: what main has submitted and not been answered has one, and an answer refused here
         # would leave a client waiting for ever.
         self._answers: Mailbox[tuple[Job, Response]] = Mailbox(lambda answer: answer[0].connection.reply(*answer))
@@ -69,6 +70,11 @@ class ThreadWorker(Worker):
 
     def kill(self) -> None:
         """A thread cannot be killed; it is a daemon, so it ends with main. Called by main."""
+
+    def close(self) -> None:
+        """Called by main."""
+        if self.has_ended():  # else it is stuck in a request, and comes back to its loop one day
+            self.loop.close()
 
     def _close_what_is_left(self) -> None:
         self._thread.join()  # telling main was its last act

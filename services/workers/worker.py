@@ -101,6 +101,10 @@ class Worker(Party, ABC):
     def kill(self) -> None:
         """End now, whatever is begun. Called by main."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """It has ended for good: give back what it held. Called by main."""
+
     def bury(self) -> list[Job]:
         """The worker died: count what died with it, fail what it had begun, give back the rest. Called by main."""
         self.buried = True

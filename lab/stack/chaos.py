@@ -1,0 +1,93 @@
+"""`lab chaos`: hurt a running model, and see who notices.
+
+`kill` ends it as kill -9 does, and whoever supervises it starts it again; `pause` stops it where it is, so that the
+kernel goes on accepting for it until its queues are full; `resume` lets it go on. The admin process is
+spared: it shows what happens. With a worker's number only that worker is hurt, if it is a process.
+"""
+
+from __future__ import annotations
+
+import signal
+from enum import StrEnum
+from typing import Any
+
+import httpx
+import psutil
+
+from lab import settings
+from lab.stack import supervision
+
+STATE_SECONDS = 2.0
+
+
+class Deed(StrEnum):
+    """What can be done to a model."""
+
+    kill = "kill"
+    pause = "pause"
+    resume = "resume"
+
+
+SIGNALS = {Deed.kill: signal.SIGKILL, Deed.pause: signal.SIGSTOP, Deed.resume: signal.SIGCONT}
+DONE = {
+    Deed.kill: "killed {whom}: it is started again, as `lab status` and `lab top` show",
+    Deed.pause: "paused {whom}: queues fill, as `lab top` shows, until `lab chaos resume {again}`",
+    Deed.resume: "resumed {whom}",
+}
+
+
+class ChaosError(Exception):
+    """It cannot be done; the text says why and what to do."""
+
+
+def hurt(deed: Deed, model: str, worker: int | None = None) -> str:
+    """Do it, and say in a line what was done. Raises ChaosError."""
+    state = state_of(model)
+    pids = everyone(state) if worker is None else [pid_of_worker(state, worker)]
+    if deed is Deed.kill:
+        pids = pids[:1]  # the rest ends with main
+    deliver(model, SIGNALS[deed], pids)
+    whom = model if worker is None else f"{model}'s worker {worker}"
+    again = model if worker is None else f"{model} --worker {worker}"
+    return DONE[deed].format(whom=f"{whom} (pid {pids[0]})", again=again)
+
+
+def state_of(model: str) -> dict[str, Any]:
+    """What its admin process says of it. Raises ChaosError when it does not run."""
+    try:
+        url = f"{settings.ADMIN_PORTS[model].url}/state"
+        state: dict[str, Any] = httpx.get(url, timeout=STATE_SECONDS, trust_env=False).raise_for_status().json()
+    except (httpx.HTTPError, ValueError):
+        raise ChaosError(f"{model} does not run here, or not well: see `lab status`; `lab up` starts it") from None
+    return state
+
+
+def everyone(state: dict[str, Any]) -> list[int]:
+    """Main, and its workers that are processes."""
+    return list(dict.fromkeys([state["pid"], *(worker["pid"] for worker in state["workers"])]))
+
+
+def pid_of_worker(state: dict[str, Any], number: int) -> int:
+    """The worker's process. Raises ChaosError where it has none of its own."""
+    workers = {worker["worker"]: worker for worker in state["workers"]}
+    worker = workers.get(str(number))
+    if worker is None:
+        raise ChaosError(f"{state['model']} has no worker {number}; it has {', '.join(workers)}")
+    if worker["pid"] == state["pid"]:
+        raise ChaosError(f"{state['model']}'s workers are threads, which cannot be hurt alone: leave out --worker")
+    return int(worker["pid"])
+
+
+def deliver(model: str, number: signal.Signals, pids: list[int]) -> None:
+    """Signal processes of the model, and no others. Raises ChaosError where supervisord does not run it."""
+    try:
+        main = supervision.pid_of(model)
+        ours = {main, *(child.pid for child in psutil.Process(main).children(recursive=True))} if main else set()
+    except (OSError, psutil.NoSuchProcess):
+        ours = set()
+    if not ours.issuperset(pids):
+        raise ChaosError(
+            f"port {settings.ADMIN_PORTS[model].number} is answered by a {model} that `lab up` did not start"
+        )
+    for pid in pids:
+        psutil.Process(pid).send_signal(number)

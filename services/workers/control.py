@@ -1,0 +1,172 @@
+"""`control.sock`: how the options of a running model are changed.
+
+    lab set ──▶ control.sock ──▶ main: drain the workers, start them with the new options ──▶ what is in force
+
+A Unix socket in main's state folder, for its own user only. It takes one JSON line, `{"set": {option: value}}`,
+and answers one: `{"options": {…}}` once the new options are in force, or `{"error": "…"}`.
+
+It outlives the loops: the change that it takes ends main's present one. Used by main's thread only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from services.net.event_loop import EventLoop, Source
+
+NAME = "control.sock"
+MAX_LINE_BYTES = 16 * 1024
+MAX_CLIENTS = 16
+PATIENCE_SECONDS = 5.0
+"""A client that has not said all by then is cut."""
+
+BUSY = {"error": "the server is draining, for another change or to end: try again"}
+
+Options = dict[str, Any]
+
+
+class Control(Source):
+    """The socket, and the change that is under way."""
+
+    def __init__(self, folder: Path, options: Options, change: Callable[[Options, Options], Options]) -> None:
+        """`change` makes of the options in force and the changes asked for what will be, or raises ValueError.
+
+        Raises OSError where the folder cannot hold a socket.
+        """
+        self._in_force = options
+        self._make_change = change
+        self._folder = folder
+        self._clients: set[Client] = set()
+        self._asked_by: Client | None = None
+        self._wanted: Options | None = None
+        self._listener = listen(folder)
+
+    def attend(self, loop: EventLoop, begin: Callable[[], None]) -> None:
+        """Hear clients in this loop from now on; `begin()` is called when one has asked for a change."""
+        self._loop = loop
+        self._begin = begin
+        loop.watch(self._listener.fileno(), self)
+
+    def ready(self, events: int) -> None:  # noqa: ARG002
+        """Called by the loop: a client has come."""
+        with contextlib.suppress(OSError):
+            sock, _ = self._listener.accept()
+            if len(self._clients) == MAX_CLIENTS:
+                sock.close()
+            else:
+                self._clients.add(Client(self, self._loop, sock))
+
+    def take(self, client: Client, line: bytes) -> None:
+        """A client has said all: begin the change, or say why not."""
+        try:
+            wanted = self._make_change(self._in_force, read_changes(line))
+        except ValueError as error:
+            client.answer({"error": str(error)})
+            return
+        if self._wanted is not None or self._loop.draining:
+            client.answer(BUSY)
+            return
+        self._wanted, self._asked_by = wanted, client
+        for other in self._clients - {client}:  # their loop ends
+            other.answer(BUSY)
+        self._begin()
+
+    def wanted(self) -> Options | None:
+        """The options to start again with, once the loop has ended; None: it ended for good."""
+        return self._wanted
+
+    def settle(self) -> None:
+        """What was wanted is in force: tell whoever asked for it."""
+        if self._wanted is not None and self._asked_by is not None:
+            self._in_force = self._wanted
+            self._asked_by.answer({"options": self._in_force})
+        self._asked_by = self._wanted = None
+
+    def close(self) -> None:
+        """Take the socket out of the folder."""
+        self._listener.close()
+        (self._folder / NAME).unlink(missing_ok=True)
+
+    def forget(self, client: Client) -> None:
+        """The client is gone."""
+        self._clients.discard(client)
+
+
+class Client(Source):
+    """One client: its line, and our answer."""
+
+    def __init__(self, control: Control, loop: EventLoop, sock: socket.socket) -> None:
+        self._control = control
+        self._loop = loop
+        self._socket = sock
+        self._line = b""
+        self._heard = False
+        sock.setblocking(False)
+        loop.watch(sock.fileno(), self)
+        loop.call_later(PATIENCE_SECONDS, self._lose_patience)
+
+    def ready(self, events: int) -> None:  # noqa: ARG002
+        """Called by the loop."""
+        try:
+            data = self._socket.recv(MAX_LINE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._line += data
+        if len(self._line) > MAX_LINE_BYTES:
+            self.answer({"error": f"more than {MAX_LINE_BYTES} bytes"})
+        elif not data or b"\n" in data:
+            self._heard = True
+            self._loop.forget(self._socket.fileno())
+            self._control.take(self, self._line)
+
+    def answer(self, answer: dict[str, Any]) -> None:
+        """Say it, and close."""
+        if self._socket.fileno() < 0:
+            return
+        if not self._heard:
+            self._heard = True
+            self._loop.forget(self._socket.fileno())
+        with contextlib.suppress(OSError):  # whoever asked is gone; what it asked for is done all the same
+            self._socket.send(json.dumps(answer).encode() + b"\n", socket.MSG_NOSIGNAL)
+        self._socket.close()
+        self._control.forget(self)
+
+    def _lose_patience(self) -> None:
+        if not self._heard:
+            self.answer({"error": f'no line within {PATIENCE_SECONDS:g} s: send {{"set": {{"option": "value"}}}}'})
+
+
+def read_changes(line: bytes) -> Options:
+    """The changes that a line asks for. Raises ValueError with what is wrong."""
+    try:
+        asked = json.loads(line)["set"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        asked = None
+    if not isinstance(asked, dict) or not asked:
+        raise ValueError('one line of JSON is understood: {"set": {"option": "value"}}')
+    return asked
+
+
+def listen(folder: Path) -> socket.socket:
+    """The socket in `folder`, for this user only; what a dead server left there is replaced."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        # By way of the folder's descriptor, since `sun_path` holds 107 bytes and the folder's path may be longer.
+        path = f"/proc/self/fd/{descriptor}/{NAME}"
+        Path(path).unlink(missing_ok=True)
+        os.fchmod(listener.fileno(), 0o600)  # Linux makes the file with the socket's own mode
+        listener.bind(path)
+        listener.listen(MAX_CLIENTS)
+        listener.setblocking(False)
+    finally:
+        os.close(descriptor)
+    return listener

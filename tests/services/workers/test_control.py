@@ -1,0 +1,190 @@
+"""`control.sock`: options change while the server runs, nobody is refused, and nothing is left over."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import stat
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from support.servers import Server, alive, wait_until
+
+from lab.stack.control import connect
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+def say(folder: Path, line: bytes) -> dict:
+    with connect(folder) as control:
+        control.sendall(line)
+        answer = b""
+        while data := control.recv(65536):
+            answer += data
+    return json.loads(answer)
+
+
+def change(folder: Path, **options: object) -> dict:
+    return say(folder, json.dumps({"set": options}).encode() + b"\n")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A state folder whose path no socket address could hold."""
+    return tmp_path / ("long" * 30)
+
+
+MODELS = [
+    ("nodejs", "--cluster", "1"),
+    ("memcached", "--worker-kind", "thread"),
+    ("memcached", "--worker-kind", "process"),
+    ("ramcloud", "--worker-kind", "thread"),
+    ("ramcloud", "--worker-kind", "process"),
+    ("nginx", "--worker-kind", "thread"),
+    ("nginx", "--worker-kind", "process"),
+    ("reuseport", "--worker-kind", "process"),
+]
+
+
+@pytest.mark.parametrize("options", MODELS, ids=lambda options: " ".join(options))
+def test_workers_are_added_and_taken_away(serve, folder, options) -> None:
+    server = serve(*options, "--workers", "2", "--state-dir", str(folder))
+    name = "cluster" if options[0] == "nodejs" else "workers"
+    server.get("/")
+    requests = server.metric("lab_requests_total")
+    for number in (5, 1):
+        assert change(folder, **{name: number})["options"][name] == number
+        assert len(server.state()["workers"]) == number
+        assert server.get("/").status_code == 200
+    assert server.metric("lab_requests_total") > requests >= 1
+    assert server.metric("lab_worker_restarts_total") == 0
+
+
+@pytest.mark.parametrize("options", MODELS, ids=lambda options: " ".join(options))
+def test_changes_leave_nothing_behind(serve, folder, options) -> None:
+    server = serve(*options, "--workers", "2", "--state-dir", str(folder))
+
+    def held() -> tuple[int, int, int]:
+        main = Path(f"/proc/{server.pid}")
+        return len(list((main / "fd").iterdir())), len(list((main / "task").iterdir())), len(server.descendants())
+
+    change(folder, drain=5)
+    before = held()
+    for seconds in (6, 7, 8, 9):
+        change(folder, drain=seconds)
+    wait_until(lambda: held() == before, what=f"{held()} to be {before}")
+
+
+@pytest.mark.parametrize("options", [model for model in MODELS if model[0] != "reuseport"], ids=" ".join)
+def test_nobody_is_refused_meanwhile(serve, folder, options) -> None:
+    server = serve(*options, "--workers", "2", "--state-dir", str(folder))
+    over = threading.Event()
+    answers: list[bytes] = []
+
+    def ask_and_ask() -> None:
+        while not over.is_set():
+            with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as client:
+                answers.append(server.ask(GET, client)[:12])
+
+    clients = [threading.Thread(target=ask_and_ask) for _ in range(4)]
+    for client in clients:
+        client.start()
+    for backlog in (50, 60, 70):
+        change(folder, backlog=backlog)
+    over.set()
+    for client in clients:
+        client.join(15)
+    assert set(answers) == {b"HTTP/1.1 200"}
+
+
+def test_request_in_flight_is_finished(serve, folder) -> None:
+    server = serve("nginx", "--workers", "1", "--state-dir", str(folder))
+    client = server.connect()
+    client.sendall(b"GET /work?block=700ms HTTP/1.1\r\nHost: x\r\n\r\n")
+    wait_until(lambda: server.state()["workers"][0]["state"] in ("busy", "stalled"))
+    assert "options" in change(folder, wakeup="herd")
+    assert b"200 OK" in client.recv(4096)
+
+
+def test_changes_add_up(serve, folder) -> None:
+    server = serve("nginx", "--workers", "2", "--state-dir", str(folder))
+    change(folder, backlog="33")
+    in_force = change(folder, wakeup="blocking")["options"]
+    assert (in_force["backlog"], in_force["wakeup"]) == (33, "blocking")
+    assert server.state()["options"] == in_force
+    assert server.state()["listeners"][0]["limit"] == 33
+    change(folder, wakeup="exclusive")  # the listener was made blocking, and must not stay so
+    assert all(server.get("/").status_code == 200 for _ in range(20))
+
+
+def test_store_follows_the_workers(serve, folder) -> None:
+    server = serve("nodejs", "--state-dir", str(folder))
+    change(folder, cluster=3)
+    counts = {server.get("/").headers["X-Worker"]: httpx.post(f"{server.url}/counters/a").text for _ in range(9)}
+    assert len(counts) == 3
+    assert server.get("/counters/a").text.strip() == "9"
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b'{"set": {"workers": 0}}', "--workers 0: give a number from 1 to 256"),
+        (b'{"set": {"workers": "many"}}', "'many' is not a whole number"),
+        (b'{"set": {"wakeup": "never"}}', "give one of exclusive-rotating"),
+        (b'{"set": {"port": 1}}', "cannot be changed while the server runs; these can: workers"),
+        (b'{"set": {"colour": "red"}}', "there is no option 'colour'"),
+        (b'{"set": {}}', "one line of JSON"),
+        (b'{"get": 1}', "one line of JSON"),
+        (b"GET / HTTP/1.1\r", "one line of JSON"),
+        (b"x" * 20_000, "more than"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_changes_nothing(serve, folder, line, error) -> None:
+    server = serve("nginx", "--workers", "2", "--state-dir", str(folder))
+    before = server.state()
+    assert error in say(folder, line + b"\n")["error"]
+    assert [worker["pid"] for worker in server.state()["workers"]] == [worker["pid"] for worker in before["workers"]]
+
+
+def test_second_change_at_a_time_is_refused(serve, folder) -> None:
+    server = serve("nginx", "--workers", "1", "--state-dir", str(folder))
+    server.connect().sendall(b"GET /work?block=1s HTTP/1.1\r\nHost: x\r\n\r\n")
+    wait_until(lambda: server.state()["workers"][0]["state"] in ("busy", "stalled"))
+    with connect(folder) as early:
+        first = threading.Thread(target=change, args=(folder,), kwargs={"workers": 2})
+        first.start()
+        assert b"draining" in early.recv(4096)
+        first.join()
+    assert len(server.state()["workers"]) == 2
+
+
+def test_socket_is_for_its_user_and_goes_with_the_server(serve, folder) -> None:
+    server = serve("nginx", "--state-dir", str(folder))
+    path = folder / "control.sock"
+    assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+    server.signal(signal.SIGTERM)
+    server.process.wait(10)
+    assert not path.exists()
+
+
+def test_socket_of_a_killed_server_is_replaced(serve, folder) -> None:
+    serve("nginx", "--state-dir", str(folder)).process.kill()
+    server = serve("nginx", "--state-dir", str(folder))
+    change(folder, workers=1)
+    assert len(server.state()["workers"]) == 1
+
+
+@pytest.mark.parametrize("model", ["nodejs", "memcached", "nginx"])
+def test_changed_server_ends_as_any_other(serve, folder, model) -> None:
+    server: Server = serve(model, "--workers", "2", "--state-dir", str(folder))
+    change(folder, backlog=9)
+    family = [server.pid, *server.descendants()]
+    server.signal(signal.SIGTERM)
+    assert server.process.wait(10) == 0
+    wait_until(lambda: not any(map(alive, family)))
+    with pytest.raises(ConnectionRefusedError):
+        server.connect()
