@@ -9,7 +9,6 @@ Where several wait, one connection is accepted each time epoll reports the liste
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import select
@@ -54,31 +53,29 @@ class Acceptor(Source):
 
     def ready(self, events: int) -> None:  # noqa: ARG002
         """Called by the loop: a connection is queued, or was until a neighbour took it."""
-        if not self._accept():
-            self.loop.block[slots.WASTED_WAKEUPS] += 1
-            return
-        for _ in range(self.accepts_a_turn - 1):
-            if not self._accept():
+        for number in range(self.accepts_a_turn):
+            try:
+                self._accept()
+            except BlockingIOError:
+                if number == 0:
+                    self.loop.block[slots.WASTED_WAKEUPS] += 1
+                return
+            except OSError as error:
+                self._failed(error)
                 return
 
-    def _accept(self) -> bool:
-        """Take one connection off the queue; False when there is none to take."""
-        try:
-            sock = accept(self.listener)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            self._failed(error)
-            return False
-        self._admit(Connection(sock, time.time_ns()))
-        return True
+    def _accept(self) -> None:
+        """Take one connection off the queue. Raises OSError, BlockingIOError when there is none to take."""
+        self._admit(Connection(accept(self.listener), time.time_ns()))
 
-    def _admit(self, connection: Connection) -> None:
+    def _admit(self, connection: Connection, accept_wait_ns: int | None = None) -> None:
         loop = self.loop
         loop.block[slots.ACCEPTED] += 1
         sampler = loop.sampler
         if sampler.connection_gap <= 0:
-            sampler.record("accept_wait", stages.accept_wait_ns(connection.socket), sampler.take_connection())
+            if accept_wait_ns is None:
+                accept_wait_ns = stages.accept_wait_ns(connection.socket)
+            sampler.record("accept_wait", accept_wait_ns, sampler.take_connection())
         sampler.connection_gap -= 1
         if loop.open_everywhere() + len(loop.accepted) >= loop.limits.max_connections:
             loop.block[slots.CLOSED["max_connections"]] += 1
@@ -87,14 +84,17 @@ class Acceptor(Source):
             loop.accepted.append(connection)
 
     def _failed(self, error: OSError) -> None:
-        name = errno.errorcode.get(error.errno or 0, "other")
-        known = name if name in slots.ACCEPT_ERRNOS else "other"
-        self.loop.block[slots.ACCEPT_ERRORS[known]] += 1
+        self._count(error)
         if error.errno in OUT_OF_RESOURCES:
             # The listener stays readable, so epoll would spin: stop listening for a moment instead.
             self.pause()
             self.retry_ns = time.monotonic_ns() + int(ACCEPT_PAUSE_SECONDS * 1e9)
             self.loop.call_later(ACCEPT_PAUSE_SECONDS, self.resume)
+
+    def _count(self, error: OSError) -> None:
+        name = errno.errorcode.get(error.errno or 0, "other")
+        known = name if name in slots.ACCEPT_ERRNOS else "other"
+        self.loop.block[slots.ACCEPT_ERRORS[known]] += 1
 
     def pause(self) -> None:
         """Leave new connections in the kernel's queue."""
@@ -105,11 +105,23 @@ class Acceptor(Source):
         if self.listener.fileno() >= 0:
             self.loop.unmute(self.fd, self.events)
 
-    def finish(self) -> None:
-        """Accept what is queued, then close: a closed listener resets what is left in its queue."""
-        while self._accept():
-            pass
+    def finish(self) -> bool:
+        """Accept what is queued, then close: a closed listener resets what is left in its queue.
+
+        False: no descriptor is free for the next one, but the drain may free some: to be called again.
+        """
+        while True:
+            try:
+                self._accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._count(error)
+                if error.errno in OUT_OF_RESOURCES:
+                    self.pause()
+                    return False
         self.close()
+        return True
 
     def close(self) -> None:
         """Accept no more: this worker's part in the listener is over, and so is the queue if nobody shares it."""
@@ -143,22 +155,21 @@ class RotatingAcceptor(ExclusiveAcceptor):
         super().begin()
         self._until_rotation = 0
 
-    def _accept(self) -> bool:
-        accepted = super()._accept()
-        if accepted:
-            self._until_rotation -= 1
-            if self._until_rotation < 0:
-                self._until_rotation = ROTATE_EVERY - 1
-                self.pause()
-                self.resume()
-        return accepted
+    def _accept(self) -> None:
+        super()._accept()
+        self._until_rotation -= 1
+        if self._until_rotation < 0:
+            self._until_rotation = ROTATE_EVERY - 1
+            self.pause()
+            self.resume()
 
 
 class MutexAcceptor(Acceptor):
     """accept_mutex: only the worker that holds a lock waits for connections.
 
-    An flock, since the kernel takes it back from a holder that dies. It is given back after every turn
-    that accepted something, as NGINX does, so that another may be faster next time.
+    An flock, since the kernel takes it back from a holder that dies. As NGINX does, a turn accepts first, gives
+    the lock back, and only then serves, so that another may accept meanwhile; and whoever does not get
+    the lock back leaves the listener alone.
     """
 
     def __init__(self, loop: EventLoop, listener: socket.socket, lock: Path) -> None:
@@ -169,33 +180,34 @@ class MutexAcceptor(Acceptor):
     def begin(self) -> None:
         """Start to compete for the lock."""
         super().begin()
-        self.pause()
         self.loop.poll_seconds = MUTEX_DELAY_SECONDS
         self.loop.before_poll.append(self._compete)
+        self.loop.after_poll.append(self._accept_first)
 
     def ready(self, events: int) -> None:
-        """Called by the loop, only while the lock is held."""
-        super().ready(events)
-        self._release()
+        """Called by the loop, when what was queued has been accepted."""
 
     def _compete(self) -> None:
-        if self._holding or self.listener.fileno() < 0 or time.monotonic_ns() < self.retry_ns:
+        if self.listener.fileno() < 0 or time.monotonic_ns() < self.retry_ns:
             return
-        with contextlib.suppress(BlockingIOError):
+        try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.pause()
+        else:
             self._holding = True
-            self.resume()
-
-    def resume(self) -> None:
-        """Wait for connections again, if it is this worker's turn."""
-        if self._holding:
             super().resume()
 
-    def _release(self) -> None:
+    def _accept_first(self, events: list[tuple[int, int]]) -> None:
+        """Called by the loop with all that epoll has reported, before any of it is handled."""
         if self._holding:
+            if any(fd == self.fd for fd, _ in events):
+                super().ready(0)
             self._holding = False
-            self.pause()
             fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def resume(self) -> None:
+        """Nothing to do: the listener is watched by whoever gets the lock."""
 
     def close(self) -> None:
         """Close listener and lock."""
@@ -206,13 +218,13 @@ class MutexAcceptor(Acceptor):
 class BlockingAcceptor(Acceptor):
     """A thread that sits in a blocking `accept()`: the kernel wakes such waiters first in, first out.
 
-    The thread only accepts; its loop reads. It looks up now and then, so that a drain need not
-    interrupt it.
+    The thread only accepts; its loop reads. What a connection then waits for the loop is kernel_wait, as with
+    any busy loop. The thread looks up now and then, so that a drain need not interrupt it.
     """
 
     def begin(self) -> None:
         """Start the thread."""
-        self._queue: deque[socket.SocketType] = deque()
+        self._queue: deque[tuple[Connection, int]] = deque()
         self._room = threading.Semaphore(MAX_ACCEPTED)
         self._finished = threading.Event()
         # One open file for all workers: blocking for one is blocking for all. Python's own timeout would
@@ -240,7 +252,8 @@ class BlockingAcceptor(Acceptor):
                 self.loop.wake()
                 time.sleep(ACCEPT_PAUSE_SECONDS)
             else:
-                self._queue.append(sock)
+                # Asked here, where accept() returns: the loop may be busy for long.
+                self._queue.append((Connection(sock, time.time_ns()), stages.accept_wait_ns(sock)))
                 self.loop.wake()
 
     def _take_over(self) -> None:
@@ -248,9 +261,9 @@ class BlockingAcceptor(Acceptor):
             error = self._errors.popleft()
             self._failed(error)
         while self._queue:
-            sock = self._queue.popleft()
+            connection, accept_wait_ns = self._queue.popleft()
             self._room.release()
-            self._admit(Connection(sock, time.time_ns()))
+            self._admit(connection, accept_wait_ns)
 
     def pause(self) -> None:
         """Nothing to do: the acceptor thread pauses by itself."""
@@ -258,13 +271,11 @@ class BlockingAcceptor(Acceptor):
     def resume(self) -> None:
         """Nothing to do: the acceptor thread resumes by itself."""
 
-    def finish(self) -> None:
+    def finish(self) -> bool:
         """Let the thread see that it is over, then accept what is queued and close."""
         self._stop()
         # Still blocking, for SO_RCVTIMEO: O_NONBLOCK would be set for the neighbours' threads, too, which would spin.
-        while self._accept():
-            pass
-        self.listener.close()
+        return super().finish()
 
     def close(self) -> None:
         """Stop the thread, and close."""

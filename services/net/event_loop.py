@@ -100,7 +100,11 @@ class EventLoop:
         self.accepted: deque[Connection] = deque()
         self.connections: set[Connection] = set()
         self.before_poll: list[Callable[[], None]] = []
-        self.at_drain: list[Callable[[], None]] = []
+        self.after_poll: list[Callable[[list[tuple[int, int]]], None]] = []
+        """Called with what epoll has reported, before any of it is handled."""
+        self.at_drain: list[Callable[[], object]] = []
+        """Called when a drain begins; what returns False is called again until it does not, or time is up."""
+        self._unfinished: list[Callable[[], object]] = []
         self.withdraw: Callable[[Connection], None] = lambda _connection: None
         """Called when a connection closes whose request is with somebody else."""
         self.poll_seconds = POLL_SECONDS
@@ -154,11 +158,7 @@ class EventLoop:
             self.block[slots.BUSY_SINCE] = self._busy_since_ns = began
         elif began - self._busy_since_ns > COUNT_NS:
             self._count(began)
-        if self.sampler.gap > len(events):
-            self.sampler.gap -= len(events)
-            self._handle(events)
-        else:
-            self._handle_timed(events)
+        self._handle_all(events)
         if self._timers:
             self._run_timers()
         if began >= self._next_tick_ns:
@@ -168,6 +168,15 @@ class EventLoop:
         if self._stopped:
             self._count(time.monotonic_ns())
         return not self._stopped
+
+    def _handle_all(self, events: list[tuple[int, int]]) -> None:
+        for act in self.after_poll:
+            act(events)
+        if self.sampler.gap > len(events):
+            self.sampler.gap -= len(events)
+            self._handle(events)
+        else:
+            self._handle_timed(events)
 
     def _handle(self, events: list[tuple[int, int]]) -> None:
         sources = self._sources
@@ -296,16 +305,17 @@ class EventLoop:
             self.draining = True
             self.block[slots.STATE] = slots.DRAINING
             self.drained_by_ns = self.now_ns + int(self.limits.drain * 1e9)
-            for finish in self.at_drain:
-                finish()
+            self._unfinished = self.at_drain
+        self._unfinished = [finish for finish in self._unfinished if finish() is False]
         if self.accepted:
             return
         for connection in [c for c in self.connections if c.is_silent(self.now_ns - LAST_WORD_NS)]:
             connection.close("drain")
         if self.now_ns >= self.drained_by_ns:
+            self._unfinished = []
             for connection in list(self.connections):
                 connection.close("drain")
-        if not self.connections:
+        if not self.connections and not self._unfinished:
             self._stopped = True
 
     def close(self) -> None:

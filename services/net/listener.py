@@ -13,7 +13,8 @@ import socket
 import struct
 from dataclasses import dataclass
 
-SO_TIMESTAMPNS = 35
+from services.metrics.stages import SO_TIMESTAMPNS
+
 SO_ATTACH_REUSEPORT_CBPF = 51
 
 # Errors after which accepting again at once is of no use: nothing was taken off the queue, so the
