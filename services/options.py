@@ -212,7 +212,7 @@ COMMON: tuple[Option, ...] = (
     Option(
         "max-connections",
         16384,
-        "connections served at once; more are closed and counted (reuseport's workers may together exceed it in a burst)",
+        "connections served at once; more are closed and counted (a burst on reuseport may exceed it)",
         minimum=1,
         live=True,
     ),

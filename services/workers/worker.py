@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.messages import Response
 from services.metrics import slots
-from services.net.connection import Connection, Job
+from services.net.connection import Connection, Execute, Job
 from services.workers.party import LoopFactory, Party, Settings
 
 if TYPE_CHECKING:
@@ -135,6 +135,12 @@ class Worker(Party, ABC):
         self.block[slots.STATE] = slots.SERVING
         return connections
 
+    def serve(self, connection: Connection, execute: Execute | None = None) -> None:
+        """Read, parse, execute (or let `execute` do it) and write, for as long as the connection lives."""
+        super().serve(connection, execute)
+        if connection.handed_off_ns:  # only now that it counts as open: it must not be missing from both
+            self.block[slots.PICKED_UP] += 1
+
     def handed_off(self) -> Iterator[Connection]:
         """Yield each connection handed to this worker, running the loop meanwhile; ends after a drain."""
         self.block[slots.STATE] = slots.SERVING
@@ -165,7 +171,6 @@ class Worker(Party, ABC):
 
     def _pick_up(self, connection: Connection) -> None:
         """A connection has arrived in this worker's loop."""
-        self.block[slots.PICKED_UP] += 1
         sampler = self.loop.sampler
         if sampler.connection_gap <= 0:
             waited = time.monotonic_ns() - connection.handed_off_ns
