@@ -12,6 +12,9 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 STATE_DIR = Path(os.environ.get("LAB_STATE_DIR", CHECKOUT / ".lab"))
 """Everything that runs leaves its state, logs and results here and nowhere else."""
 
+PROJECT = os.environ.get("COMPOSE_PROJECT_NAME", "accept-lab")
+"""What Compose calls the stack, and labels all that it makes with."""
+
 HOST = "127.0.0.1"
 
 
@@ -43,6 +46,14 @@ class Port:
     def url(self) -> str:
         """Its root."""
         return f"http://{HOST}:{self.number}"
+
+
+def host_of(model: str) -> str:
+    """The host that a model's service is on: this machine, unless a variable such as `LAB_NGINX_HOST` names another.
+
+    For whoever makes load: in containers every model has a host of its own.
+    """
+    return os.environ.get(f"LAB_{model.upper()}_HOST", HOST)
 
 
 SERVICE_PORTS = {name: Port(name, 8001 + place) for place, name in enumerate(MODELS)}

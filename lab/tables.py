@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lab.stack.doctor import Finding
-    from lab.stack.status import Part
+    from lab.stack.parts import Part
 
 MEBIBYTE = 2**20
 LEVEL_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}

@@ -57,7 +57,7 @@ def target_of(environment: Environment) -> Target:
     """The address given as `--host` or in the page's host field; without one, the chosen model's."""
     model: str = options_of(environment).model
     if not environment.host:
-        return Target(model, settings.HOST, settings.SERVICE_PORTS[model].number)
+        return Target(model, settings.host_of(model), settings.SERVICE_PORTS[model].number)
     text = environment.host if "//" in environment.host else f"//{environment.host}"
     address = urlsplit(text)
     host, port = address.hostname or settings.HOST, address.port or 80

@@ -1,4 +1,4 @@
-"""The parts of the stack, and where the local place keeps what belongs to them.
+"""The parts of the stack in each place, and where the local place keeps what belongs to them.
 
 Everything is in the state folder (`.lab`, or `LAB_STATE_DIR`), with one exception: where that folder's
 path is too long for a Unix socket, supervisord's socket has a short path in `XDG_RUNTIME_DIR` or `/tmp`,
@@ -60,6 +60,25 @@ class Piece:
             connection.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How one part is. `health` is "ok", "failing" or "-" (nothing to ask); `pid` and figures are 0 while it is down.
+
+    `cpu_percent` is of one core and, like `memory_bytes` (proportional set size; in containers what counts towards
+    their limit), of the part's processes together.
+    """
+
+    name: str
+    place: str
+    state: str
+    health: str
+    url: str
+    pid: int
+    cpu_percent: float
+    memory_bytes: int
+    detail: str
+
+
 PIECES: dict[str, Piece] = {
     **{
         model: Piece(model, port, settings.ADMIN_PORTS[model], "/healthz")
@@ -70,15 +89,27 @@ PIECES: dict[str, Piece] = {
 }
 """What the local place can run, in the order in which it is shown."""
 
+GRAFANA = Piece("grafana", settings.GRAFANA, settings.GRAFANA, "/api/health")
+"""Only containers have it."""
+
 LEFT_OUT = {
-    "grafana": "needs a container engine, so it is not part of the local place",
-    "console": "is not part of the local place yet",
+    "local": {
+        "grafana": "needs a container engine, so it is not part of the local place",
+        "console": "is not part of the local place yet",
+    },
+    "containers": {"console": "is not part of the containers place yet"},
 }
 
 
-def ports() -> list[Port]:
-    """Every port that the local place listens on."""
-    return list(dict.fromkeys(port for piece in PIECES.values() for port in (piece.port, piece.health_port)))
+def pieces(place: str) -> dict[str, Piece]:
+    """What the place can run, in the order in which it is shown."""
+    return PIECES | {GRAFANA.name: GRAFANA} if place == "containers" else PIECES
+
+
+def ports(place: str = "local") -> list[Port]:
+    """Every port of this machine that the place listens on."""
+    found = (port for piece in pieces(place).values() for port in (piece.port, piece.health_port))
+    return list(dict.fromkeys(found))
 
 
 def socket_path() -> Path:

@@ -15,13 +15,12 @@ from pathlib import Path
 
 from lab import settings
 from lab.stack import parts, status
-from lab.stack.status import Part
+from lab.stack.parts import Part
 
 GOOD, BAD = 0, 2
 PROVISIONING = settings.CHECKOUT / "provisioning"
 NOT_YET = {
     "containers": "the containers place (docker compose) is not there yet",
-    "vms": "the vms place (hosts over SSH) is not there yet",
 }
 PLACES = ("auto", "containers", "local", "vms")
 
@@ -39,22 +38,29 @@ def up(place: str = "auto", extra: Sequence[str] = ()) -> int:
         check_place(place)
         for port in settings.PORTS:
             _ = port.number  # raises SettingError before anything has started
-        code = play("site.yml", extra)
+        code = play("site.yml", [*inventory_of(place), *extra])
     except (RefusalError, settings.SettingError) as error:
         return refuse(str(error))
-    if code == GOOD and "--check" not in extra:
+    # On hosts each has said itself what runs there.
+    if code == GOOD and "--check" not in extra and place != "vms":
         print("\n".join(where_to_look(status.parts())))
     return code
 
 
-def down(place: str = "auto") -> int:
-    """End the stack; it is no error if nothing runs. 0 when nothing of it is left, else 2."""
+def down(place: str = "auto", *, remove: bool = False) -> int:
+    """End the stack; it is no error if nothing runs. 0 when nothing of it is left, else 2.
+
+    With `remove` the hosts of the vms place lose all that the lab brought there, too.
+    """
     try:
         check_place(place)
-        code = play("down.yml")
+        check_removal(place, remove=remove)
+        code = play("down.yml", [*inventory_of(place), *(["--extra-vars", '{"lab_remove": true}'] if remove else [])])
     except RefusalError as error:
         return refuse(str(error))
-    if code == GOOD:
+    if code == GOOD and place == "vms":
+        print("The lab is down on its hosts." if not remove else "The lab is gone from its hosts.")
+    elif code == GOOD:
         print(f"The lab is down. Logs and measurements stay in {parts.STATE_DIR}.")
     return code
 
@@ -80,6 +86,26 @@ def check_place(place: str) -> None:
         raise RefusalError(f"{NOT_YET[place]}; use PLACE=local (lab up --place local)")
     if sys.platform != "linux":
         raise RefusalError(f"the local place needs Linux (epoll, sock_diag), and {NOT_YET['containers']}")
+
+
+def check_removal(place: str, *, remove: bool) -> None:
+    """Raise RefusalError where there is nothing that only a removal takes away."""
+    if remove and place != "vms":
+        raise RefusalError("only the vms place has something to remove: lab down --place vms --remove")
+
+
+def inventory_of(place: str) -> list[str]:
+    """Ansible's arguments for the hosts of the place; none for those that ansible.cfg has. Raises RefusalError."""
+    if place != "vms":
+        return []
+    ours = PROVISIONING / "inventories" / "vms"
+    hosts = Path(os.environ.get("LAB_INVENTORY", ours / "hosts.yml")).expanduser().resolve()
+    if not hosts.is_file():
+        raise RefusalError(
+            f"the vms place needs an inventory of your hosts: copy {ours / 'hosts.example.yml'} to {hosts} "
+            "and put them in it, or set LAB_INVENTORY to a file of yours"
+        )
+    return ["--inventory", str(ours / "groups.yml"), "--inventory", str(hosts)]
 
 
 def play(playbook: str, extra: Sequence[str] = ()) -> int:

@@ -1,15 +1,14 @@
-"""What the parts of the stack are doing: supervisord's word, a health probe, and what they cost."""
+"""What the parts of the stack are doing: a supervisor's or an engine's word, a health probe, and what they cost."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from lab.measure.processes import cpu_seconds, pss_bytes, tree
-from lab.stack import supervision
-from lab.stack.parts import LEFT_OUT, PIECES
+from lab.stack import containers, supervision
+from lab.stack.parts import LEFT_OUT, PIECES, Part
 from lab.stack.remains import ours, part_of
 from lab.stack.supervision import Program
 
@@ -20,27 +19,20 @@ MISSING = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One part. `health` is "ok", "failing" or "-" (nothing to ask); `pid` is 0 and figures are 0 while it is down.
-
-    `cpu_percent` is of one core and, like `memory_bytes` (proportional set size), of the part's
-    processes together.
-    """
-
-    name: str
-    place: str
-    state: str
-    health: str
-    url: str
-    pid: int
-    cpu_percent: float
-    memory_bytes: int
-    detail: str
+def place() -> str:
+    """Where the stack is up, or what is left of it: "local", "containers", or "" where there is nothing."""
+    if supervision.answers() or ours():
+        return PLACE
+    return containers.PLACE if containers.there_is_something() else ""
 
 
 def parts() -> list[Part]:
-    """Every part, also those that are down or left out. Takes about a quarter of a second when they run."""
+    """Every part, also those that are down or left out, of the place that is up. Takes up to half a second."""
+    return containers.parts() if place() == containers.PLACE else local_parts()
+
+
+def local_parts() -> list[Part]:
+    """Every part of the local place."""
     try:
         programs = {entry.name: entry for entry in supervision.programs()}
     except OSError:
@@ -99,7 +91,7 @@ def absent(name: str, state: str = "absent") -> Part:
 
 def left_out() -> list[Part]:
     """What this place cannot have."""
-    return [Part(name, PLACE, "absent", "-", "", 0, 0.0, 0, why) for name, why in LEFT_OUT.items()]
+    return [Part(name, PLACE, "absent", "-", "", 0, 0.0, 0, why) for name, why in LEFT_OUT[PLACE].items()]
 
 
 def pids_of(pid: int) -> list[int]:

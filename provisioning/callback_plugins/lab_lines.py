@@ -52,18 +52,21 @@ class CallbackModule(CallbackBase):
         if result.task.action == "ansible.builtin.debug":
             self._line(str(result.result.get("msg", "")), constants.COLOR_WARN)
         elif result.result.get("changed"):
-            self._line(f"  {result.task.get_name()}")
+            self._line(f"  {result.task.get_name()}{_where(result)}")
             self._lines_of(result.result)
 
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
         """Say what failed, and why in the words of the tool that failed."""
         if not ignore_errors:
-            self._line(f"FAILED: {result.task.get_name()}", constants.COLOR_ERROR)
+            self._line(f"FAILED{_where(result)}: {result.task.get_name()}", constants.COLOR_ERROR)
             self._lines_of(result.result)
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
         """Say which host cannot be reached."""
-        self._line(f"{result.host.get_name()} cannot be reached: {result.result.get('msg', '')}", constants.COLOR_ERROR)
+        # ssh says the reason last, behind banners and warnings.
+        reasons = [line.strip() for line in str(result.result.get("msg", "")).splitlines() if line.strip()]
+        reason = reasons[-1] if reasons else "no reason is given"
+        self._line(f"{result.host.get_name()} cannot be reached: {reason}", constants.COLOR_ERROR)
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
         """Say in one line how it went."""
@@ -81,3 +84,9 @@ class CallbackModule(CallbackBase):
         if self._terminal:
             sys.stdout.write(CLEAR_LINE)
         self._display.display(text, color=color)
+
+
+def _where(result: CallbackTaskResult) -> str:
+    """Which host, where it is not the machine that Ansible runs on."""
+    local = result.task.delegate_to == "localhost" or result.host.vars.get("ansible_connection") == "local"
+    return "" if local else f" on {result.host.get_name()}"

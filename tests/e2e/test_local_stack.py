@@ -224,6 +224,47 @@ def test_up_after_supervisord_was_killed_starts_all_anew(up):
     assert set(before.values()).isdisjoint(up.pids().values())
 
 
+def state(stack: Stack, model: str) -> dict[str, Any]:
+    port = stack.ports[f"LAB_{model.upper()}_ADMIN_PORT"]
+    return httpx.get(f"http://127.0.0.1:{port}/state", trust_env=False).raise_for_status().json()
+
+
+def test_set_changes_a_running_model_until_it_is_started_anew(up):
+    before = up.pids()
+    done = up.lab("set", "nginx", "workers=2", "wakeup=herd")
+    assert done.stdout == "nginx now runs with --workers 2 --wakeup herd\n", done.stderr
+    assert len(state(up, "nginx")["workers"]) == 2
+    assert up.pids() == before
+    refused = up.lab("set", "nginx", "workers=none")
+    assert (refused.returncode, refused.stderr) == (2, "lab: nginx: --workers 'none' is not a whole number\n")
+    assert eventually(lambda: {row["metric"]["workers"] for row in query(up, 'lab_info{model="nginx"}')} == {"2"})
+
+
+def test_paused_model_answers_nobody_until_it_is_resumed(up):
+    assert "lab chaos resume nodejs" in up.lab("chaos", "pause", "nodejs").stdout
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=1, trust_env=False)
+    assert state(up, "nodejs")["model"] == "nodejs"  # who watches it is spared
+    assert up.lab("chaos", "resume", "nodejs").returncode == 0
+    assert httpx.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=10, trust_env=False).status_code == 200
+
+
+def test_killed_worker_and_killed_model_are_replaced(up):
+    main, workers = up.pids()["reuseport"], {worker["pid"] for worker in state(up, "reuseport")["workers"]}
+    assert up.lab("chaos", "kill", "reuseport", "--worker", "1").returncode == 0
+    assert eventually(lambda: len({worker["pid"] for worker in state(up, "reuseport")["workers"]} - workers) == 1)
+    assert up.pids()["reuseport"] == main
+    assert up.lab("chaos", "kill", "reuseport").returncode == 0
+    assert eventually(lambda: up.pids().get("reuseport", main) != main)
+    assert eventually(lambda: accepts(up.port("reuseport")))
+
+
+def test_threads_cannot_be_hurt_alone(up):
+    done = up.lab("chaos", "kill", "memcached", "--worker", "1")
+    assert done.returncode == 2
+    assert "threads" in done.stderr
+
+
 def test_status_tells_what_runs_and_what_it_costs(up):
     done = up.make("lab-status")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -25,7 +25,9 @@ from lab.stack.status import Part
 from services.options import COMMON, MODELS
 
 LAB = Path(sys.executable).with_name("lab")
-COMMANDS = ("doctor", "up", "down", "status", "models", "serve", "top", "load", "bench")
+COMMANDS = (
+    "doctor", "up", "down", "status", "models", "serve", "set", "chaos", "top", "grafana", "load", "bench",
+)  # fmt: skip
 PORT_VARIABLE = "LAB_NGINX_ADMIN_PORT"
 
 
@@ -225,7 +227,7 @@ def test_doctor_json_is_a_list_of_findings(lab, doctor_finds):
 @pytest.mark.parametrize("code", [0, 2])
 def test_up_and_down_pass_the_place_and_the_exit_code(lab, monkeypatch, command, code):
     asked = []
-    monkeypatch.setattr(playbook, command, lambda place: asked.append(place) or code)
+    monkeypatch.setattr(playbook, command, lambda place, **_: asked.append(place) or code)
     assert lab(command).exit_code == code
     assert lab(command, "--place", "containers").exit_code == code
     assert asked == ["auto", "containers"]

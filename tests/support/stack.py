@@ -50,6 +50,13 @@ class Stack:
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=UP_SECONDS,
         )  # fmt: skip
 
+    def lab(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line."""
+        return subprocess.run(
+            [Path(sys.executable).with_name("lab"), *arguments], cwd=settings.CHECKOUT, env=self.environment,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=UP_SECONDS,
+        )  # fmt: skip
+
     def playbook(self, function: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Call a function of lab.stack.playbook, for what make has no target."""
         code = f"import sys; from lab.stack import playbook; sys.exit(playbook.{function}(*{arguments!r}))"

@@ -1,0 +1,1 @@
+"""`lab grafana`: dashboards into any Grafana, and marks on its time axis, over its HTTP API."""

@@ -1,0 +1,215 @@
+"""The containers place, as the engine sees it: what runs, how it is, what it costs, and whether anything is left.
+
+Compose makes and removes the containers (provisioning/roles/compose); all that it makes carries a label with the
+project's name, by which it is found here. `python -m lab.stack.containers settle PART…` is the last step of `lab up`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, cast
+
+from lab import settings
+from lab.stack import engine
+from lab.stack.parts import LEFT_OUT, Part, pieces
+from lab.stack.supervision import wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+PLACE = "containers"
+PROJECT_LABEL, SERVICE_LABEL, ONE_OFF_LABEL = (
+    f"com.docker.compose.{name}" for name in ("project", "service", "oneoff")
+)
+WORKERS = "locust-worker"
+"""The one part that has no port, and any number of containers."""
+CALL_SECONDS = 10.0
+CPU_SAMPLE_SECONDS = 0.25
+SETTLE_SECONDS = 90.0
+LOG_LINES = 15
+ABSENT_DETAILS = {
+    "prometheus": "left out: `lab up` says why; LAB_PROMETHEUS_IMAGE names another image",
+    "grafana": "left out: `lab up` says why; LAB_GRAFANA_IMAGE names another image",
+}
+
+
+def connect() -> DockerClient:
+    """A client of the engine that the docker command talks to. Raises EngineError, or DockerException."""
+    import docker
+
+    # The package knows DOCKER_HOST, but not the docker command's contexts.
+    return docker.from_env(environment=engine.environment(), timeout=int(CALL_SECONDS))
+
+
+def there_is_something() -> bool:
+    """Whether the engine has a container, a network or a volume of the stack. False without an engine."""
+    from docker.errors import DockerException
+
+    label: dict[str, Any] = {"label": f"{PROJECT_LABEL}={settings.PROJECT}"}
+    try:
+        client = connect()
+        return bool(
+            client.containers.list(all=True, filters=label, ignore_removed=True)
+            or client.networks.list(filters=label)
+            or client.volumes.list(filters=label)
+        )
+    except (engine.EngineError, DockerException, OSError):
+        return False
+
+
+def containers() -> dict[str, list[Container]]:
+    """The stack's containers by part. Raises EngineError, or DockerException."""
+    label: dict[str, Any] = {"label": [f"{PROJECT_LABEL}={settings.PROJECT}", f"{ONE_OFF_LABEL}=False"]}
+    found: dict[str, list[Container]] = {}
+    for container in connect().containers.list(all=True, filters=label, ignore_removed=True):
+        found.setdefault(container.labels[SERVICE_LABEL], []).append(container)
+    return found
+
+
+def published_ports() -> set[int]:
+    """The ports of this machine that the stack's running containers have."""
+    from docker.errors import DockerException
+
+    try:
+        found = containers()
+    except (engine.EngineError, DockerException, OSError):
+        return set()
+    bindings = [container.ports for own in found.values() for container in own]
+    return {int(one["HostPort"]) for ports in bindings for many in ports.values() for one in many or []}
+
+
+# Status.
+
+
+def parts() -> list[Part]:
+    """Every part, also those that are down or left out. Takes about a third of a second."""
+    found = containers()
+    names = [*pieces(PLACE), WORKERS]
+    running = {name: [one for one in found.get(name, []) if one.status == "running"] for name in names}
+    with ThreadPoolExecutor() as pool:
+        health = dict(zip(names, pool.map(lambda name: healthy(name, found.get(name, [])), names), strict=True))
+        costs = dict(zip(names, pool.map(lambda name: cost(running[name]), names), strict=True))
+    shown = [part(name, found[name], health[name], *costs[name]) if name in found else absent(name) for name in names]
+    return [*shown, *(Part(name, PLACE, "absent", "-", "", 0, 0.0, 0, why) for name, why in LEFT_OUT[PLACE].items())]
+
+
+def part(name: str, own: Sequence[Container], health: bool, percent: float, memory: int) -> Part:
+    """A part that has containers."""
+    piece = pieces(PLACE).get(name)
+    first = own[0].attrs["State"]
+    # Where there are several, the one that is worst off speaks for them.
+    state = next((one.status for one in own if one.status != "running"), "running")
+    return Part(
+        name=name,
+        place=PLACE,
+        state=state,
+        health=("ok" if health else "failing") if first["Pid"] else "-",
+        url=piece.port.url if piece else "",
+        pid=first["Pid"],
+        cpu_percent=percent,
+        memory_bytes=memory,
+        detail="; ".join(details(own)),
+    )
+
+
+def details(own: Sequence[Container]) -> Iterator[str]:
+    """What is worth knowing about the containers of a part."""
+    if len(own) > 1:
+        yield f"{len(own)} containers"
+    for container in own:
+        state = container.attrs["State"]
+        if state["OOMKilled"]:
+            yield "ran out of its memory limit"
+        if state["Error"]:
+            yield state["Error"]
+        elif container.status == "exited":
+            yield f"ended with {state['ExitCode']}: docker logs {container.name}"
+
+
+def absent(name: str) -> Part:
+    """A part that has no container."""
+    return Part(name, PLACE, "absent", "-", "", 0, 0.0, 0, ABSENT_DETAILS.get(name, ""))
+
+
+def healthy(name: str, own: Sequence[Container]) -> bool:
+    """Whether the part answers at its port; one without a port does if all its containers run."""
+    piece = pieces(PLACE).get(name)
+    return piece.answers() if piece else bool(own) and all(one.status == "running" for one in own)
+
+
+def cost(running: Sequence[Container]) -> tuple[float, int]:
+    """Per cent of one core that the containers used in a short sample, and their memory now, in bytes."""
+    before = [usage(container) for container in running]
+    start = time.monotonic()
+    time.sleep(CPU_SAMPLE_SECONDS if running else 0)
+    after = [usage(container) for container in running]
+    elapsed = time.monotonic() - start
+    seconds = sum(now[0] - then[0] for then, now in zip(before, after, strict=True))
+    return max(0.0, seconds / elapsed * 100) if running else 0.0, sum(memory for _, memory in after)
+
+
+def usage(container: Container) -> tuple[float, int]:
+    """Processor seconds so far, and bytes of memory; zeros for a container that has just gone."""
+    from docker.errors import DockerException
+
+    try:
+        stats = cast("dict[str, Any]", container.stats(stream=False, one_shot=True))
+        memory = stats["memory_stats"]
+        # As `docker stats` counts: without the file cache that the kernel would give up first.
+        cache = memory["stats"].get("total_inactive_file", memory["stats"].get("inactive_file", 0))
+        return stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9, memory["usage"] - cache
+    except (DockerException, KeyError, OSError):
+        return 0.0, 0
+
+
+# The last step of `lab up`.
+
+
+def settle(names: Sequence[str]) -> int:
+    """Wait until the parts answer; 1, and the last log lines of those that do not in time, or have given up."""
+
+    def waiting() -> list[str]:
+        found = containers()
+        return [name for name in names if not healthy(name, found.get(name, []))]
+
+    if wait(lambda: not waiting() or bool(failed()), SETTLE_SECONDS) and not failed():
+        return 0
+    for name in dict.fromkeys([*failed(), *waiting()]):
+        print(f"{name} does not answer. The end of its log (docker compose logs {name}):\n{last_lines(name)}")
+    return 1
+
+
+def failed() -> list[str]:
+    """The parts that Docker starts again and again."""
+    return [name for name, own in containers().items() if any(one.attrs["RestartCount"] >= 3 for one in own)]
+
+
+def last_lines(name: str) -> str:
+    """The end of a part's log, indented."""
+    own = containers().get(name, [])
+    lines = own[0].logs(tail=LOG_LINES).decode(errors="replace").splitlines() if own else []
+    return "\n".join(f"    {line}" for line in lines or ["(it has written nothing)"])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Settle, or say in one line that the engine does not work."""
+    from docker.errors import DockerException
+
+    parser = argparse.ArgumentParser(prog="python -m lab.stack.containers", description=__doc__)
+    parser.add_argument("action", choices=("settle",))
+    parser.add_argument("parts", nargs="+")
+    try:
+        return settle(parser.parse_args(arguments).parts)
+    except (engine.EngineError, DockerException, OSError) as error:
+        print(f"the Docker engine does not work: {error}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""The Docker engine: whether there is one that the lab can use, where, and if not, what to do about it.
+
+`python -m lab.stack.engine` prints its address, for Ansible; without one it says why in a line and ends with 2.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+
+ENGINE_NEEDED = (20, 10)
+"""Of Debian 12; what the lab asks of an engine is tried with it."""
+COMPOSE_NEEDED = (2, 18)
+"""What Ansible's community.docker asks for."""
+ANSWER_SECONDS = 10.0
+OR_LOCAL = "or stay without: PLACE=local"
+
+
+class EngineError(Exception):
+    """There is no engine that the lab can use. The text is one line that says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine that answers: its address as `DOCKER_HOST` takes it, its version and Compose's."""
+
+    host: str
+    version: str
+    compose: str
+
+
+def find() -> Engine:
+    """The engine that the `docker` command talks to. Takes about 0.2 s. Raises EngineError."""
+    if not shutil.which("docker"):
+        raise EngineError(f"there is no `docker` command: install a Docker engine with its Compose plugin, {OR_LOCAL}")
+    host = address()
+    return Engine(host, engine_version(host), compose_version())
+
+
+def address() -> str:
+    """Where the engine is: `DOCKER_HOST`, or else what the chosen context says. Raises EngineError."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return host
+    code, said = docker("context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
+    if code:
+        raise EngineError(f"the docker command's context is unusable ({said}): `docker context ls` shows others")
+    return said
+
+
+def environment() -> dict[str, str]:
+    """Our environment, with the engine's address in it for those who do not know contexts. Raises EngineError."""
+    return {**os.environ, "DOCKER_HOST": address()}
+
+
+def engine_version(host: str) -> str:
+    """The engine's version, if it answers and is not too old. Raises EngineError."""
+    code, said = docker("version", "--format", "{{.Server.Version}}")
+    if code and "permission denied" in said.lower():
+        raise EngineError(
+            f"this user may not talk to the Docker engine at {host}: `sudo usermod -aG docker $USER` and log in anew, "
+            f"{OR_LOCAL}"
+        )
+    if code:
+        raise EngineError(f"no Docker engine answers at {host}: start it (`systemctl start docker`), {OR_LOCAL}")
+    if numbers(said) < ENGINE_NEEDED:
+        raise EngineError(
+            f"the Docker engine is {said}, {dotted(ENGINE_NEEDED)} or newer is needed: upgrade, {OR_LOCAL}"
+        )
+    return said
+
+
+def compose_version() -> str:
+    """The version of the Compose plugin, if it is not too old. Raises EngineError."""
+    code, said = docker("compose", "version", "--short")
+    install = f"install docker-compose-plugin, {OR_LOCAL}"
+    if code and shutil.which("docker-compose"):
+        raise EngineError(f"there is only Compose v1 (docker-compose), which does not know the lab's file: {install}")
+    if code:
+        raise EngineError(f"`docker compose` is missing: {install}")
+    if numbers(said) < COMPOSE_NEEDED:
+        raise EngineError(f"Compose is {said}, {dotted(COMPOSE_NEEDED)} or newer is needed: {install}")
+    return said.removeprefix("v")
+
+
+def docker(*arguments: str) -> tuple[int, str]:
+    """Run the docker command; its exit code and the last line that it said."""
+    try:
+        done = subprocess.run(
+            ["docker", *arguments], capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return 1, f"no answer within {ANSWER_SECONDS:g} s"
+    except OSError as error:
+        return 1, str(error)
+    lines = (done.stdout.strip() if done.returncode == 0 else done.stderr.strip()).splitlines()
+    return done.returncode, lines[-1] if lines else ""
+
+
+def numbers(version: str) -> tuple[int, int]:
+    """(2, 24) of "v2.24.1-desktop.1"; (0, 0) of what is no version."""
+    found = re.match(r"v?(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def dotted(version: tuple[int, int]) -> str:
+    """ "2.24" of (2, 24)."""
+    return ".".join(map(str, version))
+
+
+def main() -> int:
+    """Print the engine's address, or why there is none."""
+    try:
+        print(find().host)
+    except EngineError as error:
+        print(error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
