@@ -10,7 +10,7 @@ TEST := .venv/test.stamp
 BENCH := .venv/bench.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab-up lab-down lab-status load bench lint test
+.PHONY: help setup lab-up lab-down lab-status load bench lint test test-vms
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,8 +20,8 @@ setup: $(LAB) $(TEST) $(BENCH)  ## make the virtual environment with everything 
 lab-up: $(LAB)  ## start the five models, Prometheus and Locust, and print where they are (PLACE=auto|containers|local|vms)
 	@$(BIN)/lab up --place $(PLACE)
 
-lab-down:  ## stop all that lab-up started
-	@if [ -x $(BIN)/lab ]; then $(BIN)/lab down; else echo "Nothing to stop: there is no .venv."; fi
+lab-down:  ## stop all that lab-up started (PLACE=vms REMOVE=yes: and take it off the hosts)
+	@if [ -x $(BIN)/lab ]; then $(BIN)/lab down --place $(PLACE) $(if $(REMOVE),--remove); else echo "Nothing to stop: there is no .venv."; fi
 
 lab-status: $(LAB)  ## show what runs, how it is, and what it costs
 	@$(BIN)/lab status
@@ -37,6 +37,9 @@ lint: $(TEST)  ## run every linter and type checker
 
 test: $(TEST)  ## run the tests (ARGS="-k nginx")
 	@$(BIN)/pytest $(ARGS)
+
+test-vms: $(TEST)  ## provision a virtual machine over SSH, as root on Debian (15 min)
+	@$(BIN)/pytest -m vms tests/e2e/test_vms.py $(ARGS)
 
 $(LAB): pyproject.toml constraints.txt
 	@provisioning/virtualenv.sh $(PYTHON) lab && touch $@

@@ -76,7 +76,13 @@ class CallbackModule(CallbackBase):
             self._line(f"{host}: {shown}")
 
     def _lines_of(self, result: dict[str, Any]) -> None:
-        text = result.get("stdout") or result.get("stderr") or ("" if result.get("changed") else result.get("msg", ""))
+        # Of a variable of the wrong type: the errors without their heading.
+        text = (
+            "\n".join(result.get("argument_errors", ()))
+            or result.get("stdout")
+            or result.get("stderr")
+            or ("" if result.get("changed") else result.get("msg", ""))
+        )
         for line in str(text).splitlines():
             self._line(f"    {line}")
 

@@ -1,0 +1,341 @@
+"""The vms place on a real Debian: provisioned over SSH from here, by the playbook that serves every place.
+
+`make test-vms`; it takes about a quarter of an hour, since the machine is emulated. The tests share one machine and go
+from an empty host to an empty host, in this order.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from support.stack import free_ports
+from support.vm import GUEST, HOST_AS_SEEN_FROM_THE_GUEST, Vm, accepts, cache, image
+
+from lab import settings
+from lab.stack import bundle
+from services.options import MODELS
+
+pytestmark = [pytest.mark.vms, pytest.mark.timeout(1800)]
+
+SERVICES = {name: port.default for name, port in settings.SERVICE_PORTS.items()}
+ADMINS = {name: port.default for name, port in settings.ADMIN_PORTS.items()}
+PROMETHEUS, LOCUST = settings.PROMETHEUS.default, settings.LOCUST.default
+PARTS = (*MODELS, "prometheus", "locust", "locust-worker-1", "locust-worker-2", "firewall")
+EXPOSURE_AT_MOST = 40
+"""In tenths, as systemd-analyze takes it."""
+UP_SECONDS = 1500
+
+# What the distribution's own tools and the system's running leave behind, lab or no lab.
+NOT_OURS = re.compile(
+    r"/(proc|sys|dev|run|tmp|boot|lost\+found|var/(log|cache|tmp|backups)|var/lib/(apt|dpkg|systemd|ucf|python)"
+    r"|etc/(ld\.so\.cache|\S+-|\.pwd\.lock|machine-id)|root/\.(ssh|cache|bash_history))\b"
+    r"|/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?$|/__pycache__(/|$)"
+)
+
+
+class Lab:
+    """The lab's commands, on an inventory with the machine in all three groups."""
+
+    def __init__(self, vm: Vm, folder: Path, wheels: str) -> None:
+        self.state_dir, self.inventory = folder / "state", folder / "hosts.yml"
+        host = {
+            "ansible_host": "127.0.0.1",
+            "ansible_port": vm.forwards[22],
+            "ansible_user": "root",
+            "ansible_ssh_private_key_file": str(vm.image.key),
+            "ansible_ssh_common_args": " ".join(vm.ssh_options),
+            "lab_pip_arguments": [
+                "--no-index",
+                f"--find-links={wheels}",
+                "--trusted-host",
+                HOST_AS_SEEN_FROM_THE_GUEST,
+            ],
+            "lab_visitors": [HOST_AS_SEEN_FROM_THE_GUEST],
+            # An emulated machine would do nothing else than being scraped each second.
+            "lab_scrape_interval": "5s",
+            "lab_server_options": {"workers": 2, "backlog": 128},
+            "lab_locust_workers_per_host": 2,
+        }
+        groups = ("models", "observability", "loadgen")
+        # JSON is YAML, too.
+        self.inventory.write_text(json.dumps({group: {"hosts": {"vm": host}} for group in groups}))
+
+    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self._run("make", *arguments, "PLACE=vms")
+
+    def up(self, *extra: str) -> subprocess.CompletedProcess[str]:
+        """`lab up` with more arguments for Ansible."""
+        code = f"import sys; from lab.stack import playbook; sys.exit(playbook.up('vms', {extra!r}))"
+        return self._run(sys.executable, "-c", code)
+
+    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        outer = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
+        environment = {**outer, "LAB_STATE_DIR": str(self.state_dir), "LAB_INVENTORY": str(self.inventory)}
+        return subprocess.run(
+            command, cwd=settings.CHECKOUT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=UP_SECONDS, check=False,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tools(require_tool) -> None:
+    for tool in ("qemu-system-x86_64", "qemu-img", "setpriv", "ssh", "make"):
+        require_tool(tool)
+
+
+@pytest.fixture(scope="module")
+def vm(tmp_path_factory, _tools) -> Iterator[Vm]:
+    ports = [22, *SERVICES.values(), *ADMINS.values(), PROMETHEUS, LOCUST]
+    machine = Vm(image(), tmp_path_factory.mktemp("vm"), dict(zip(ports, free_ports(len(ports)), strict=True)))
+    try:
+        machine.start()
+        yield machine
+    finally:
+        machine.stop()
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory) -> Iterator[str]:
+    """The packages that the host needs, as this machine has them: its registries may be none of the guest's."""
+    folder = cache() / "wheels"
+    listed = tmp_path_factory.mktemp("wheels") / "requirements.txt"
+    listed.write_bytes(b"".join(bundle.requirements().values()))
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", folder,
+         "--constraint", settings.CHECKOUT / "constraints.txt", "--requirement", listed],
+        check=True, timeout=600,
+    )  # fmt: skip
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://{HOST_AS_SEEN_FROM_THE_GUEST}:{server.server_port}/"
+        server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def lab(vm, wheels, tmp_path_factory) -> Lab:
+    return Lab(vm, tmp_path_factory.mktemp("lab"), wheels)
+
+
+@pytest.fixture(scope="module")
+def traces_before(vm) -> dict[str, set[str]]:
+    return traces(vm)
+
+
+@pytest.fixture(scope="module")
+def first_up(lab, traces_before) -> subprocess.CompletedProcess[str]:
+    """The first run, on a host that the lab has never seen."""
+    done = lab.make("lab-up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def traces(vm: Vm) -> dict[str, set[str]]:
+    """Everything that a host could be left with."""
+    commands = {
+        "files": "find / -xdev",
+        "users": "cut -d : -f 1 /etc/passwd /etc/group",
+        "packages": "dpkg-query -W -f '${Package}\\n'",
+        "sysctls": "grep . /proc/sys/net/core/somaxconn /proc/sys/net/ipv4/tcp_max_syn_backlog "
+        "/proc/sys/net/ipv4/ip_local_port_range",
+        "ports": "ss -Htln | awk '{print $4}'",
+        "units": "systemctl list-unit-files --no-legend --plain | awk '{print $1, $2}'; "
+        "systemctl list-units --all --no-legend --plain 'accept-lab*'",
+        "processes": "ps -eo user= | sort -u",
+    }
+    found = {what: set(vm.ssh(command).splitlines()) for what, command in commands.items()}
+    found["files"] = {path for path in found["files"] if not NOT_OURS.search(path)}
+    return found
+
+
+def eventually(ask: Callable[[], Any], seconds: float = 120.0) -> Any:
+    """What `ask` answers as soon as that is true; its last answer when time is up."""
+    deadline = time.monotonic() + seconds
+    while not (answer := ask()) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return answer
+
+
+def url(vm: Vm, port: int) -> str:
+    return f"http://127.0.0.1:{vm.forwards[port]}"
+
+
+def query(vm: Vm, promql: str) -> list[dict[str, Any]]:
+    try:
+        answer = httpx.get(
+            f"{url(vm, PROMETHEUS)}/api/v1/query", params={"query": promql}, trust_env=False, timeout=30
+        ).raise_for_status()
+    except httpx.HTTPError:
+        return []
+    return answer.json()["data"]["result"]
+
+
+def main_pids(vm: Vm) -> dict[str, str]:
+    return {part: vm.ssh(f"systemctl show --value -p MainPID accept-lab-{part}").strip() for part in PARTS}
+
+
+def active(vm: Vm) -> set[str]:
+    return {part for part in PARTS if vm.try_ssh(f"systemctl is-active --quiet accept-lab-{part}").returncode == 0}
+
+
+def all_models_answer(vm: Vm) -> bool:
+    try:
+        answers = {
+            httpx.get(url(vm, port), trust_env=False, timeout=30).headers["X-Model"] for port in SERVICES.values()
+        }
+    except (httpx.HTTPError, KeyError):
+        return False
+    return answers == set(MODELS)
+
+
+def test_up_brings_up_every_part_and_says_where(vm, first_up):
+    for part, port in {**SERVICES, "prometheus": PROMETHEUS, "locust": LOCUST}.items():
+        assert re.search(rf"^ *{part} +http://{GUEST}:{port}$", first_up.stdout, re.MULTILINE), first_up.stdout
+    assert "Grafana is left out" in first_up.stdout
+    assert active(vm) == set(PARTS)
+    assert all_models_answer(vm)
+
+
+def test_second_up_changes_nothing(vm, lab, first_up):
+    before = main_pids(vm)
+    done = lab.make("lab-up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^vm: .*changed=0 ", done.stdout, re.MULTILINE), done.stdout
+    assert main_pids(vm) == before
+
+
+def test_prometheus_scrapes_every_part_that_ansible_wrote_down(vm, first_up):
+    expected = {*(("models", model) for model in MODELS), ("locust", "locust")}
+
+    def seen() -> set[tuple[str, str]]:
+        return {(row["metric"]["job"], row["metric"]["instance"]) for row in query(vm, "up == 1")}
+
+    assert eventually(lambda: seen() == expected), seen()
+
+
+def test_metrics_are_complete_and_show_memory_behind_the_hardening(vm, first_up, tmp_path):
+    for model, port in ADMINS.items():
+        text = vm.ssh(
+            f"python3 -c \"import urllib.request as u; print(u.urlopen('http://{GUEST}:{port}/metrics').read().decode())\""
+        )
+        families = {family.name: family for family in text_string_to_metric_families(text)}
+        memory = {sample.labels["kind"]: sample.value for sample in families["lab_worker_memory_bytes"].samples
+                  if sample.labels["worker"] == "main"}  # fmt: skip
+        assert min(memory.values()) > 1 << 20, (model, memory)
+        assert {sample.value for sample in families["lab_accept_queue_limit"].samples} == {128}
+        assert max(sample.value for sample in families["lab_worker_cpu_seconds"].samples) > 0
+        assert families.keys() == own_families(model), model
+
+
+@functools.cache
+def own_families(model: str) -> set[str]:
+    """What the same server shows on this machine, where nothing confines it."""
+    from support.servers import end_server, start_server
+
+    server = start_server(cache() / "logs", model, "--workers", "2")
+    try:
+        text = httpx.get(f"{server.admin}/metrics", trust_env=False).text
+    finally:
+        end_server(server)
+    return {family.name for family in text_string_to_metric_families(text)}
+
+
+def test_admin_ports_are_open_to_the_observability_group_only(vm, first_up):
+    """From here packets reach the guest from another address than its own, the only one of that group."""
+    assert all(accepts(vm.forwards[port]) for port in SERVICES.values())
+    assert accepts(vm.forwards[PROMETHEUS])  # as one of lab_visitors
+    assert not any(accepts(vm.forwards[port]) for port in ADMINS.values())
+    vm.ssh("nft flush chain inet accept_lab guard_1")
+    try:
+        assert all(accepts(vm.forwards[port]) for port in ADMINS.values())  # it was the rules that kept us out
+    finally:
+        vm.ssh("systemctl reload accept-lab-firewall")
+    assert not any(accepts(vm.forwards[port]) for port in ADMINS.values())
+
+
+def test_units_are_hardened(vm, first_up):
+    for part in PARTS:
+        vm.ssh(f"systemd-analyze security --threshold={EXPOSURE_AT_MOST} accept-lab-{part}.service")
+
+
+def test_load_is_spread_over_the_workers_of_locust(vm, first_up):
+    form = {"user_count": 4, "spawn_rate": 4, "user_classes": "KeepAliveUser", "model": "nginx"}
+    answer = httpx.post(f"{url(vm, LOCUST)}/swarm", data=form, trust_env=False, timeout=60)
+    assert answer.raise_for_status().json()["success"], answer.text
+    try:
+        assert eventually(lambda: query(vm, 'sum(lab_requests_total{model="nginx",code="200"}) > 50'))
+        assert eventually(lambda: len(query(vm, "locust_worker_cpu_ratio > 0")) == 2)
+    finally:
+        httpx.get(f"{url(vm, LOCUST)}/stop", trust_env=False, timeout=60).raise_for_status()
+
+
+def test_killed_model_is_started_again(vm, first_up):
+    before = main_pids(vm)["memcached"]
+    vm.ssh(f"kill -9 {before}")
+    assert eventually(
+        lambda: vm.ssh("systemctl show --value -p MainPID accept-lab-memcached").strip() not in {"0", before}
+    )
+    assert eventually(lambda: all_models_answer(vm))
+
+
+def test_check_mode_says_what_would_change_and_changes_nothing(vm, lab, first_up):
+    before = main_pids(vm)
+    done = lab.up("--check", "--extra-vars", json.dumps({"lab_model_options": {"nginx": {"wakeup": "herd"}}}))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"accept-lab-(\w+)\.service: would be written", done.stdout) == ["nginx"]
+    assert main_pids(vm) == before
+
+
+def test_changed_option_restarts_only_the_model_that_it_concerns(vm, lab, first_up):
+    before = main_pids(vm)
+    done = lab.up("--extra-vars", json.dumps({"lab_model_options": {"nginx": {"wakeup": "herd"}}}))
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = main_pids(vm)
+    assert {part for part in PARTS if before[part] != after[part]} == {"nginx"}
+    assert "--wakeup=herd" in vm.ssh(f"tr '\\0' ' ' </proc/{after['nginx']}/cmdline")
+
+
+def test_reboot_brings_everything_back(vm, first_up):
+    vm.reboot()
+    assert eventually(lambda: active(vm) == set(PARTS))
+    assert eventually(lambda: all_models_answer(vm))
+    assert vm.ssh("cat /proc/sys/net/core/somaxconn").strip() == "65535"
+    assert not any(accepts(vm.forwards[port]) for port in ADMINS.values())
+
+
+def test_down_stops_everything_also_over_a_reboot(vm, lab, first_up):
+    done = lab.make("lab-down")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert active(vm) == set()
+    enabled = vm.ssh("systemctl list-unit-files --no-legend --state=enabled 'accept-lab*'")
+    assert enabled == ""
+    assert "accept_lab" not in vm.ssh("nft list tables")
+
+
+def test_removal_leaves_nothing(vm, lab, first_up, traces_before):
+    done = lab.make("lab-down", "REMOVE=yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = traces(vm)
+    assert {what: found - traces_before[what] for what, found in after.items() if found - traces_before[what]} == {}
+    assert {what: found - after[what] for what, found in traces_before.items() if found - after[what]} == {}
+    again = lab.make("lab-down", "REMOVE=yes")
+    assert "changed=0" in again.stdout

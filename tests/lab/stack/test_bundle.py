@@ -1,0 +1,40 @@
+"""What a host gets runs there without the rest of the checkout, and only changes when it does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+
+from lab import settings
+from lab.stack import bundle
+
+
+def test_code_of_the_archive_runs_without_the_checkout(tmp_path):
+    archive = tmp_path / "source.tar.gz"
+    archive.write_bytes(bundle.pack(bundle.contents()))
+    with tarfile.open(archive) as opened:
+        opened.extractall(tmp_path, filter="data")
+    code = "import loadtests.locustfile, lab.settings, services.__main__; print(lab.settings.__file__)"
+    for words in (["-c", code], ["-m", "services", "nginx", "--help"]):
+        done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert str(settings.CHECKOUT) not in done.stdout
+    # The host's own interpreter runs this one, without any package.
+    units = subprocess.run(
+        [sys.executable, "-I", "-S", tmp_path / "lab/stack/units.py", "--check"], input="[]", text=True, timeout=60
+    )
+    assert units.returncode == 0
+
+
+def test_same_code_gives_the_same_bytes():
+    files = bundle.contents()
+    assert bundle.pack(files) == bundle.pack(dict(reversed(files.items())))
+
+
+def test_requirements_are_those_of_the_project_and_of_the_load_generator():
+    models, loadgen = (bundle.requirements()[f"requirements/{name}.txt"].decode() for name in ("models", "loadgen"))
+    assert "httptools" in models
+    assert "locust" not in models
+    assert loadgen.startswith(models)
+    assert "\nlocust" in loadgen
