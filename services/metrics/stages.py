@@ -107,10 +107,12 @@ class Sampler:
 
     def record(self, stage: str, duration_ns: int, weight: int) -> None:
         """Add a time for `weight` requests. Clocks of two kinds meet in a stage: below 0 counts as 0."""
-        duration_ns = max(duration_ns, 0)
-        block = self._block
-        block[slots.STAGE_SUM_NS[stage]] += weight * duration_ns
-        block[slots.STAGE_BUCKETS[stage][bisect_left(BOUNDS_NS, duration_ns)]] += weight
+        block, buckets = self._block, slots.STAGE_BUCKETS[stage]
+        if duration_ns > 0:
+            block[slots.STAGE_SUM_NS[stage]] += weight * duration_ns
+            block[buckets[bisect_left(BOUNDS_NS, duration_ns)]] += weight
+        else:
+            block[buckets[0]] += weight
 
     def tick(self, requests_total: int, now_ns: int) -> None:
         """Adapt to the load. Called about once a second, with monotonic ns."""

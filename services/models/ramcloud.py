@@ -19,7 +19,6 @@ from the queue themselves, where the real dispatch thread hands it to them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from services.net.connection import Job
 from services.workers.main import Main, Workers
@@ -43,16 +42,12 @@ def execute_requests(worker: Worker) -> None:
 
 def by_connection(workers: Workers) -> Callable[[Job], None]:
     """A connection's requests all go to one worker, while that lives: its descriptor's number says which."""
-
-    def submit(job: Job) -> None:
-        workers.submit_to(job.connection.socket.fileno() % len(workers), job)
-
-    return submit
+    return workers.chosen(lambda job: job.connection.socket.fileno() % len(workers))
 
 
 DISPATCH: dict[str, Callable[[Workers], Callable[[Job], None]]] = {
-    "request-idle-stack": lambda workers: partial(workers.submit_to_idle, last_idle_first=True),
-    "request-fifo": lambda workers: partial(workers.submit_to_idle, last_idle_first=False),
-    "request-least-loaded": lambda workers: workers.submit_to_least_loaded,
+    "request-idle-stack": Workers.last_idle,
+    "request-fifo": Workers.first_idle,
+    "request-least-loaded": Workers.least_loaded,
     "connection": by_connection,
 }

@@ -39,7 +39,7 @@ NOT_TIMED = -1
 DONTWAIT = socket.MSG_DONTWAIT
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
     """One message on its way to whoever executes it, and back. Times are monotonic ns.
 
@@ -60,8 +60,8 @@ class Connection(Source):
     """An accepted connection. Owned by one loop at a time, and used by that loop's thread only."""
 
     __slots__ = (
-        "_execute", "_filler", "_inbox", "_interest", "_lingering", "_loop", "_no_more_input", "_outbox", "_phase",
-        "_protocol", "_waiting", "_write_sample", "arrived_ns", "deadline_ns", "handed_off_ns", "socket",
+        "_execute", "_filler", "_inbox", "_interest", "_job", "_lingering", "_loop", "_no_more_input", "_outbox",
+        "_phase", "_protocol", "_waiting", "_write_sample", "arrived_ns", "deadline_ns", "handed_off_ns", "socket",
     )  # fmt: skip
 
     def __init__(self, sock: socket.SocketType, arrived_ns: int = 0, handed_off_ns: int = 0) -> None:
@@ -80,6 +80,8 @@ class Connection(Source):
         self._inbox: Sequence[Message | Response] = ()
         self._outbox: bytes | memoryview = b""
         self._filler = 0
+        self._job: Job | None = None
+        """With whoever executes it."""
         self._interest = READABLE
         self._waiting = self._no_more_input = self._lingering = False
         self._write_sample: tuple[int, int] | None = None
@@ -198,34 +200,40 @@ class Connection(Source):
             return False
         self._phase = "idle"  # what is read next has a deadline of its own
         if self._execute is not None:
-            self._submit(Job(self, message))  # type: ignore[arg-type]
+            self._waiting = True
             self.deadline_ns = NEVER_NS
+            loop.submitted += 1
+            self._job = job = Job(self, message)  # type: ignore[arg-type]
+            self._execute(job)
             return True
         response = loop.handle(message)  # type: ignore[arg-type]
         answer = protocol.encode(message, response)  # type: ignore[arg-type]
         if loop.codes is not None:
             loop.codes[response.code] += 1
+        self._send_answer(answer, response.filler)
+        return True
+
+    def _send_answer(self, answer: bytes, filler: int) -> None:
+        """Usually the kernel takes all of it, and all there is to do then is to wait for the next request."""
+        loop, protocol = self._loop, self._protocol
+        assert protocol is not None
         try:
             sent = self.socket.send(answer, DONTWAIT)
         except OSError as error:
             sent = self._send_failed(error)
         loop.bytes_out += sent
-        if sent != len(answer) or response.filler or protocol.closing or protocol.phase != "idle":
-            self._filler = response.filler
-            self._sent(answer, sent)
-            self._go_on(protocol)
-        else:
+        if (
+            sent == len(answer)
+            and not (filler or self._inbox or self._write_sample or protocol.closing or loop.draining)
+            and protocol.phase == "idle"
+            and self._interest == READABLE
+        ):
             self.deadline_ns = loop.idle_deadline_ns
-        return True
-
-    def _go_on(self, protocol: Protocol) -> None:
-        """An answer is out: usually all there is to do is to wait for the next request."""
-        if self._outbox or self._inbox or self._interest != READABLE or self._phase != "idle":
+            return
+        self._filler = filler
+        self._sent(answer, sent)
+        if self.socket.fileno() >= 0:
             self._advance(self._inbox)
-        elif protocol.phase != "idle" or protocol.closing or self._loop.draining:
-            self._settle()
-        else:
-            self.deadline_ns = self._loop.idle_deadline_ns
 
     def _advance(self, inbox: Sequence[Message | Response]) -> None:
         """Answer what was received, message by message, until something has to be waited for."""
@@ -272,6 +280,7 @@ class Connection(Source):
         if self._loop.draining:
             last_answer(job.message)
         self._loop.submitted += 1
+        self._job = job
         assert self._execute is not None
         self._execute(job)
 
@@ -281,13 +290,12 @@ class Connection(Source):
             return
         assert self._protocol is not None
         self._waiting = False
+        self._job = None
         answer = self._protocol.encode(job.message, response)
-        self._filler = response.filler  # only now: encoding an answer to HEAD clears it
         if job.weight:
             self._loop.sampler.record("return_wait", time.monotonic_ns() - job.ready_ns, job.weight)
             self._write_sample = (job.weight, time.monotonic_ns())
-        self._send(answer)
-        self._go_on(self._protocol)
+        self._send_answer(answer, response.filler)  # only now: encoding an answer to HEAD clears the filler
 
     # Writing.
 
@@ -399,8 +407,9 @@ class Connection(Source):
         """Close now, and count it under one of `slots.CLOSE_REASONS`."""
         fd = self.socket.fileno()
         if fd >= 0:
-            if self._waiting and self._execute is not None:
-                self._loop.withdraw(self)
+            if self._job is not None:
+                self._loop.withdraw(self._job)
+                self._job = None
             self._waiting = True  # nothing more is executed for it
             self._loop.disown(self, fd, reason)
             self.socket.close()

@@ -24,7 +24,7 @@ from services.metrics import slots
 
 if TYPE_CHECKING:
     from services.metrics.stages import Sampler
-    from services.net.connection import Connection
+    from services.net.connection import Connection, Job
 
 TICK_NS = 1_000_000_000
 POLL_SECONDS = 1.0
@@ -100,12 +100,15 @@ class EventLoop:
         self.accepted: deque[Connection] = deque()
         self.connections: set[Connection] = set()
         self.before_poll: list[Callable[[], None]] = []
+        """Called once a turn."""
+        self.before_rest: list[Callable[[], None]] = []
+        """Called when nothing has happened, before the loop waits until something does."""
         self.after_poll: list[Callable[[list[tuple[int, int]]], None]] = []
         """Called with what epoll has reported, before any of it is handled."""
         self.at_drain: list[Callable[[], object]] = []
         """Called when a drain begins; what returns False is called again until it does not, or time is up."""
         self._unfinished: list[Callable[[], object]] = []
-        self.withdraw: Callable[[Connection], None] = lambda _connection: None
+        self.withdraw: Callable[[Job], None] = lambda _job: None
         """Called when a connection closes whose request is with somebody else."""
         self.poll_seconds = POLL_SECONDS
         self.draining = False
@@ -148,6 +151,8 @@ class EventLoop:
             prepare()
         events = self._epoll.poll(0)
         if not events:
+            for prepare in self.before_rest:
+                prepare()
             self._count(time.monotonic_ns())
             self.block[slots.BUSY_SINCE] = 0
             events = self._epoll.poll(self._poll_seconds())

@@ -40,14 +40,16 @@ class Mailbox(Wakeup, Generic[Item]):
         if len(self._items) >= self._limit:
             return False
         self._items.append(item)
-        self.wake()
+        if not self._rung:
+            self.wake()
         return True
 
     def ready(self, events: int) -> None:
         """Called by the loop."""
         super().ready(events)
+        receive, take = self._receive, self._items.popleft
         for _ in range(len(self._items)):
-            self._receive(self._items.popleft())
+            receive(take())
 
     def take_all(self) -> list[Item]:
         """What is left in it after its loop has ended."""

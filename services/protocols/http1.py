@@ -44,6 +44,9 @@ MAX_SPARE_PARSERS = 64
 SinkRate = Callable[[Request], "int | None"]
 
 METHOD_LIKE = re.compile(rb"[A-Z]+(?= (?:[/*]|https?:))")
+"""In bytes that are not HTTP. Cut short, a method that does not exist cannot be told from any word: 400."""
+HOST = re.compile(rb"[-\w.~!$&'()*+,;=%:\[\]]*")
+"""The characters of RFC 3986's host and port."""
 STATUS_LINES = {str(status.value): f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 STATUS_LINES["413"] = b"HTTP/1.1 413 Content Too Large\r\n"  # RFC 9110's names; Python before 3.13 has older ones
 STATUS_LINES["414"] = b"HTTP/1.1 414 URI Too Long\r\n"
@@ -284,6 +287,8 @@ class RequestParser:
         self._request = request = Request(method, self._target, headers, b"", 0, keep_alive, minor)
         if minor and b"host" not in headers:
             refuse("400", "HTTP/1.1 needs a Host field")
+        if not HOST.fullmatch(headers.get(b"host", b"")):
+            refuse("400", "the Host field is not a host")
         if self._fed + self._piece_size > MAX_TARGET_BYTES or len(headers) + self._repeated > MAX_FIELDS:
             self._bound_head()
         if b"upgrade" in headers and llhttp.should_upgrade():

@@ -40,8 +40,9 @@ class Workers(list[Worker]):
     def __init__(self, workers: list[Worker], jobs: JobQueues) -> None:
         super().__init__(workers)
         self._jobs = jobs
-        self._asleep: list[int] = []
-        self._to_show = False
+        self._patience_ns = max((worker.patience_ns for worker in workers), default=0)
+        self._woken_ns = 0
+        self._shown = False
         self._given_up: set[int] = set()
 
     # Whom to give the next connection.
@@ -60,52 +61,52 @@ class Workers(list[Worker]):
         """Those that serve; all where none does, as in `in_turn`."""
         return [worker for worker in self if worker.is_serving] or self
 
-    # Whom to give the next request.
+    # Whom to give the next request. Each says how to submit one.
 
-    def submit_to_idle(self, job: Job, *, last_idle_first: bool) -> None:
-        """Have any idle worker execute the job; it waits while all are busy."""
-        self._wake(self._jobs.put(job, last_idle_first=last_idle_first))
+    def last_idle(self) -> Callable[[Job], None]:
+        """Have the worker execute it that became idle last; it waits while all are busy."""
+        return self._jobs.put
 
-    def submit_to_least_loaded(self, job: Job) -> None:
-        """Have the worker with the fewest requests execute the job."""
-        self.submit_to(self._jobs.least_loaded(), job)
+    def first_idle(self) -> Callable[[Job], None]:
+        """Have the worker execute it that has been idle for the longest time."""
+        self._jobs.last_idle_first = False
+        return self._jobs.put
 
-    def submit_to(self, index: int, job: Job) -> None:
-        """Have this very worker execute the job, however long its queue; while it is dead, any."""
-        self._wake(self._jobs.put_for(index, job))
+    def least_loaded(self) -> Callable[[Job], None]:
+        """Have the worker with the fewest requests execute it."""
+        return lambda job: self._jobs.put_for(self._jobs.least_loaded(), job)
 
-    def _wake(self, index: int | None) -> None:
-        self._to_show = True
-        if index is not None:
-            self._asleep.append(index)
+    def chosen(self, choose: Callable[[Job], int]) -> Callable[[Job], None]:
+        """Have the worker that `choose` names execute it, however long its queue; while that is dead, any."""
+        return lambda job: self._jobs.put_for(choose(job), job)
+
+    def wake_in_time(self) -> None:
+        """Called once a turn: main may go on finding events for long, and those that it woke no more are few."""
+        if time.monotonic_ns() - self._woken_ns > self._patience_ns:
+            self.wake_all()
 
     def wake_all(self) -> None:
-        """Wake those that were given something: once a turn of main's loop, before it waits.
-
-        A thread woken at once would take the interpreter lock at main's next system call, execute one
-        request and sleep again: two context switches a request, and a third of the throughput.
-        """
-        if self._to_show:
-            for index in self._asleep:
-                self[index].wake()
-            self._asleep.clear()
-            if self.all_given_up:
-                self._fail_all()
-            self._to_show = self._jobs.show_depths()
+        """Wake those that were given something, at the latest before main rests; show how long the queues are."""
+        self._woken_ns = time.monotonic_ns()
+        if not (self._shown or self._jobs.any_queued()):
+            return
+        for index in self._jobs.to_wake():
+            self[index].wake()
+        if self.all_given_up:
+            self._fail_all()
+        self._shown = self._jobs.show_depths()
 
     # When one dies.
 
     def bury(self, worker: Worker) -> None:
         """Fail what it had begun; others do what it had not."""
         lost = worker.bury()
-        self._asleep = [index for index in self._asleep if index != worker.index]
         for job in lost:
-            self.submit_to_idle(job, last_idle_first=True)
+            self._jobs.put(job)
 
     def give_up(self, worker: Worker) -> None:
         """It will not be replaced. Requests wait for workers, but not for none."""
         self._given_up.add(worker.index)
-        self._to_show = True
 
     @property
     def all_given_up(self) -> bool:
@@ -173,7 +174,8 @@ class Main(Party):
         self.workers = Workers(
             [kind(index, block, self.settings, self._make_loop, self, jobs) for index, block in enumerate(blocks)], jobs
         )
-        self.loop.before_poll.append(self.workers.wake_all)
+        self.loop.before_poll.append(self.workers.wake_in_time)
+        self.loop.before_rest.append(self.workers.wake_all)
         self.loop.withdraw = jobs.withdraw
         for worker in self.workers:
             self._start(worker)

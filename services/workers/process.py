@@ -36,6 +36,7 @@ class ProcessWorker(Worker, Source):
 
     kind = "process"
     can_be_replaced = True
+    patience_ns = 0
     _connections: socket.socket
     _requests: Channel
 
@@ -71,6 +72,7 @@ class ProcessWorker(Worker, Source):
 
     def wake(self) -> None:
         """Called by main."""
+        self.jobs.has_woken(self.index)
         job = self.jobs.take(self.index)
         if job is not None:
             self._job = job

@@ -37,6 +37,8 @@ class Worker(Party, ABC):
 
     kind: str
     can_be_replaced: bool
+    patience_ns: int
+    """For so long main may go on handling events before it wakes such workers for what it has queued."""
 
     def __init__(
         self, index: int, block: slots.Block, settings: Settings, make_loop: LoopFactory, main: Main, jobs: JobQueues

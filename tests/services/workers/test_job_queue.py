@@ -60,16 +60,16 @@ def something_comes(client: socket.socket, seconds: float = 5) -> bool:
 def test_withdrawn_job_is_not_taken() -> None:
     queues, jobs = make_queues(1), [make_job() for _ in range(3)]
     for job in jobs:
-        queues.put(job, last_idle_first=True)
-    queues.withdraw(jobs[1].connection)
-    queues.withdraw(jobs[1].connection)
+        queues.put(job)
+    queues.withdraw(jobs[1])
+    queues.withdraw(jobs[1])
     assert [queues.take(0), queues.take(0), queues.take(0)] == [jobs[0], jobs[2], None]
 
 
 def test_withdrawn_job_leaves_a_workers_own_queue() -> None:
     queues, job = make_queues(), make_job()
     queues.put_for(1, job)
-    queues.withdraw(job.connection)
+    queues.withdraw(job)
     assert queues.take(1) is None
 
 
@@ -93,15 +93,58 @@ def test_jobs_wait_while_every_worker_is_dead() -> None:
         queues.take(worker)
         queues.lose(worker)
     queues.put_for(queues.least_loaded(), job)
-    queues.put(other := make_job(), last_idle_first=True)
+    queues.put(other := make_job())
     queues.expect(1)
     assert [queues.take(1), queues.take(1)] == [job, other]
+
+
+@pytest.mark.parametrize(("last_idle_first", "woken"), [(True, [2, 1]), (False, [0, 1])])
+def test_as_many_idle_workers_are_woken_as_there_are_jobs(last_idle_first, woken) -> None:
+    queues = make_queues(3)
+    queues.last_idle_first = last_idle_first
+    for worker in range(3):
+        queues.take(worker)
+    assert queues.to_wake() == []
+    queues.put(make_job())
+    queues.put(make_job())
+    assert queues.to_wake() == woken
+    assert queues.to_wake() == []  # the jobs are still there, but promised
+    queues.put(make_job())
+    assert len(queues.to_wake()) == 1
+
+
+def test_woken_worker_that_is_busy_again_keeps_no_job_from_the_others() -> None:
+    queues = make_queues(2)
+    for worker in range(2):
+        queues.take(worker)
+    queues.put(make_job())
+    (first,) = queues.to_wake()
+    queues.has_woken(first)
+    queues.take(first)
+    queues.put(make_job())
+    assert queues.to_wake() == [1 - first]
+
+
+def test_worker_with_a_job_of_its_own_is_woken_for_it() -> None:
+    queues = make_queues(3)
+    for worker in range(3):
+        queues.take(worker)
+    queues.put_for(1, make_job())
+    assert queues.to_wake() == [1]
+    assert queues.to_wake() == []
+
+
+def test_busy_worker_is_not_woken() -> None:
+    queues = make_queues(1)
+    queues.put(make_job())
+    assert queues.to_wake() == []
+    assert queues.take(0) is not None
 
 
 def test_depths_are_shown_until_nothing_is_queued() -> None:
     blocks = slots.Slots(1)
     queues = JobQueues([blocks.worker(0)], blocks.main)
-    queues.put(make_job(), last_idle_first=True)
+    queues.put(make_job())
     queues.put_for(0, make_job())
     assert queues.show_depths()
     assert (blocks.main[slots.QUEUED], blocks.worker(0)[slots.QUEUED]) == (1, 1)
@@ -137,7 +180,7 @@ def test_queue_depth_returns_to_zero(serve, kind, dispatch) -> None:
     server = serve("ramcloud", "--worker-kind", kind, "--workers", "1", "--dispatch", dispatch)
     clients = [server.connect() for _ in range(5)]
     for client in clients:
-        client.sendall(b"GET /work?block=100ms HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /work?block=300ms HTTP/1.1\r\nHost: x\r\n\r\n")
     wait_until(lambda: server.metric("lab_queue_depth") > 0, what="a queue")
     for client in clients:
         assert read_response(client).startswith(b"HTTP/1.1 200")
