@@ -15,6 +15,7 @@ import os
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import httpx
@@ -270,12 +271,13 @@ def watching(name: str, cores: Cores, seconds: float, pairs: int, progress: Prog
 
 
 def one_pair(name: str, cores: Cores, seconds: float) -> dict[str, Cost]:
-    """Two fresh servers, "on" and "off", loaded in turn for a slice each, until each has had its `seconds`.
+    """Two fresh servers, "on" and "off", loaded in turn for a slice each, until each has had twice its `seconds`.
 
     A virtual machine's speed wanders within seconds by more than what is to be measured: whole runs, one
-    after the other, gave ratios between 0.55 and 1.98.
+    after the other, gave ratios between 0.55 and 1.98; the sums of slices 0.94 to 1.19. So a server's cost is
+    the median of its slices.
     """
-    slices = max(1, round(seconds / SLICE_SECONDS))
+    slices = max(1, round(2 * seconds / SLICE_SECONDS))
     with Meter(name, "on", cores) as on, Meter(name, "off", cores) as off:
         for number in range(slices):
             for meter in (on, off) if number % 2 else (off, on):
@@ -284,12 +286,12 @@ def one_pair(name: str, cores: Cores, seconds: float) -> dict[str, Cost]:
 
 
 class Meter:
-    """One server, and what it has cost since it was warm. While it is not loaded, it costs next to nothing."""
+    """One server, and what each slice of load has cost it. While it is not loaded, it costs next to nothing."""
 
     def __init__(self, name: str, metrics: str, cores: Cores) -> None:
         self._server = model_server(name, "--metrics", metrics)
         self._cores = cores
-        self._requests = 0
+        self._slices: list[Cost] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -298,7 +300,6 @@ class Meter:
         check(self._server, self._running.url)
         load(self._running.url, WARM_UP_SECONDS, self._cores)
         self._serving, self._admin = roles(self._running)
-        self._before = self._used()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -308,16 +309,18 @@ class Meter:
     def load(self, seconds: float) -> None:
         """Load it, and scrape it meanwhile if it is watched. Raises BenchError when that fails."""
         watch = Scraper(self._running.admin_url, self._cores.load) if self._running.admin_url else nullcontext()
+        before = self._used()
         with watch as scraper:
-            self._requests += load(self._running.url, seconds, self._cores).requests
+            requests = load(self._running.url, seconds, self._cores).requests
+        after = self._used()
         if scraper and (scraper.failures or not scraper.scrapes):
             raise BenchError(f"{self._server.name} was to be watched, but {scraper.failures} scrapes failed")
+        each = partial(_microseconds_each, requests=requests)
+        self._slices.append(Cost(each(after.serving - before.serving), each(after.admin - before.admin)))
 
     def cost(self) -> Cost:
-        """Per request, since it was warm."""
-        after = self._used()
-        per_request = partial(_microseconds_each, requests=self._requests)
-        return Cost(per_request(after.serving - self._before.serving), per_request(after.admin - self._before.admin))
+        """Per request: the median of the slices."""
+        return Cost(median(cost.serving for cost in self._slices), median(cost.admin for cost in self._slices))
 
     def _used(self) -> Cost:
         return Cost(processes.cpu_seconds(self._serving), processes.cpu_seconds(self._admin))
