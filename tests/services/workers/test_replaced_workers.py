@@ -82,6 +82,7 @@ def test_killed_workers_waiting_connections_are_closed_and_counted(serve) -> Non
     wait_until(lambda: server.metric("lab_connections_closed_total", reason="worker_died") == 8, what="all counted")
     assert server.metric("lab_queue_depth") == 0
     assert is_accounted_for(server)
+    wait_until(lambda: server.state()["workers"][0]["state"] == "idle", what="its successor")
     assert server.get("/").status_code == 200
 
 
