@@ -52,13 +52,18 @@ class JobQueues:
 
     def take(self, worker: int) -> Job | None:
         """The worker's next job, its own first; None: it is idle from now on, until it is woken."""
-        try:
-            return (self._own[worker] or self._anyone).popleft()
-        except IndexError:
-            return self._take_or_rest(worker)
+        if worker not in self._on_their_way:
+            try:
+                return (self._own[worker] or self._anyone).popleft()
+            except IndexError:
+                pass
+        return self._take_or_rest(worker)
 
     def _take_or_rest(self, worker: int) -> Job | None:
-        with self._lock:  # else a job that is put just now would find nobody idle, and wake nobody
+        # Locked: a job that is put just now would find nobody idle, and wake nobody; and one that its worker has
+        # come for, but not taken yet, would wake a second.
+        with self._lock:
+            self._on_their_way.discard(worker)
             for queue in (self._own[worker], self._anyone):
                 with contextlib.suppress(IndexError):
                     return queue.popleft()
@@ -78,10 +83,6 @@ class JobQueues:
                 self._on_their_way.add(worker)
                 woken.append(worker)
             return woken
-
-    def has_woken(self, worker: int) -> None:
-        """The worker is up, and about to take a job."""
-        self._on_their_way.discard(worker)
 
     def least_loaded(self) -> int:
         """The worker with the fewest jobs queued or running; a dead one only if all are."""

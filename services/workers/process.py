@@ -72,7 +72,6 @@ class ProcessWorker(Worker, Source):
 
     def wake(self) -> None:
         """Called by main."""
-        self.jobs.has_woken(self.index)
         job = self.jobs.take(self.index)
         if job is not None:
             self._job = job

@@ -122,7 +122,6 @@ class ThreadWorker(Worker):
                 return
             self._idle()
             os.eventfd_read(self._alarm)
-            self.jobs.has_woken(self.index)
             self._busy()
 
     def reply(self, job: Job, response: Response) -> None:

@@ -119,7 +119,6 @@ def test_woken_worker_that_is_busy_again_keeps_no_job_from_the_others() -> None:
         queues.take(worker)
     queues.put(make_job())
     (first,) = queues.to_wake()
-    queues.has_woken(first)
     queues.take(first)
     queues.put(make_job())
     assert queues.to_wake() == [1 - first]
