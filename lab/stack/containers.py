@@ -1,7 +1,8 @@
 """The containers place, as the engine sees it: what runs, how it is, what it costs, and whether anything is left.
 
 Compose makes and removes the containers (provisioning/roles/compose); all that it makes carries a label with the
-project's name, by which it is found here. `python -m lab.stack.containers settle PART…` is the last step of `lab up`.
+project's name, by which it is found here. `python -m lab.stack.containers settle PART…` is the last step of `lab up`,
+`… gone` that of `lab down`.
 """
 
 from __future__ import annotations
@@ -48,19 +49,23 @@ def connect() -> DockerClient:
 
 
 def there_is_something() -> bool:
-    """Whether the engine has a container, a network or a volume of the stack. False without an engine."""
+    """Whether the engine has anything of the stack. False without an engine."""
     from docker.errors import DockerException
 
-    label: dict[str, Any] = {"label": f"{PROJECT_LABEL}={settings.PROJECT}"}
     try:
-        client = connect()
-        return bool(
-            client.containers.list(all=True, filters=label, ignore_removed=True)
-            or client.networks.list(filters=label)
-            or client.volumes.list(filters=label)
-        )
+        return bool(remains(connect()))
     except (engine.EngineError, DockerException, OSError):
         return False
+
+
+def remains(client: DockerClient) -> list[str]:
+    """The names of all containers, networks and volumes of the stack. Raises DockerException."""
+    label: dict[str, str | list[str] | bool] = {"label": f"{PROJECT_LABEL}={settings.PROJECT}"}
+    return [
+        *(str(one.name) for one in client.containers.list(all=True, filters=label, ignore_removed=True)),
+        *(str(one.name) for one in client.networks.list(filters=label)),
+        *(str(one.name) for one in client.volumes.list(filters=label)),
+    ]
 
 
 def containers() -> dict[str, list[Container]]:
@@ -197,15 +202,24 @@ def last_lines(name: str) -> str:
     return "\n".join(f"    {line}" for line in lines or ["(it has written nothing)"])
 
 
+def gone() -> int:
+    """1, and what it is, if anything is left of the stack."""
+    left = remains(connect())
+    if left:
+        print("still there:", ", ".join(left))
+    return 1 if left else 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Settle, or say in one line that the engine does not work."""
     from docker.errors import DockerException
 
     parser = argparse.ArgumentParser(prog="python -m lab.stack.containers", description=__doc__)
-    parser.add_argument("action", choices=("settle",))
-    parser.add_argument("parts", nargs="+")
+    parser.add_argument("action", choices=("settle", "gone"))
+    parser.add_argument("parts", nargs="*")
+    given = parser.parse_args(arguments)
     try:
-        return settle(parser.parse_args(arguments).parts)
+        return settle(given.parts) if given.action == "settle" else gone()
     except (engine.EngineError, DockerException, OSError) as error:
         print(f"the Docker engine does not work: {error}")
         return 1
