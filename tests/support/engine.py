@@ -90,8 +90,9 @@ def running_engine(folder: Path) -> Iterator[Engine]:
     })  # fmt: skip
     with machine_as_it_was(), (folder / "dockerd.log").open("w") as log:
         dockerd = subprocess.Popen(
-            # Should the tests be killed, it ends with them.
-            ["setpriv", "--pdeathsig", "TERM", "dockerd", "--host", f"unix://{socket}", "--data-root", folder / "data", "--exec-root", folder / "exec",
+            # Should the tests be killed, it ends with them; and what it has mounted goes with it in any case.
+            ["unshare", "--mount", "setpriv", "--pdeathsig", "TERM",
+             "dockerd", "--host", f"unix://{socket}", "--data-root", folder / "data", "--exec-root", folder / "exec",
              "--pidfile", folder / "dockerd.pid", "--bridge", "none", "--default-address-pool", NETWORKS],
             stdout=log, stderr=log, stdin=subprocess.DEVNULL,
         )  # fmt: skip

@@ -51,7 +51,7 @@ def test_environment_keeps_ansible_in_the_state_folder_and_drops_the_users_setti
         assert environment[name].startswith(str(settings.STATE_DIR))
 
 
-@pytest.mark.parametrize("place", ["containers", "vms", "moon"])
+@pytest.mark.parametrize("place", ["vms", "moon"])
 def test_up_refuses_a_place_that_is_not_there(place, capsys):
     assert playbook.up(place) == 2
     output = capsys.readouterr()
