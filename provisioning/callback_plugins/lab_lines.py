@@ -83,7 +83,13 @@ class CallbackModule(CallbackBase):
         if "actions" in result:  # of Compose, whose own output is JSON
             actions = dict.fromkeys(f"{action['id']}: {action['status'].lower()}" for action in result["actions"])
             return "\n".join(actions) if result.get("changed") and not result.get("failed") else result.get("msg", "")
-        return result.get("stdout") or result.get("stderr") or ("" if result.get("changed") else result.get("msg", ""))
+        # Of a variable of the wrong type: the errors without their heading.
+        return (
+            "\n".join(result.get("argument_errors", ()))
+            or result.get("stdout")
+            or result.get("stderr")
+            or ("" if result.get("changed") else result.get("msg", ""))
+        )
 
     def _line(self, text: str, color: str | None = None) -> None:
         if self._terminal:

@@ -144,8 +144,42 @@ def test_compose_file_is_valid_without_ansible(engine):
         assert (done.returncode, done.stderr) == (0, "")
 
 
+def go_down(stack: Stack, engine: Engine) -> None:
+    if engine.names("ps", "--all"):
+        assert stack.make("lab-down", PLACE="auto").returncode == 0
+    assert_nothing_left(stack, engine)
+
+
+def interrupted_up(stack: Stack, number: signal.Signals, moment: Callable[[], Any]) -> subprocess.CompletedProcess[str]:
+    """`make lab-up` with all that it starts signalled at that moment, as a terminal does with Ctrl-C."""
+    run = subprocess.Popen(
+        ["make", "lab-up"], cwd=settings.CHECKOUT, env=stack.environment, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert eventually(lambda: moment() or run.poll() is not None, 120)
+        assert run.poll() is None, "it was quicker than the test"
+        os.killpg(run.pid, number)
+        output = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    return subprocess.CompletedProcess(run.args, run.returncode, *output)
+
+
+def test_user_who_may_not_talk_to_the_engine_is_told_what_to_do(stack, engine, tmp_path):
+    docker = tmp_path / "docker"
+    as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+    docker.write_text(f'#!/bin/sh\nexec {as_nobody} {shutil.which("docker")} "$@"\n')
+    docker.chmod(0o755)
+    done = stack.make("lab-up", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 2
+    (line,) = said(done)
+    assert "may not talk to the Docker engine" in line
+    assert "usermod -aG docker" in line
+
+
 def test_taken_port_is_named_with_its_variable_and_nothing_is_started(stack, engine):
-    stack.make("lab-down", PLACE="auto")
+    go_down(stack, engine)
     with socket.create_server(("127.0.0.1", stack.port("ramcloud"))):
         done = stack.make("lab-up")
     assert done.returncode != 0
@@ -173,8 +207,8 @@ def test_wrong_type_of_a_variable_is_one_line(stack, engine):
     assert_nothing_left(stack, engine)
 
 
-def test_up_starts_every_part_says_where_and_what_is_left_out(stack):
-    stack.make("lab-down", PLACE="auto")
+def test_up_starts_every_part_says_where_and_what_is_left_out(stack, engine):
+    go_down(stack, engine)
     done = stack.make("lab-up")
     assert done.returncode == 0, done.stdout + done.stderr
     for part in RUNNING:
@@ -186,16 +220,10 @@ def test_up_starts_every_part_says_where_and_what_is_left_out(stack):
     assert re.search(r"^ *grafana +absent +left out", done.stdout, re.MULTILINE)
 
 
-def test_second_up_changes_nothing(up, engine):
+def test_second_up_changes_nothing_and_auto_stays_where_the_stack_is(up, engine):
     before = started(engine)
-    done = up.make("lab-up")
-    assert "changed=0" in done.stdout, done.stdout
-    assert started(engine) == before
-
-
-def test_auto_stays_where_the_stack_is_up(up, engine):
-    before = started(engine)
-    assert up.make("lab-up", PLACE="auto").returncode == 0
+    done = up.make("lab-up", PLACE="auto")
+    assert "changed=0" in done.stdout, done.stdout + done.stderr
     assert started(engine) == before
     refused = up.make("lab-up", PLACE="local")
     assert refused.returncode == 2
@@ -263,6 +291,13 @@ def test_load_from_two_workers_inside_the_network_reaches_the_model_that_is_chos
     assert len(query(up, "locust_worker_cpu_ratio")) == WORKERS
 
 
+def test_load_of_the_command_line_is_made_inside_the_network(up):
+    done = up.make("load", "MODEL=memcached", "USERS=3", "TIME=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Not at its published port, where it would be Docker's proxy that accepts.
+    assert "Load on memcached (memcached:8002)" in done.stdout
+
+
 def test_every_models_metrics_are_in_prometheus(up):
     found = {(row["metric"]["job"], row["metric"]["instance"]) for row in query(up, "up == 1")}
     assert found == {*(("models", model) for model in MODELS), ("locust", "locust")}
@@ -328,7 +363,7 @@ def test_killed_worker_and_killed_model_are_replaced(up, engine):
     assert httpx.get(f"http://127.0.0.1:{up.port('reuseport')}/", trust_env=False).status_code == 200
 
 
-def test_model_that_does_not_run_can_be_neither_set_nor_hurt(up, engine):
+def test_stopped_model_can_be_neither_set_nor_hurt_and_up_brings_it_back(up, engine):
     engine.docker("stop", f"{PROJECT}-memcached-1")
     for command in (("set", "memcached", "workers=2"), ("chaos", "pause", "memcached")):
         done = up.lab(*command)
@@ -338,19 +373,14 @@ def test_model_that_does_not_run_can_be_neither_set_nor_hurt(up, engine):
     done = up.lab("status")
     assert done.returncode == 1
     assert "not well: memcached" in done.stderr
-
-
-def test_up_brings_back_what_was_stopped_and_what_was_removed(up, engine):
-    engine.docker("stop", f"{PROJECT}-memcached-1")
     engine.docker("rm", "--force", f"{PROJECT}-prometheus-1")
     before = started(engine)
     assert up.make("lab-up").returncode == 0
     after = started(engine)
+    lost = {f"/{PROJECT}-memcached-1", f"/{PROJECT}-prometheus-1"}
     changed = {name for name in after if before.get(name) != after[name]}
-    assert {f"/{PROJECT}-memcached-1", f"/{PROJECT}-prometheus-1"} <= changed <= {
-        # Options that a test before has changed are again those of group_vars.
-        f"/{PROJECT}-memcached-1", f"/{PROJECT}-prometheus-1", f"/{PROJECT}-nginx-1",
-    }  # fmt: skip
+    # Options that an earlier test has changed are again those of group_vars.
+    assert lost <= changed <= {*lost, f"/{PROJECT}-nginx-1"}
 
 
 def test_experiments_container_makes_namespaces_without_a_capability(up, engine):
@@ -381,25 +411,36 @@ def test_down_leaves_no_container_network_volume_or_port(up, engine):
     assert again.returncode == 0, again.stdout + again.stderr
 
 
-def test_up_that_was_killed_half_way_can_be_taken_down_and_brought_up(stack, engine):
-    stack.make("lab-down", PLACE="auto")
-    run = subprocess.Popen(
-        ["make", "lab-up"], cwd=settings.CHECKOUT, env=stack.environment, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert eventually(lambda: engine.names("ps", "--all"), 120)
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
+def test_up_that_was_interrupted_at_its_beginning_leaves_nothing(stack, engine):
+    go_down(stack, engine)
+    folder = stack.folder / "containers"
+    shutil.rmtree(folder, ignore_errors=True)
+    done = interrupted_up(stack, signal.SIGINT, folder.exists)  # preflight has made it
+    assert done.returncode != 0
+    assert "lab: interrupted: `make lab-up` goes on from here, `make lab-down` clears up" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert_nothing_left(stack, engine)
+
+
+def test_up_that_was_killed_half_way_can_be_taken_down(stack, engine):
+    go_down(stack, engine)
+    interrupted_up(stack, signal.SIGKILL, lambda: engine.names("ps", "--all"))
     # Ansible's own helpers may outlive it by a moment, and hold the lock.
     assert eventually(lambda: stack.make("lab-down", PLACE="auto").returncode == 0)
     assert_nothing_left(stack, engine)
-    done = stack.make("lab-up")
-    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_up_goes_on_where_it_was_interrupted_half_way(stack, engine):
+    go_down(stack, engine)
+    done = interrupted_up(stack, signal.SIGINT, lambda: engine.names("ps"))
+    assert "lab: interrupted" in done.stderr
+    assert eventually(lambda: stack.make("lab-up").returncode == 0)
+    assert stack.lab("status").returncode == 0
 
 
 def test_compose_alone_gives_the_stack_and_down_finds_it(stack, engine):
     """With a stand-in for Grafana, which shows what it was given."""
-    stack.make("lab-down", PLACE="auto")
+    go_down(stack, engine)
     environment = {**stack.environment, "LAB_GRAFANA_IMAGE": GRAFANA_IMAGE}
     done = subprocess.run(
         ["docker", "compose", "up", "--detach"], cwd=settings.CHECKOUT, env=environment,
@@ -419,7 +460,7 @@ def test_compose_alone_gives_the_stack_and_down_finds_it(stack, engine):
 
 
 def test_auto_takes_containers_where_an_engine_answers(stack, engine):
-    stack.make("lab-down", PLACE="auto")
+    go_down(stack, engine)
     code = "from lab.stack import playbook; print(playbook.choose('auto'))"
     choose = [sys.executable, "-c", code]
     done = subprocess.run(choose, cwd=settings.CHECKOUT, env=stack.environment, capture_output=True, text=True)
