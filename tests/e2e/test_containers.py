@@ -430,14 +430,6 @@ def test_up_that_was_killed_half_way_can_be_taken_down(stack, engine):
     assert_nothing_left(stack, engine)
 
 
-def test_up_goes_on_where_it_was_interrupted_half_way(stack, engine):
-    go_down(stack, engine)
-    done = interrupted_up(stack, signal.SIGINT, lambda: engine.names("ps"))
-    assert "lab: interrupted" in done.stderr
-    assert eventually(lambda: stack.make("lab-up").returncode == 0)
-    assert stack.lab("status").returncode == 0
-
-
 def test_compose_alone_gives_the_stack_and_down_finds_it(stack, engine):
     """With a stand-in for Grafana, which shows what it was given."""
     go_down(stack, engine)
@@ -468,3 +460,11 @@ def test_auto_takes_containers_where_an_engine_answers(stack, engine):
     nowhere = {**stack.environment, "DOCKER_HOST": f"unix://{stack.folder}/none.sock"}
     done = subprocess.run(choose, cwd=settings.CHECKOUT, env=nowhere, capture_output=True, text=True)
     assert done.stdout == "local\n", done.stderr
+
+
+def test_up_goes_on_where_it_was_interrupted_half_way(stack, engine):
+    go_down(stack, engine)
+    done = interrupted_up(stack, signal.SIGINT, lambda: engine.names("ps"))
+    assert "lab: interrupted" in done.stderr
+    assert eventually(lambda: stack.make("lab-up").returncode == 0)
+    assert stack.lab("status").returncode == 0
