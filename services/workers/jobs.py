@@ -63,8 +63,11 @@ class JobQueues:
         # Locked: a job that is put just now would find nobody idle, and wake nobody; and one that its worker has
         # come for, but not taken yet, would wake a second.
         with self._lock:
+            promised = worker in self._on_their_way
             self._on_their_way.discard(worker)
-            for queue in (self._own[worker], self._anyone):
+            # Woken for a job of anyone's, it takes one of those, even if it has been given one of its own since: main
+            # has woken nobody else.
+            for queue in (self._anyone, self._own[worker]) if promised else (self._own[worker], self._anyone):
                 with contextlib.suppress(IndexError):
                     return queue.popleft()
             if worker not in self._idle:
