@@ -3,9 +3,10 @@
 Pure bookkeeping for both kinds of worker: it wakes nobody and blocks nobody. With threads every
 worker takes its own jobs; with processes main does so on their behalf.
 
-A job costs a queue an `append` and a `popleft`, which need no lock; there is one only around what a worker
-does when it finds nothing, and around what main does before it rests. (A lock a job, and a queue that is ordered
-by connection, cost a fifth of the throughput.)
+A job costs a queue an `append` and a `popleft`. Those of a deque are atomic, and so is its `remove` of what compares
+by identity, with an interpreter lock and without; so there is a lock only around what a worker does when it finds
+nothing, around what main does before it rests, and around a look at everybody's load. (A lock a job, and a queue
+ordered by connection, cost a fifth of the throughput.)
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class JobQueues:
         self.last_idle_first = True
         """Of several idle workers, wake the one that has been idle for the shortest time."""
         self.put: Callable[[Job], None] = self._anyone.append
-        """Queue for any worker."""
+        """Queue for any worker: the deque's own method, since this is on the way of every request."""
 
     def put_for(self, worker: int, job: Job) -> None:
         """Queue for this worker, or for any if it is dead."""

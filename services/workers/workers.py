@@ -64,7 +64,7 @@ class Workers(list[Worker]):
             self.wake_all()
 
     def wake_all(self) -> None:
-        """Wake those that were given something, at the latest before main rests; show how long the queues are."""
+        """Wake those that were given something, or fail it where none is left. At the latest before main rests."""
         self._woken_ns = time.monotonic_ns()
         if not (self._shows_queued or self._jobs.any_queued()):
             return
