@@ -6,6 +6,7 @@ from an empty host to an empty host, in this order.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import http.server
 import json
@@ -87,16 +88,27 @@ class Lab:
     def interrupt_up(self, vm: Vm, moment: str, number: signal.Signals) -> int:
         """Send a signal to everything that `lab up` started here as soon as the command `moment` succeeds on the guest."""
         command = [Path(sys.executable).with_name("lab"), "up", "--place", "vms"]
-        running = subprocess.Popen(
-            command, cwd=settings.CHECKOUT, env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        try:
-            while vm.try_ssh(moment).returncode != 0:
-                assert running.poll() is None, f"it has ended before `{moment}`"
-        finally:
-            os.killpg(running.pid, number)
-        return running.wait(120)
+        log = self.state_dir.with_name("interrupted.log")
+        with log.open("w") as output:
+            running = subprocess.Popen(
+                command, cwd=settings.CHECKOUT, env=self._environment, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=output, start_new_session=True,
+            )  # fmt: skip
+        while vm.try_ssh(moment).returncode != 0:
+            assert running.poll() is None, f"it has ended before `{moment}`:\n{log.read_text()}"
+        os.killpg(running.pid, number)
+        ended = running.wait(120)
+        assert eventually(self._is_free), log.read_text()
+        return ended
+
+    def _is_free(self) -> bool:
+        """Whether all of Ansible has ended: the task at work outlives a kill of the others, and holds the lock."""
+        with (self.state_dir / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
 
     def up(self, *extra: str) -> subprocess.CompletedProcess[str]:
         """`lab up` with more arguments for Ansible."""
