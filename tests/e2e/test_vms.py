@@ -173,8 +173,8 @@ def traces_before(vm) -> dict[str, set[str]]:
 
 
 @pytest.fixture(scope="module")
-def interrupted(vm, lab, traces_before) -> dict[str, int]:
-    """Runs that ended at the worst of times, on a host that the lab has never seen, with what each returned."""
+def interrupted(vm, lab) -> dict[str, int]:
+    """Runs that ended at the worst of times, on a host without the lab, with what each returned."""
     moments = {
         "pgrep -x dpkg": signal.SIGKILL,
         "pgrep -f '[w]hl/pip install'": signal.SIGINT,
@@ -184,8 +184,8 @@ def interrupted(vm, lab, traces_before) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def first_up(lab, interrupted) -> subprocess.CompletedProcess[str]:
-    """The first run that nothing interrupts, on a host where others have been interrupted."""
+def first_up(lab, traces_before) -> subprocess.CompletedProcess[str]:
+    """The first run, on a host that the lab has never seen."""
     done = lab.make("lab-up")
     assert done.returncode == 0, done.stdout + done.stderr
     return done
@@ -254,10 +254,6 @@ def all_models_answer(vm: Vm) -> bool:
     except (httpx.HTTPError, KeyError):
         return False
     return answers == set(MODELS)
-
-
-def test_interrupted_runs_end_at_once(interrupted):
-    assert list(interrupted.values()) == [-signal.SIGKILL, 2, -signal.SIGKILL]
 
 
 def test_up_brings_up_every_part_and_says_where(vm, first_up):
@@ -352,7 +348,7 @@ def test_load_is_spread_over_the_workers_of_locust(vm, first_up):
         assert eventually(lambda: query(vm, 'sum(lab_requests_total{model="nginx",code="200"}) > 50'))
         assert eventually(lambda: len(query(vm, "locust_worker_cpu_ratio > 0")) == 2)
     finally:
-        httpx.get(f"{url(vm, LOCUST)}/stop", trust_env=False, timeout=60).raise_for_status()
+        httpx.post(f"{url(vm, LOCUST)}/stop", trust_env=False, timeout=60).raise_for_status()
 
 
 def test_killed_model_is_started_again(vm, first_up):
@@ -440,3 +436,16 @@ def test_removal_leaves_nothing(vm, lab, first_up, traces_before):
     assert {what: found - after[what] for what, found in traces_before.items() if found - after[what]} == {}
     again = lab.make("lab-down", "REMOVE=yes")
     assert "changed=0" in again.stdout
+
+
+def test_interrupted_runs_end_at_once(interrupted):
+    assert list(interrupted.values()) == [-signal.SIGKILL, 2, -signal.SIGKILL]
+
+
+def test_up_and_removal_recover_from_interrupted_runs(vm, lab, interrupted, traces_before):
+    done = lab.make("lab-up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert active(vm) == set(PARTS)
+    done = lab.make("lab-down", "REMOVE=yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert traces(vm) == traces_before
