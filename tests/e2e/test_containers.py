@@ -430,6 +430,7 @@ def test_up_that_was_killed_half_way_can_be_taken_down(stack, engine):
     assert_nothing_left(stack, engine)
 
 
+@pytest.mark.nightly
 def test_compose_alone_gives_the_stack_and_down_finds_it(stack, engine):
     """With a stand-in for Grafana, which shows what it was given."""
     go_down(stack, engine)
@@ -462,6 +463,7 @@ def test_auto_takes_containers_where_an_engine_answers(stack, engine):
     assert done.stdout == "local\n", done.stderr
 
 
+@pytest.mark.nightly
 def test_up_goes_on_where_it_was_interrupted_half_way(stack, engine):
     go_down(stack, engine)
     done = interrupted_up(stack, signal.SIGINT, lambda: engine.names("ps"))

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -73,8 +74,12 @@ def _fresh(stack: Stack) -> None:
         (stack.folder / left).unlink(missing_ok=True)
 
 
-# Each costs CI a quarter of a minute; all six were tried.
-@pytest.mark.parametrize("step", ["preflight", "started"])
+def steps(by_day: str) -> list[Any]:
+    """All of them; by day, when each costs CI a quarter of a minute, only one."""
+    return [pytest.param(step, marks=[] if step == by_day else pytest.mark.nightly) for step in STEPS]
+
+
+@pytest.mark.parametrize("step", steps("started"))
 def test_after_ctrl_c_down_clears_up(stack, step):
     lab = cut_off(stack, step, signal.SIGINT)
     _output, errors = lab.communicate(timeout=UP_SECONDS)
@@ -87,7 +92,7 @@ def test_after_ctrl_c_down_clears_up(stack, step):
     assert stack.processes() == []
 
 
-@pytest.mark.parametrize("step", ["configured"])
+@pytest.mark.parametrize("step", steps("configured"))
 def test_after_kill_9_up_goes_on(stack, step):
     cut_off(stack, step, signal.SIGKILL).communicate(timeout=UP_SECONDS)
     wait_for_ansible(stack)
