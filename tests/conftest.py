@@ -8,7 +8,7 @@ import pytest
 from support import tools
 
 SLOW = {
-    "vms": "provisions a virtual machine, which takes a quarter of an hour; runs only when asked for with -m vms",
+    "vms": "provisions a virtual machine, which takes half an hour; runs only when asked for with -m vms",
     "nightly": "tries one more way to do what other tests do; runs only when asked for with -m nightly",
 }
 

@@ -1,6 +1,6 @@
 """The vms place on a real Debian: provisioned over SSH from here, by the playbook that serves every place.
 
-`make test-vms`; it takes about a quarter of an hour, since the machine is emulated. The tests share one machine and go
+`make test-vms`; it takes about half an hour, since the machine is emulated. The tests share one machine and go
 from an empty host to an empty host, in this order.
 """
 
@@ -17,14 +17,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support import stack
 from support.stack import free_ports
 from support.vm import GUEST, HOST_AS_SEEN_FROM_THE_GUEST, Vm, accepts, cache, image
 
@@ -48,6 +48,10 @@ NOT_OURS = re.compile(
     r"|etc/(ld\.so\.cache|\S+-|\.pwd\.lock|machine-id)|root/\.(ssh|cache|bash_history))\b"
     r"|/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?$|/__pycache__(/|$)"
 )
+
+
+eventually = functools.partial(stack.eventually, seconds=120.0)
+"""Longer than elsewhere: the machine is emulated."""
 
 
 class Lab:
@@ -209,14 +213,6 @@ def traces(vm: Vm) -> dict[str, set[str]]:
     return found
 
 
-def eventually(ask: Callable[[], Any], seconds: float = 120.0) -> Any:
-    """What `ask` answers as soon as that is true; its last answer when time is up."""
-    deadline = time.monotonic() + seconds
-    while not (answer := ask()) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return answer
-
-
 def url(vm: Vm, port: int) -> str:
     return f"http://127.0.0.1:{vm.forwards[port]}"
 
@@ -341,7 +337,7 @@ def test_units_are_hardened(vm, first_up):
 
 
 def test_load_is_spread_over_the_workers_of_locust(vm, first_up):
-    form = {"user_count": 4, "spawn_rate": 4, "user_classes": "KeepAliveUser", "model": "nginx"}
+    form = {"user_count": 4, "spawn_rate": 4, "host": "", "user_classes": "KeepAliveUser", "model": "nginx"}
     answer = httpx.post(f"{url(vm, LOCUST)}/swarm", data=form, trust_env=False, timeout=60)
     assert answer.raise_for_status().json()["success"], answer.text
     try:
