@@ -50,7 +50,8 @@ IDLE_CONNECTIONS = 10_000
 IDLE_TIMEOUT_SECONDS = 3600
 PAIRS = 10
 """On and off run side by side, this many times: a single ratio is noise."""
-SLICE_SECONDS = 1.0
+SLICE_SECONDS = 2.0
+"""In its first second a load is sampled more densely than later, so slices are not shorter."""
 UNITS = {"keepalive_rps": "1/s", "connections_per_second": "1/s", "p50_ms": "ms", "p99_ms": "ms", "pss_bytes": "B"}
 
 
