@@ -199,7 +199,8 @@ def state(stack: Stack, model: str) -> dict[str, Any]:
 
 def test_set_changes_a_running_model_until_it_is_started_anew(up):
     # A Prometheus that has just started would hold what was before it valid for minutes.
-    assert eventually(lambda began=time.time(): up.query(f'timestamp(lab_info{{model="nginx"}}) > {began}'))
+    now = time.time()
+    assert eventually(lambda: up.query(f'timestamp(lab_info{{model="nginx"}}) > {now}'))
     before = up.pids()
     done = up.lab("set", "nginx", "workers=2", "wakeup=herd")
     assert done.stdout == "nginx now runs with --workers 2 --wakeup herd\n", done.stderr
