@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lab.top.samples import Source
 
 CLAIM_FAILED, BAD_USAGE, INCONCLUSIVE = 1, 2, 3
-STACK, SERVERS, LOOKING, MEASURING = "The stack", "Models", "Looking", "Measuring"
+STACK, SERVERS, LOOKING, MEASURING, EXPERIMENTS = "The stack", "Models", "Looking", "Measuring", "Experiments"
 NAMES = ", ".join(MODELS)
 
 
@@ -465,6 +465,60 @@ def bench(
     if "inconclusive" in document:
         say(f"inconclusive: {document['inconclusive']}")
         raise typer.Exit(INCONCLUSIVE)
+
+
+@app.command("list", rich_help_panel=EXPERIMENTS)
+def list_experiments(as_json: JsonOption = False) -> None:
+    """Show the experiments: the question that each answers, by chapter."""
+    from lab.experiments import all_experiments
+
+    if as_json:
+        fields = ("name", "chapter", "question", "predict")
+        print_json([{field: getattr(found, field) for field in fields} for found in all_experiments()])
+    else:
+        from lab.tables import experiments
+
+        print_rich([experiments(all_experiments())])
+
+
+@app.command(rich_help_panel=EXPERIMENTS)
+def run(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME…", help="Experiments; `lab list` shows them.", show_default=False),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them, and one table at the end.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The same checks on shorter trials: 20 s at most each.")
+    ] = False,
+    control: Annotated[
+        str | None,
+        typer.Option(help="Take the cause away: the claim must then fail (exit code 1).", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line, one line an experiment.")] = False,
+    progress: Annotated[
+        bool, typer.Option("--progress", help="With --json: progress as JSON lines on stderr.")
+    ] = False,
+) -> None:
+    """Prove a claim in a throwaway sandbox, with the kernel's own counters.
+
+    Example: lab run busiest-worker --quick
+
+    Exits with 0 if every claim holds, 1 if one fails, 2 if one cannot be tried here, 3 if one is inconclusive.
+    """
+    from lab.experiments import UnknownExperimentError, all_experiments, control_of, named
+    from lab.measure import show
+
+    if everything == bool(names):
+        refuse("give the names of experiments, or --all; `lab list` shows them")
+    if control and (everything or len(names or ()) > 1):
+        refuse("--control belongs to one experiment: name just that one")
+    try:
+        chosen = [named(name) for name in names or ()] or list(all_experiments())
+        without = control_of(chosen[0], control) if control else None
+    except UnknownExperimentError as error:
+        refuse(str(error))
+    raise typer.Exit(show.run(chosen, "quick" if quick else "full", without, as_json=as_json, progress=progress))
 
 
 # Printing.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -11,11 +11,14 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from lab.measure.experiment import Experiment
     from lab.stack.doctor import Finding
     from lab.stack.parts import Part
 
 MEBIBYTE = 2**20
 LEVEL_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+CHECK_WORDS = {True: ("holds", "green"), False: ("FAILS", "bold red"), None: ("open", "yellow")}
+VERDICT_STYLES = {"holds": "green", "fails": "bold red", "inconclusive": "yellow", "broke off": "bold red"}
 HEALTH_STYLES = {"ok": "green", "failing": "bold red"}
 
 
@@ -46,6 +49,39 @@ def parts(shown: Sequence[Part]) -> Table:
             Text(part.health, style=HEALTH_STYLES.get(part.health, "dim")),
             Text("\n".join(text for text in (part.url, part.detail) if text)),
             *(figures if part.pid else ("", "", "")),
+        )
+    return table
+
+
+def experiments(shown: Iterable[Experiment]) -> Table:
+    """The experiments, by chapter."""
+    table = _table("chapter", "experiment", "question")
+    chapter = ""
+    for experiment in shown:
+        table.add_row("" if experiment.chapter == chapter else experiment.chapter, experiment.name, experiment.question)
+        chapter = experiment.chapter
+    return table
+
+
+def checks(document: dict[str, Any]) -> Table:
+    """What a run's checks came to: claim and expectation beside what was measured."""
+    table = _table("", "claim", "expected", "measured")
+    for check in document["checks"]:
+        word, style = CHECK_WORDS[check["holds"]]
+        table.add_row(Text(word, style=style), Text(check["claim"]), Text(check["expected"]), Text(check["measured"]))
+    return table
+
+
+def verdicts(documents: Iterable[dict[str, Any]]) -> Table:
+    """One line a run."""
+    table = _table("experiment", "verdict", "checks", "seconds")
+    for document in documents:
+        held = sum(check["holds"] is True for check in document["checks"])
+        table.add_row(
+            document["experiment"],
+            Text(document["verdict"], style=VERDICT_STYLES[document["verdict"]]),
+            f"{held} of {len(document['checks'])} hold",
+            f"{document['seconds']:.0f}",
         )
     return table
 

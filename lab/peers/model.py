@@ -23,11 +23,11 @@ ADMIN = re.compile(r"\badmin (http\S+)")
 
 
 @contextlib.contextmanager
-def start(model: str, *options: str, cpus: Cpus = None) -> Iterator[Peer]:
+def start(model: str, *options: str, cpus: Cpus = None, host: str = HOST) -> Iterator[Peer]:
     """A running `model`, ready. Raises PeerError. `options` are those of `lab serve`."""
     with tempfile.TemporaryDirectory(prefix=f"lab-{model}-") as name:
         folder = Path(name)
-        command = [sys.executable, "-m", "services", model, "--host", HOST, "--port", "0", "--admin-port", "0"]
+        command = [sys.executable, "-m", "services", model, "--host", host, "--port", "0", "--admin-port", "0"]
         command += ["--state-dir", str(folder / "state"), *options]
         with launched(command, folder, cpus) as process:
             line = _ready_line(model, process, folder)
@@ -35,7 +35,7 @@ def start(model: str, *options: str, cpus: Cpus = None) -> Iterator[Peer]:
             port = urlsplit(service[1]).port if service else None
             if port is None:
                 raise PeerError(f"{model} did not say where it serves: {line!r}")
-            yield Peer(model, port, process.pid, folder, admin[1] if admin else "")
+            yield Peer(model, port, process.pid, folder, admin[1] if admin else "", host)
 
 
 def _ready_line(model: str, process: subprocess.Popen[bytes], folder: Path) -> str:

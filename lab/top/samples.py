@@ -70,6 +70,12 @@ def take(source: Source) -> Sample:
     return Sample(source, time.monotonic(), state=state, series=series)
 
 
+def take_state(source: Source) -> dict[str, Any]:
+    """Only `/state`, which is much cheaper. Raises OSError, HTTPException or ValueError."""
+    state: dict[str, Any] = json.loads(_get(f"{source.url}/state"))
+    return state
+
+
 def parse(text: str) -> dict[str, list[tuple[Labels, float]]]:
     """The series of an exposition by name. Raises ValueError for what is none."""
     series: dict[str, list[tuple[Labels, float]]] = defaultdict(list)

@@ -1,0 +1,175 @@
+"""What an experiment is: a question, arms that differ in one thing, and checks with a source.
+
+Each file of lab/experiments declares one `EXPERIMENT`; nothing else has to know of it. What a trial does is a
+function of that file; everything around it (sandbox, repetition, interleaving, verdict, report) is the engine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lab.measure.summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from lab.measure.trial import Trial
+
+CHAPTERS = ("models", "connections", "reading and sending", "process and thread", "idempotency")
+GENERATOR_CPU = "generator cpu"
+"""The metric that holds the generator's share of its core, where its speed could spoil a figure."""
+LITTLES_LAW = "Little's law"
+"""The metric that holds L / (λ W): 1 where the load generator's own figures agree with one another."""
+
+
+class Quantity(NamedTuple):
+    """A figure and its unit: `s`, `ms`, `1/s`, `B`, `%`, or "" for counts and ratios."""
+
+    value: float
+    unit: str = ""
+
+
+@dataclass(slots=True)
+class Observation:
+    """What one trial showed. All of it is JSON, and `metrics` is what checks read."""
+
+    metrics: dict[str, Quantity] = field(default_factory=dict)
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Counts side by side, `{"connections per worker": {"0": 100, "1": 101}}`: drawn as bars."""
+    series: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """`{"accept queue": [(seconds since the start, value)]}`: drawn over time."""
+    latencies: dict[str, str] = field(default_factory=dict)
+    """HDR histograms of microseconds, as hdrhistogram encodes them: drawn as distributions."""
+    notes: list[str] = field(default_factory=list)
+    """What happened, in order, in words: a packet trace, the steps of a handshake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One of the things compared."""
+
+    name: str
+    model: str = ""
+    """Which of the five serves; empty where the trial needs none, or starts something else."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of `lab serve`, without the dashes: `{"workers": 3, "wakeup": "herd"}`."""
+    sysctls: Mapping[str, int | str] = field(default_factory=dict)
+    """Of the server's namespace."""
+    client_sysctls: Mapping[str, int | str] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else the trial reads: the load's size, a pause."""
+
+    def described(self) -> dict[str, Any]:
+        """All that was set, for the result."""
+        settings = {**self.options, **self.sysctls, **self.client_sysctls, **self.parameters}
+        return {"model": self.model, **settings} if self.model else settings
+
+
+@dataclass(frozen=True, slots=True)
+class ArmResult:
+    """All trials of one arm."""
+
+    arm: Arm
+    observations: list[Observation]
+
+    def summary(self, metric: str) -> Summary:
+        """Median and spread of a metric over the trials. Raises KeyError for one that was not measured."""
+        found = [observation.metrics[metric] for observation in self.observations if metric in observation.metrics]
+        if not found:
+            raise KeyError(f"arm {self.arm.name!r} did not measure {metric!r}")
+        return summarise([quantity.value for quantity in found], found[0].unit)
+
+    def median(self, metric: str) -> float:
+        """The median of a metric."""
+        return self.summary(metric)["median"]
+
+    def values(self, metric: str) -> list[float]:
+        """A metric of each trial, in the order they were made."""
+        return [observation.metrics[metric].value for observation in self.observations]
+
+    def summaries(self) -> dict[str, Summary]:
+        """Every metric."""
+        names = dict.fromkeys(name for observation in self.observations for name in observation.metrics)
+        return {name: self.summary(name) for name in names}
+
+
+Results = Mapping[str, ArmResult]
+"""By the arm's name."""
+
+
+class Finding(NamedTuple):
+    """What a check came to. `holds` None: these figures cannot tell."""
+
+    measured: str
+    holds: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A claim, where it comes from, and how the figures decide it."""
+
+    name: str
+    """Short and without spaces: what a control refers to."""
+    claim: str
+    source: str
+    """Where the claim or the criterion comes from: a kernel file, a publication, a manual."""
+    expected: str
+    judge: Callable[[Results], Finding]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The same experiment with the cause taken away: then the checks named in `fails` must not hold.
+
+    Shows that these checks can fail at all. `arms` replace those of the same name.
+    """
+
+    name: str
+    what: str
+    arms: tuple[Arm, ...]
+    fails: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A question to the kernel or to a model, and how it is answered."""
+
+    name: str
+    chapter: str
+    question: str
+    predict: str
+    """What a student should write down before running it."""
+    arms: tuple[Arm, ...]
+    trial: Callable[[Trial], Observation]
+    checks: tuple[Check, ...]
+    explanation: str
+    """Why it comes out as it does; Markdown, a few short paragraphs."""
+    controls: tuple[Control, ...] = ()
+    repetitions: int = 5
+    quick_repetitions: int = 1
+    cores: int = 1
+    """How many the claim needs. With fewer it is inconclusive, whatever the figures."""
+
+    def __post_init__(self) -> None:
+        """Hold what a slip in a file would break: raises ValueError."""
+        checks = {check.name for check in self.checks}
+        arms = {arm.name for arm in self.arms}
+        for problem, found in (
+            (f"no chapter is called {self.chapter!r}", self.chapter not in CHAPTERS),
+            ("two arms or two checks have one name", len(arms) < len(self.arms) or len(checks) < len(self.checks)),
+            ("a control names a check that there is not", any(set(c.fails) - checks for c in self.controls)),
+            (
+                "a control replaces an arm that there is not",
+                any({a.name for a in c.arms} - arms for c in self.controls),
+            ),
+            ("a check that no control can make fail", bool(checks - {name for c in self.controls for name in c.fails})),
+        ):
+            if found:
+                raise ValueError(f"experiment {self.name}: {problem}")
+
+    def without_cause(self, control: Control) -> Experiment:
+        """The experiment with the control's arms in place of its own."""
+        from dataclasses import replace
+
+        instead = {arm.name: arm for arm in control.arms}
+        return replace(self, arms=tuple(instead.get(arm.name, arm) for arm in self.arms))

@@ -1,0 +1,163 @@
+"""`lab run`: starts the sandbox, follows the trials, judges them, and keeps the result.
+
+A run's folder, `.lab/results/<time>-<name>`, has `result.json` (the document of DESIGN.md, section 7, and all
+observations), `log` (what the programs inside said) and, once reported, `report.html`. The result is written last and
+at once: a folder without it is a run that was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from lab.measure import environment
+from lab.measure.experiment import ArmResult, Observation, Quantity
+from lab.measure.verdict import Verdict, judge
+from lab.sandbox import outside
+from lab.settings import STATE_DIR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lab.measure.experiment import Control, Experiment, Results
+
+    Progress = Callable[[float, str], None]
+    """Called with the share that is done, and what is being done."""
+
+RESULTS = STATE_DIR / "results"
+RESULT, LOG = "result.json", "log"
+LONGEST_SECONDS = {"quick": 60.0, "full": 360.0}
+"""Twice what an experiment may take: beyond it something hangs, and is ended."""
+LAST_WORDS_BYTES = 2000
+
+
+class RunError(Exception):
+    """The experiment came to no result; the text says why and where to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that came to its end."""
+
+    folder: Path
+    document: dict[str, Any]
+
+
+def run(experiment: Experiment, effort: str, progress: Progress, control: Control | None = None) -> Run:
+    """Make all trials in a sandbox and judge them. `effort` is quick or full. Raises RunError, SandboxError."""
+    declared = experiment.without_cause(control) if control else experiment
+    begun = datetime.now(UTC)
+    folder = RESULTS / f"{begun:%Y%m%dT%H%M%S.%f}"[:-3]
+    folder = folder.with_name(f"{folder.name}-{experiment.name}{f'-{control.name}' if control else ''}")
+    folder.mkdir(parents=True)
+    words = [experiment.name, effort, *([control.name] if control else [])]
+    started = time.monotonic()
+    results = _follow(declared, [sys.executable, "-m", "lab.measure.inside", *words], folder, effort, progress)
+    where = environment.describe()
+    document = describe(declared, results, judge(declared, results, where), where, time.monotonic() - started)
+    document |= {
+        "begun": begun.isoformat(),
+        "effort": effort,
+        "command": command_line(words),
+        "control": control and control.name,
+    }
+    _write(folder / RESULT, document)
+    return Run(folder, document)
+
+
+def command_line(words: list[str]) -> str:
+    """What to type to repeat a run: its name, effort and, perhaps, control."""
+    name, effort, *control = words
+    return " ".join(
+        ["lab run", name, *(["--quick"] if effort == "quick" else []), *(f"--control {name}" for name in control)]
+    )
+
+
+def _follow(experiment: Experiment, command: list[str], folder: Path, effort: str, progress: Progress) -> Results:
+    """Read what the sandbox says, until its end."""
+    results = {arm.name: ArmResult(arm, []) for arm in experiment.arms}
+    with outside.launched(command, folder / LOG) as process:
+        watchdog = threading.Timer(LONGEST_SECONDS[effort], process.kill)
+        watchdog.start()
+        try:
+            for line in process.stdout or ():
+                said = json.loads(line)
+                if "error" in said:
+                    raise RunError(f"{experiment.name}: {said['error']} (log: {folder / LOG})")
+                if "observation" in said:
+                    results[said["arm"]].observations.append(read_observation(said["observation"]))
+                else:
+                    progress(said["progress"], said["doing"])
+        finally:
+            hung = not watchdog.is_alive()
+            watchdog.cancel()
+        code = process.wait()
+    if hung:
+        raise RunError(f"{experiment.name} did not end within {LONGEST_SECONDS[effort]:.0f} s (log: {folder / LOG})")
+    if code:
+        last_words = (folder / LOG).read_bytes()[-LAST_WORDS_BYTES:].decode(errors="replace").strip()
+        raise RunError(f"{experiment.name} broke off with {code}: {last_words.splitlines()[-1:]} (log: {folder / LOG})")
+    return results
+
+
+def read_observation(fields: dict[str, Any]) -> Observation:
+    """An observation from its JSON."""
+    return Observation(**{**fields, "metrics": {name: Quantity(*pair) for name, pair in fields["metrics"].items()}})
+
+
+def describe(
+    experiment: Experiment, results: Results, verdict: Verdict, where: environment.Environment, seconds: float
+) -> dict[str, Any]:
+    """The document of one run."""
+    arms = [
+        {
+            "name": name,
+            "parameters": result.arm.described(),
+            "metrics": result.summaries(),
+            "trials": [asdict(observation) for observation in result.observations],
+        }
+        for name, result in results.items()
+    ]
+    checks = [
+        {
+            "name": outcome.check.name,
+            "claim": outcome.check.claim,
+            "source": outcome.check.source,
+            "expected": outcome.check.expected,
+            "measured": outcome.measured,
+            "holds": outcome.holds,
+        }
+        for outcome in verdict.outcomes
+    ]
+    return {
+        "experiment": experiment.name,
+        "chapter": experiment.chapter,
+        "question": experiment.question,
+        "predict": experiment.predict,
+        "explanation": experiment.explanation,
+        "arms": arms,
+        "checks": checks,
+        "verdict": verdict.word,
+        "inconclusive": verdict.reasons,
+        "environment": where,
+        "seconds": round(seconds, 2),
+    }
+
+
+def in_one_line(document: dict[str, Any]) -> str:
+    """The document as `lab run --json` prints it: without the single trials, which result.json keeps."""
+    arms = [{key: value for key, value in arm.items() if key != "trials"} for arm in document["arms"]]
+    return json.dumps({**document, "arms": arms}, ensure_ascii=False)
+
+
+def _write(file: Path, document: dict[str, Any]) -> None:
+    """All or nothing, for whoever reads meanwhile."""
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+    new.replace(file)

@@ -1,0 +1,228 @@
+"""One trial: one arm, once, in a pair of new namespaces. What an experiment's `trial` function is given."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lab.measure.experiment import GENERATOR_CPU, LITTLES_LAW, Arm, Observation, Quantity
+from lab.measure.generator import MICROSECONDS, Plan, Stream, StreamResult, histogram
+from lab.peers import model
+from lab.settings import CHECKOUT
+from lab.top.samples import Sample, Source, take, take_state
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lab.peers.process import Peer
+    from lab.sandbox.network import Namespace
+
+CONNECT_SECONDS = 5.0
+SLACK_SECONDS = 30.0
+"""How much longer than its plan a generator may take, before it is ended."""
+
+
+class TrialError(Exception):
+    """The trial could not be made; the text says what happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running model of ours in the server's namespace."""
+
+    peer: Peer
+    namespace: Namespace
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where clients find it."""
+        return self.namespace.address, self.peer.port
+
+    @property
+    def source(self) -> Source:
+        """Its admin endpoint."""
+        return Source(self.peer.name, self.peer.admin_url)
+
+    def look(self) -> Sample:
+        """What its admin endpoint says now. Raises TrialError when it says nothing."""
+        with self.namespace.entered():
+            sample = take(self.source)
+        if sample.problem:
+            raise TrialError(f"the admin endpoint of {self.peer.name}: {sample.problem}")
+        return sample
+
+    def listeners(self) -> list[dict[str, Any]]:
+        """Its listening sockets: `queue`, `limit` and `drops` of each."""
+        listeners: list[dict[str, Any]] = self.state()["listeners"]
+        return listeners
+
+    def state(self) -> dict[str, Any]:
+        """Its `/state`, which costs it less than `look`."""
+        with self.namespace.entered():
+            return take_state(self.source)
+
+    def per_worker(self, metric: str) -> dict[str, float]:
+        """A metric by worker, `main` left out; other labels are added up."""
+        counts: Counter[str] = Counter()
+        for labels, value in self.look().series.get(metric, ()):
+            if labels.get("worker", "main") != "main":
+                counts[labels["worker"]] += value  # type: ignore[assignment]
+        return dict(counts)
+
+    @contextlib.contextmanager
+    def watched(self, into: Observation, interval_seconds: float = 0.05) -> Iterator[None]:
+        """Meanwhile note the length of its accept queues as series."""
+        stop = threading.Event()
+        begun = time.monotonic()
+
+        def watch() -> None:
+            while not stop.wait(interval_seconds):
+                now = round(time.monotonic() - begun, 4)
+                for listener in self.listeners():
+                    into.series.setdefault(f"accept queue {listener['listener']}", []).append((now, listener["queue"]))
+
+        thread = threading.Thread(target=watch, name="watch")
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """What the generator measured."""
+
+    seconds: float
+    cpu: float
+    littles_law: float | None
+    streams: dict[str, StreamResult]
+
+    def quantities(self, stream: str | None = None) -> dict[str, Quantity]:
+        """The usual metrics of one stream, or of the only one, and the generator's own two."""
+        result = self.streams[stream] if stream else next(iter(self.streams.values()))
+        times = histogram(result.intended)
+        named = {
+            "requests": Quantity(result.requests),
+            "failed": Quantity(sum(result.errors.values()) + result.unanswered + result.dropped),
+            "rate": Quantity(result.requests / self.seconds, "1/s"),
+            "mean": Quantity(result.mean_seconds * 1000, "ms"),
+            "deviation": Quantity(result.deviation_seconds * 1000, "ms"),
+            "p50": Quantity(times.get_value_at_percentile(50) * 1000 / MICROSECONDS, "ms"),
+            "p99": Quantity(times.get_value_at_percentile(99) * 1000 / MICROSECONDS, "ms"),
+            "max": Quantity(result.max_seconds * 1000, "ms"),
+            GENERATOR_CPU: Quantity(self.cpu),
+        }
+        return named if self.littles_law is None else {**named, LITTLES_LAW: Quantity(self.littles_law)}
+
+
+@dataclass(slots=True)
+class Load:
+    """A generator at work."""
+
+    process: subprocess.Popen[str]
+    plan: Plan
+
+    def result(self) -> LoadResult:
+        """Wait for its end. Raises TrialError."""
+        try:
+            output, _ = self.process.communicate(timeout=self.plan.seconds + self.plan.warm_up_seconds + SLACK_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise TrialError("the load generator did not come to its end") from None
+        if self.process.returncode:
+            raise TrialError(f"the load generator ended with {self.process.returncode}; its words are in the log")
+        document = json.loads(output)
+        streams = [StreamResult(**stream) for stream in document.pop("streams")]
+        return LoadResult(**document, streams={stream.name: stream for stream in streams})
+
+
+@dataclass(slots=True)
+class Trial:
+    """What a trial has: the two namespaces, the processors of each side, and its arm."""
+
+    arm: Arm
+    repetition: int
+    quick: bool
+    server: Namespace
+    client: Namespace
+    folder: Path
+    """Files in here are gone with the sandbox."""
+    server_cpus: set[int] = field(default_factory=set)
+    client_cpus: set[int] = field(default_factory=set)
+
+    @property
+    def seconds(self) -> float:
+        """A usual length of load: short in quick form."""
+        return 2.0 if self.quick else 8.0
+
+    def parameter(self, name: str) -> Any:
+        """One of the arm's parameters. Raises KeyError."""
+        return self.arm.parameters[name]
+
+    @contextlib.contextmanager
+    def serving(self, *, all_cpus: bool = False, **options: Any) -> Iterator[Server]:
+        """The arm's model with its options (and these), ready, on the server's processors or on all."""
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in {**self.arm.options, **options}.items()]
+        cpus = self.server_cpus | self.client_cpus if all_cpus else self.server_cpus
+        with contextlib.ExitStack() as stack:
+            with self.server.entered():  # while it starts: then it lives there, and we look in when we want
+                peer = stack.enter_context(model.start(self.arm.model, *words, cpus=cpus, host=self.server.address))
+            yield Server(peer, self.server)
+
+    @contextlib.contextmanager
+    def loading(
+        self, server: Server, *streams: Stream, seconds: float | None = None, warm_up_seconds: float = 0.5
+    ) -> Iterator[Load]:
+        """A generator in the client's namespace, on its processors, while something else goes on."""
+        host, port = server.address
+        plan = Plan(host, port, streams, seconds or self.seconds, warm_up_seconds, seed=self.repetition)
+        with self.started(sys.executable, "-m", "lab.measure.generator", json.dumps(asdict(plan))) as process:
+            yield Load(process, plan)
+
+    def load(
+        self, server: Server, *streams: Stream, seconds: float | None = None, warm_up_seconds: float = 0.5
+    ) -> LoadResult:
+        """The same, to its end."""
+        with self.loading(server, *streams, seconds=seconds, warm_up_seconds=warm_up_seconds) as load:
+            return load.result()
+
+    @contextlib.contextmanager
+    def started(self, *command: str, cpus: set[int] | None = None) -> Iterator[subprocess.Popen[str]]:
+        """A process in the client's namespace, its output a pipe; killed at the end if it still runs."""
+        chosen = cpus or self.client_cpus
+        with self.client.entered():
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=CHECKOUT,
+                preexec_fn=lambda: os.sched_setaffinity(0, chosen),
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def connect(self, address: tuple[str, int], timeout_seconds: float = CONNECT_SECONDS) -> socket.socket:
+        """A connected socket of the client's namespace. Raises OSError."""
+        connection = self.client.socket()
+        connection.settimeout(timeout_seconds)
+        try:
+            connection.connect(address)
+        except OSError:
+            connection.close()
+            raise
+        return connection

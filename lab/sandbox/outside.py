@@ -1,0 +1,96 @@
+"""Starts a command in a sandbox that nothing outlives.
+
+    lab ── unshare ── the command: root of its own user namespace, process 1 of its own process namespace
+     │        │
+     │        └─ dies: `--kill-child` has asked the kernel to kill process 1, and with it goes all the rest
+     └─ dies: PR_SET_PDEATHSIG has asked the kernel to kill unshare
+
+Both links are needed: `--kill-child` alone does not see `lab` die. With the last process go the network
+namespaces with their interfaces, counters and sysctls, and the tmpfs that holds every file. No root is needed,
+and the host's network is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from lab.peers.process import PR_SET_PDEATHSIG
+from lab.settings import CHECKOUT, STATE_DIR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+NAMESPACES = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+FORMS = (("unshare", "--user", "--map-root-user", *NAMESPACES), ("unshare", *NAMESPACES))
+"""With a user namespace, which needs no right at all; or without, for a container with SYS_ADMIN and NET_ADMIN."""
+PROBE_SECONDS = 10.0
+TEMPORARY = STATE_DIR / "sandbox"
+"""Where each sandbox mounts a tmpfs that only it can see; outside, the folder stays empty."""
+
+
+class SandboxError(Exception):
+    """There can be no sandbox here; the text says why, and the ways out."""
+
+
+@contextlib.contextmanager
+def launched(command: Sequence[str], errors: Path) -> Iterator[subprocess.Popen[str]]:
+    """`command` in a sandbox of its own, its standard output a pipe, its errors in a file. Raises SandboxError.
+
+    Called by a thread that lives as long as the sandbox: the kernel's signal is for the death of that thread.
+    At the end, however it comes, everything inside is killed.
+    """
+    unshare = working_form()
+    TEMPORARY.mkdir(parents=True, exist_ok=True)
+    parent = os.getpid()
+    with errors.open("wb") as error_file:
+        process = subprocess.Popen(
+            [*unshare, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=error_file,
+            text=True,
+            cwd=CHECKOUT,
+            start_new_session=True,  # Ctrl-C is for `lab` alone, which then ends this
+            preexec_fn=lambda: _die_with(parent),
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _die_with(parent: int) -> None:
+    """In the child: have the kernel kill it when `parent` dies, and end at once if it has died before we could ask."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def working_form() -> tuple[str, ...]:
+    """The `unshare` that works here, found by trying it rather than by reading settings. Raises SandboxError."""
+    if sys.platform != "linux":
+        raise SandboxError("network namespaces are Linux's: use the container, docker compose run --rm lab run NAME")
+    missing = [tool for tool in ("unshare", "ip") if not shutil.which(tool)]
+    if missing:
+        raise SandboxError(f"`{missing[0]}` is not installed: the packages util-linux and iproute2 have these tools")
+    refusals = []
+    for form in FORMS:
+        tried = subprocess.run([*form, "true"], check=False, capture_output=True, text=True, timeout=PROBE_SECONDS)
+        if not tried.returncode:
+            return form
+        refusals.append(tried.stderr.strip())
+    raise SandboxError(
+        f"user namespaces are forbidden here ({refusals[0]}): either use the container, "
+        "docker compose run --rm lab run NAME, or allow them as root, "
+        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu) or "
+        "sysctl -w kernel.unprivileged_userns_clone=1 (Debian)"
+    )
