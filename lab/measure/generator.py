@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import selectors
 import socket
@@ -194,7 +195,7 @@ class Running:
         connection: Connection | None = None
         try:
             if self._stream.keep_alive:
-                connection = await self._connect()
+                connection = await self._connect_ahead()
             if self._stream.rate:
                 await self._serve_arrivals(connection)
             else:
@@ -202,6 +203,13 @@ class Running:
         finally:
             if connection:
                 connection.close()
+
+    async def _connect_ahead(self) -> Connection | None:
+        """Before the first request; who is refused now tries again with it."""
+        try:
+            return await self._connect()
+        except (OSError, TimeoutError):
+            return None
 
     async def _loop(self, connection: Connection | None) -> None:
         """Closed: send, wait, think."""
@@ -220,7 +228,7 @@ class Running:
             connection = await self._one(connection, self._waiting.popleft())
 
     async def _arrive(self) -> None:
-        intended = time.monotonic()
+        intended = self._clock.start
         while intended < self._clock.end:
             delay = intended - time.monotonic()
             if delay > 0:
@@ -303,7 +311,8 @@ class Clock:
     """When counting begins and ends, and how many requests were in the system meanwhile."""
 
     def __init__(self, plan: Plan) -> None:
-        self.begin = time.monotonic() + plan.warm_up_seconds
+        self.start = time.monotonic()
+        self.begin = self.start + plan.warm_up_seconds
         self.end = self.begin + plan.seconds
         self._inside = 0
         self._since = self.begin
@@ -356,8 +365,8 @@ def _littles_law(plan: Plan, clock: Clock, results: list[StreamResult]) -> float
 def _name_of(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timeout"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
     return type(error).__name__
 
 

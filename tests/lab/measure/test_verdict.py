@@ -1,0 +1,127 @@
+"""From observations to a verdict, and the ways to judge that experiments share."""
+
+import pytest
+
+from lab.measure.checks import always, between, equal, ratio
+from lab.measure.experiment import (
+    GENERATOR_CPU,
+    LITTLES_LAW,
+    Arm,
+    ArmResult,
+    Check,
+    Control,
+    Experiment,
+    Finding,
+    Observation,
+    Quantity,
+)
+from lab.measure.verdict import judge
+
+TWO_CORES = {"kernel": "6", "cpus": 2, "python": "3", "gil": True, "commit": "c"}
+
+
+def results(**arms):
+    """`results(a={"x": [1, 2, 3]})`: three trials of one arm."""
+    return {
+        name: ArmResult(
+            Arm(name),
+            [Observation({key: Quantity(value) for key, value in zip(metrics, values, strict=True)})
+             for values in zip(*metrics.values(), strict=True)],
+        )
+        for name, metrics in arms.items()
+    }  # fmt: skip
+
+
+def experiment(*judges, cores=1):
+    checks = tuple(Check(f"c{number}", "", "", "", judge) for number, judge in enumerate(judges))
+    control = Control("none", "", (Arm("a"),), tuple(check.name for check in checks))
+    return Experiment("e", "models", "?", "", (Arm("a"),), None, checks, "", (control,), cores=cores)
+
+
+def found(holds):
+    return lambda results: Finding("", holds)
+
+
+@pytest.mark.parametrize(
+    ("holds", "word"),
+    [
+        ((True, True), "holds"),
+        ((True, False), "fails"),
+        ((True, None), "inconclusive"),
+        ((False, None), "fails"),
+    ],
+)
+def test_verdict_is_the_worst_of_the_checks(holds, word):
+    verdict = judge(experiment(*map(found, holds)), results(a={"x": [1]}), TWO_CORES)
+    assert verdict.word == word
+
+
+def test_too_few_cores_decide_nothing():
+    verdict = judge(experiment(found(False), cores=4), results(a={"x": [1]}), TWO_CORES)
+    assert (verdict.word, verdict.reasons) == ("inconclusive", ["needs 4 cores, and there are 2"])
+    assert [outcome.holds for outcome in verdict.outcomes] == [None]
+
+
+@pytest.mark.parametrize(
+    ("metric", "good", "bad"), [(GENERATOR_CPU, 0.8, 0.81), (LITTLES_LAW, 0.91, 0.89), (LITTLES_LAW, 1.09, 1.11)]
+)
+def test_figures_of_a_saturated_or_unsteady_generator_decide_nothing(metric, good, bad):
+    assert judge(experiment(found(True)), results(a={metric: [good]}), TWO_CORES).word == "holds"
+    verdict = judge(experiment(found(True)), results(a={metric: [bad]}), TWO_CORES)
+    assert verdict.word == "inconclusive"
+    assert "a: " in verdict.reasons[0]
+
+
+def test_between_takes_the_median_and_always_every_trial():
+    measured = results(a={"x": [1, 2, 9]})
+    assert between("a", "x", most=2)(measured).holds
+    assert not always("a", "x", most=2)(measured).holds
+    assert always("a", "x", least=1, most=9)(measured).holds
+    assert between("a", "x", most=2)(measured).measured == "x 2 (1 to 9)"
+
+
+def test_ratio_needs_spreads_apart_only_where_a_difference_is_claimed():
+    apart, together = results(a={"x": [4, 5]}, b={"x": [1, 2]}), results(a={"x": [2, 6]}, b={"x": [1, 3]})
+    assert ratio("x", "a", to="b", least=2)(apart).holds
+    assert not ratio("x", "a", to="b", least=4)(apart).holds
+    assert not ratio("x", "a", to="b", least=2)(together).holds
+    assert "no difference" in ratio("x", "a", to="b", least=2)(together).measured
+    assert ratio("x", "a", to="b", least=0.5, most=2.5)(together).holds
+
+
+def test_ratio_to_zero_is_beyond_all_bounds():
+    assert ratio("x", "a", to="b", least=2)(results(a={"x": [1]}, b={"x": [0]})).holds
+    assert not ratio("x", "a", to="b", most=2)(results(a={"x": [1]}, b={"x": [0]})).holds
+
+
+def test_equal_compares_trial_by_trial():
+    assert equal("a", "x", to="y")(results(a={"x": [1, 2], "y": [1, 2]})).holds
+    assert not equal("a", "x", to="y")(results(a={"x": [1, 2], "y": [2, 1]})).holds
+
+
+def test_metric_that_no_trial_has_is_named():
+    with pytest.raises(KeyError, match="did not measure 'y'"):
+        between("a", "y", most=1)(results(a={"x": [1]}))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"chapter": "cooking"}, "no chapter"),
+        ({"arms": (Arm("a"), Arm("a"))}, "one name"),
+        ({"controls": ()}, "no control can make fail"),
+        ({"controls": (Control("n", "", (Arm("b"),), ("c0",)),)}, "replaces an arm"),
+        ({"controls": (Control("n", "", (Arm("a"),), ("c9",)),)}, "names a check"),
+    ],
+)
+def test_slip_in_a_declaration_is_named(change, problem):
+    good = experiment(found(True))
+    fields = {name: getattr(good, name) for name in Experiment.__slots__}
+    with pytest.raises(ValueError, match=problem):
+        Experiment(**{**fields, **change})
+
+
+def test_control_takes_its_arms_in_place_of_the_others():
+    other = Arm("a", parameters={"load": "even"})
+    good = experiment(found(True))
+    assert good.without_cause(Control("n", "", (other,), ("c0",))).arms == (other,)

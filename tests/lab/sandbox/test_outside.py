@@ -1,0 +1,92 @@
+"""Nothing outlives a sandbox, whichever way it ends."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lab.sandbox import outside
+
+DEADLINE_SECONDS = 10
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
+
+
+def descendants(pid):
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def living(pid):
+    return [child for child in descendants(pid) if alive(child)]
+
+
+def alive(process):
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def network_namespace(pid):
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/ns/net").readlink()
+    return None
+
+
+def network_namespaces():
+    """Those that any process lives in."""
+    return {network_namespace(pid) for pid in psutil.pids()}
+
+
+def test_command_is_root_of_its_own_and_first_of_its_processes(tmp_path):
+    program = "import os; print(os.getuid(), os.getpid())"
+    with outside.launched([sys.executable, "-c", program], tmp_path / "errors") as process:
+        assert process.communicate(timeout=DEADLINE_SECONDS)[0].split() == ["0", "1"]
+
+
+def test_end_of_the_block_kills_all_inside(tmp_path):
+    with outside.launched(["sh", "-c", "sleep 100 & sleep 100 & wait"], tmp_path / "errors") as process:
+        wait_until(lambda: len(descendants(process.pid)) >= 3)
+        inside = descendants(process.pid)
+    wait_until(lambda: not any(alive(process) for process in inside))
+
+
+def test_forbidden_namespaces_name_both_ways_out(monkeypatch):
+    monkeypatch.setattr(outside, "FORMS", (("sh", "-c", "echo no such right >&2; false"),))
+    with pytest.raises(outside.SandboxError, match=r"no such right.*docker compose run.*sysctl"):
+        outside.working_form()
+
+
+def test_missing_tool_is_named(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(outside.SandboxError, match="`unshare` is not installed"):
+        outside.working_form()
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_lab_killed_at_a_random_moment_leaves_nothing(tmp_path, attempt):
+    environment = {**os.environ, "LAB_STATE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "lab", "run", "busiest-worker", "--quick"]
+    lab = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: any("lab.measure.inside" in " ".join(child.cmdline()) for child in living(lab.pid)))
+    time.sleep(random.uniform(0, 3))  # the moment: no condition to wait for
+    children = descendants(lab.pid)
+    namespaces = {network_namespace(child.pid) for child in children} - {network_namespace(os.getpid()), None}
+    lab.send_signal(signal.SIGKILL)
+    lab.wait()
+    wait_until(lambda: not any(alive(child) for child in children))
+    wait_until(lambda: not namespaces & network_namespaces())
+    assert list((tmp_path / "sandbox").iterdir()) == []
