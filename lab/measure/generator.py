@@ -183,7 +183,7 @@ class Running:
         """The whole stream, from its first connect to the last response it waits for."""
         workers = [asyncio.create_task(self._work()) for _ in range(self._stream.connections)]
         arrivals = [asyncio.create_task(self._arrive())] if self._stream.rate else []
-        await asyncio.wait([*workers, *arrivals], timeout=max(0.0, self._clock.end + GRACE_SECONDS - time.monotonic()))
+        await asyncio.wait(workers, timeout=max(0.0, self._clock.end + GRACE_SECONDS - time.monotonic()))
         for task in (*workers, *arrivals):
             task.cancel()
         for outcome in await asyncio.gather(*workers, *arrivals, return_exceptions=True):
