@@ -42,6 +42,12 @@ ENTRYPOINT ["python", "-m", "services"]
 
 FROM common AS lab
 ENV LAB_STATE_DIR=/state
+# Experiments make interfaces with `ip`, and look at queues with `ss`.
+USER root
+RUN command -v ip >/dev/null || { \
+      apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends iproute2 \
+      && rm -rf /var/lib/apt/lists/*; }
+USER 10001:10001
 COPY --from=packages-lab /venv /venv
 COPY services services
 COPY loadtests loadtests

@@ -15,7 +15,7 @@ from rich.table import Table
 from lab import settings
 from lab.measure.histogram import Histogram
 from lab.peers.process import accepts
-from lab.stack import containers, status
+from lab.stack import beside, containers, status
 from loadtests.kinds import KINDS
 
 LOCUSTFILE = settings.CHECKOUT / "loadtests" / "locustfile.py"
@@ -91,11 +91,8 @@ def _run_in_the_network(model: str, users: int, rate: float, seconds: float, kin
 
     At its published port it would be Docker's proxy that accepts, and the model's queues would never fill.
     """
-    compose = ["docker", "compose", "--project-directory", str(settings.CHECKOUT), "--progress", "quiet"]
-    terminal = [] if sys.stdin.isatty() and sys.stdout.isatty() else ["--no-TTY"]
-    container = ["run", "--rm", "--no-deps", *terminal, "--env", f"COLUMNS={Console().width}", "lab"]
     load = ["load", model, "--users", str(users), "--rate", str(rate), "--seconds", str(seconds), "--kind", kind]
-    return subprocess.run([*compose, *container, *load, "--", *extra], check=False).returncode
+    return beside.run(*load, "--", *extra)
 
 
 def _command(

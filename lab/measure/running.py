@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lab.measure import environment
+from lab.measure.announce import annotate, announced
 from lab.measure.experiment import ArmResult, Observation, Quantity
 from lab.measure.verdict import Verdict, judge
 from lab.sandbox import outside
@@ -58,9 +59,18 @@ def run(experiment: Experiment, effort: str, progress: Progress, control: Contro
     folder.mkdir(parents=True)
     words = [experiment.name, effort, *([control.name] if control else [])]
     started = time.monotonic()
-    results = _follow(declared, [sys.executable, "-m", "lab.measure.inside", *words], folder, effort, progress)
-    where = environment.describe()
-    document = describe(declared, results, judge(declared, results, where), where, time.monotonic() - started)
+    command = [sys.executable, "-m", "lab.measure.inside", *words]
+    with announced(experiment.name) as announcement:
+
+        def tell(share: float, doing: str) -> None:
+            announcement.progress(share)
+            progress(share, doing)
+
+        results = _follow(declared, command, folder, effort, tell)
+        where = environment.describe()
+        document = describe(declared, results, judge(declared, results, where), where, time.monotonic() - started)
+        announcement.progress(1)
+        announcement.verdict(document["verdict"])
     document |= {
         "begun": begun.isoformat(),
         "effort": effort,
@@ -68,6 +78,7 @@ def run(experiment: Experiment, effort: str, progress: Progress, control: Contro
         "control": control and control.name,
     }
     _write(folder / RESULT, document)
+    annotate(document, begun.timestamp())
     return Run(folder, document)
 
 

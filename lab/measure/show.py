@@ -14,7 +14,8 @@ from rich.text import Text
 from lab import tables
 from lab.measure import running
 from lab.measure.verdict import FAILS, HOLDS, INCONCLUSIVE
-from lab.sandbox.outside import SandboxError
+from lab.sandbox.outside import SandboxError, working_form
+from lab.stack import beside, containers, status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {HOLDS: 0, FAILS: 1, INCONCLUSIVE: 3}
 BROKE_OFF = 2
+INTERRUPTED = 130
+"""As a shell says it: 128 and the signal's number."""
 
 
 def run(
@@ -33,26 +36,52 @@ def run(
     What one experiment meets does not keep the next from its turn; only where there can be no sandbox at all
     nothing is tried.
     """
-    codes, documents = [], []
-    for experiment in experiments:
-        try:
-            found = _run_one(experiment, effort, control, as_json=as_json, progress=progress)
-        except SandboxError as error:
-            typer.echo(f"lab: {error}", err=True)
-            return BROKE_OFF
-        except running.RunError as error:
-            typer.echo(f"lab: {error}", err=True)
-            codes.append(BROKE_OFF)
-            continue
-        codes.append(EXIT_CODES[found.document["verdict"]])
-        documents.append(found.document)
-        if as_json:
-            typer.echo(running.in_one_line(found.document))
-        else:
-            show(found)
+    try:
+        working_form()
+    except SandboxError as error:
+        if status.place() == containers.PLACE:
+            return _run_in_the_container(experiments, effort, control, as_json=as_json, progress=progress)
+        typer.echo(f"lab: {error}", err=True)
+        return BROKE_OFF
+    codes: list[int] = []
+    documents: list[dict[str, Any]] = []
+    try:
+        for experiment in experiments:
+            code, document = _run_and_show(experiment, effort, control, as_json=as_json, progress=progress)
+            codes.append(code)
+            documents += [document] if document else []
+    except KeyboardInterrupt:
+        typer.echo("lab: interrupted; nothing of the run is left but its folder", err=True)
+        return INTERRUPTED
     if len(experiments) > 1 and not as_json:
         Console().print(tables.verdicts(documents))
     return next((code for code in (1, BROKE_OFF, 3) if code in codes), 0)
+
+
+def _run_and_show(
+    experiment: Experiment, effort: str, control: Control | None, *, as_json: bool, progress: bool
+) -> tuple[int, dict[str, Any] | None]:
+    """The exit code of one run, and its document if it came to a result."""
+    try:
+        found = _run_one(experiment, effort, control, as_json=as_json, progress=progress)
+    except (SandboxError, running.RunError) as error:
+        typer.echo(f"lab: {error}", err=True)
+        return BROKE_OFF, None
+    if as_json:
+        typer.echo(running.in_one_line(found.document))
+    else:
+        show(found)
+    return EXIT_CODES[found.document["verdict"]], found.document
+
+
+def _run_in_the_container(
+    experiments: Sequence[Experiment], effort: str, control: Control | None, *, as_json: bool, progress: bool
+) -> int:
+    flags = {"--quick": effort == "quick", "--json": as_json, "--progress": progress}
+    words = [flag for flag, wanted in flags.items() if wanted]
+    if control:
+        words += ["--control", control.name]
+    return beside.run("run", *(experiment.name for experiment in experiments), *words)
 
 
 def _run_one(

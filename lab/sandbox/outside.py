@@ -36,8 +36,16 @@ TEMPORARY = STATE_DIR / "sandbox"
 """Where each sandbox mounts a tmpfs that only it can see; outside, the folder stays empty."""
 
 
+CONTAINER = "use the container: docker compose run --rm --no-deps lab run NAME"
+
+
 class SandboxError(Exception):
-    """There can be no sandbox here; the text says why, and the ways out."""
+    """There can be no sandbox here: what the problem is, and the ways out."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}: {remedy}")
+        self.problem = problem
+        self.remedy = remedy
 
 
 @contextlib.contextmanager
@@ -78,10 +86,10 @@ def _die_with(parent: int) -> None:
 def working_form() -> tuple[str, ...]:
     """The `unshare` that works here, found by trying it rather than by reading settings. Raises SandboxError."""
     if sys.platform != "linux":
-        raise SandboxError("network namespaces are Linux's: use the container, docker compose run --rm lab run NAME")
+        raise SandboxError("network namespaces are Linux's", CONTAINER)
     missing = [tool for tool in ("unshare", "ip") if not shutil.which(tool)]
     if missing:
-        raise SandboxError(f"`{missing[0]}` is not installed: the packages util-linux and iproute2 have these tools")
+        raise SandboxError(f"`{missing[0]}` is not installed", "install the packages util-linux and iproute2")
     refusals = []
     for form in FORMS:
         tried = subprocess.run([*form, "true"], check=False, capture_output=True, text=True, timeout=PROBE_SECONDS)
@@ -89,8 +97,7 @@ def working_form() -> tuple[str, ...]:
             return form
         refusals.append(tried.stderr.strip())
     raise SandboxError(
-        f"user namespaces are forbidden here ({refusals[0]}): either use the container, "
-        "docker compose run --rm lab run NAME, or allow them as root, "
-        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu) or "
-        "sysctl -w kernel.unprivileged_userns_clone=1 (Debian)"
+        f"user namespaces are forbidden here ({refusals[0] or 'no reason given'})",
+        f"either {CONTAINER}, or allow them as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu) "
+        "or kernel.unprivileged_userns_clone=1 (Debian)",
     )

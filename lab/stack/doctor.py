@@ -17,6 +17,7 @@ from typing import Literal
 import psutil
 
 from lab import settings
+from lab.sandbox import outside
 from lab.stack import engine as engines
 from lab.stack import parts
 from lab.stack.ports import conflicts
@@ -104,14 +105,11 @@ def architecture() -> Finding:
 def namespaces() -> Finding:
     """Experiments run in namespaces of their own, made without root."""
     subject = "user namespaces"
-    if not LINUX or not shutil.which("unshare"):
-        detail = "no `unshare` command"
-        return Finding(subject, "warn", detail, "install util-linux" if LINUX else USE_CONTAINERS)
-    code, output = attempt("unshare", "--user", "--map-root-user", "--net", "--mount", "true")
-    if code == 0:
-        return Finding(subject, "ok", "made one with a network of its own")
-    remedy = "allow them (kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu), or run in containers"
-    return Finding(subject, "warn", output or "refused", remedy)
+    try:
+        outside.working_form()
+    except outside.SandboxError as error:
+        return Finding(subject, "warn", error.problem, error.remedy)
+    return Finding(subject, "ok", "made one with a network of its own")
 
 
 def engine() -> Finding:

@@ -331,24 +331,10 @@ def test_stopped_model_can_be_neither_set_nor_hurt_and_up_brings_it_back(up, eng
     assert lost <= changed <= {*lost, f"/{PROJECT}-nginx-1"}
 
 
-def test_experiments_container_makes_namespaces_without_a_capability(up, engine):
-    script = "echo 7 > /proc/sys/net/core/somaxconn && cat /proc/sys/net/core/somaxconn && ls /proc | grep -c '^[0-9]'"
-    unshare = [
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--net",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-    ]
+def test_experiment_runs_in_its_container_without_a_capability(up, engine):
     compose = ["compose", "--project-directory", str(settings.CHECKOUT), "run", "--rm", "--no-deps", "-T"]
-    output = engine.docker(*compose, "--entrypoint", unshare[0], "lab", *unshare[1:], "sh", "-c", script)
-    somaxconn, processes = map(int, output.split())
-    assert somaxconn == 7
-    assert processes < 6
+    document = json.loads(engine.docker(*compose, "lab", "run", "busiest-worker", "--quick", "--json"))
+    assert document["verdict"] == "holds", document["checks"]
 
 
 def test_down_leaves_no_container_network_volume_or_port(up, engine):

@@ -5,6 +5,7 @@ The tests share one stack and leave it up, each with its own state checked first
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -240,6 +241,18 @@ def test_status_tells_what_runs_and_what_it_costs(up):
     done = up.make("lab-status")
     assert done.returncode == 0, done.stdout + done.stderr
     assert str(up.pids()["reuseport"]) in done.stdout
+
+
+def test_run_of_an_experiment_is_seen_in_prometheus(up):
+    done = up.lab("run", "busiest-worker", "--quick", "--json")
+    assert json.loads(done.stdout)["verdict"] == "holds", done.stderr
+    states = {
+        row["metric"]["lab_experiment_state"]
+        for row in up.query("max_over_time(lab_experiment_state[5m]) == 1")
+        if row["metric"]["experiment"] == "busiest-worker"
+    }
+    assert states == {"running", "holds"}
+    assert eventually(lambda: not up.query('up{job="experiments"}'))
 
 
 def test_down_leaves_no_process_port_or_socket(up):

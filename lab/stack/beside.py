@@ -1,0 +1,20 @@
+"""Commands of ours in the `lab` container, beside the models: load that must not pass Docker's proxy, experiments on
+machines that have no namespaces of their own to give."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from rich.console import Console
+
+from lab import settings
+
+
+def run(*words: str) -> int:
+    """`lab WORDS` in there, its input and output ours; its exit code."""
+    compose = ["docker", "compose", "--project-directory", str(settings.CHECKOUT), "--progress", "quiet"]
+    terminal = [] if sys.stdin.isatty() and sys.stdout.isatty() else ["--no-TTY"]
+    # Under its alias Prometheus finds it.
+    options = ["--rm", "--no-deps", "--use-aliases", *terminal, "--env", f"COLUMNS={Console().width}"]
+    return subprocess.run([*compose, "run", *options, "lab", *words], check=False).returncode
