@@ -13,11 +13,14 @@ def seen_by_client(quantile: float, metric: str) -> str:
     return f"histogram_quantile({quantile}, {rate(f'{metric}_bucket', 'model, le')})"
 
 
+def or_none(failures: str) -> str:
+    """An error has a series from its first time on; before that, show that there was none."""
+    return f"{failures} or 0 * {rate('locust_requests_total', 'model')}"
+
+
 def dashboard() -> Dashboard:
     """The generator is part of the experiment: watch it too."""
-    server = (
-        f"{rate('lab_stage_duration_seconds_sum', 'model')} / {rate('lab_requests_total', 'model')}"
-    )
+    server = f"{rate('lab_stage_duration_seconds_sum', 'model')} / {rate('lab_requests_total', 'model')}"
     client = f"{rate('locust_response_seconds_sum', 'model')} / {rate('locust_response_seconds_count', 'model')}"
     sections = [
         ("The generator", [
@@ -37,8 +40,8 @@ def dashboard() -> Dashboard:
             graph("Failures/s", "cps",
                   "Requests that failed, and connections that could not be made: they are counted apart, since a full "
                   "accept queue fails a connect, never a request.",
-                  [Query(rate("locust_failures_total", "model, error"), "{{model}} {{error}}"),
-                   Query(rate("locust_connect_failures_total", "model, error"), "{{model}} connect: {{error}}")],
+                  [Query(or_none(rate("locust_failures_total", "model, error")), "{{model}} {{error}}"),
+                   Query(or_none(rate("locust_connect_failures_total", "model, error")), "{{model}} connect: {{error}}")],
                   limit=Limit(red=0.01)),
             graph("Mean response, seen by client and by server", "s",
                   "The server's line holds all stages. What lies between the two is the network, the generator, and queues "

@@ -1,0 +1,141 @@
+"""Every panel's and every rule's query, on a real Prometheus that has scraped the five models under load.
+
+With every value of every variable: an empty panel is a failure, and so is one that costs Prometheus much.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from support.servers import wait_until
+from support.stack import Stack
+
+from dashboards import build
+from dashboards.parts import INTERVALS
+from services.options import MODELS
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+BOARDS = {name: json.loads(text) for name, text in build.build().items()}
+LOAD_SECONDS = 4.0
+"""For each model in turn."""
+STEP_SECONDS = 5
+MOST_SAMPLES_A_SECOND = 6_000
+"""Samples that a panel may touch for each second shown, with four workers a model and everything chosen. The largest
+ask for histograms of all stages over 5 min for every step."""
+
+
+@pytest.fixture(scope="module")
+def busy(stack: Stack) -> Iterator[tuple[Stack, float]]:
+    """A stack that has been under load, model after model, and since when."""
+    done = stack.make("lab-up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    began = time.time()
+    for model in MODELS:
+        load(stack, model)
+    yield stack, began
+
+
+def load(stack: Stack, model: str) -> None:
+    locust = f"http://127.0.0.1:{stack.port('locust')}"
+    with httpx.Client(trust_env=False) as client:
+        form = {"user_count": 4, "spawn_rate": 4, "host": f"http://127.0.0.1:{stack.port(model)}",
+                "user_classes": "MixedUser"}  # fmt: skip
+        assert client.post(f"{locust}/swarm", data=form).raise_for_status().json()["success"]
+        until = time.monotonic() + LOAD_SECONDS
+        number = 0
+        while time.monotonic() < until:
+            number += 1
+            key = {"Idempotency-Key": f'"{model}-{number // 2}"'}
+            client.post(f"http://127.0.0.1:{stack.port(model)}/counters/c", headers=key)
+            time.sleep(0.05)
+        client.post(f"{locust}/stop").raise_for_status()
+
+
+def ask(stack: Stack, expression: str, began: float) -> tuple[list[dict[str, Any]], int]:
+    """The series, and how many samples Prometheus touched for them."""
+    answer = httpx.post(
+        f"http://127.0.0.1:{stack.port('prometheus')}/api/v1/query_range",
+        data={"query": expression, "start": began, "end": time.time(), "step": STEP_SECONDS, "stats": "all"},
+        trust_env=False, timeout=30,
+    )  # fmt: skip
+    data = answer.json()
+    assert data["status"] == "success", (expression, data)
+    return data["data"]["result"], data["data"]["stats"]["samples"]["totalQueryableSamples"]
+
+
+def values_of(stack: Stack) -> dict[str, list[str]]:
+    """All that can be chosen for each variable."""
+    answer = httpx.get(
+        f"http://127.0.0.1:{stack.port('prometheus')}/api/v1/label/worker/values",
+        params={"match[]": "lab_requests_total"}, trust_env=False,
+    )  # fmt: skip
+    workers = answer.raise_for_status().json()["data"]
+    assert workers == ["0", "1", "2", "3", "main"]
+    return {"model": [".+", *MODELS], "worker": [".+", *workers], "interval": list(INTERVALS)}
+
+
+def expressions(panel: dict[str, Any], values: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+    """The panel's queries, with each value of each variable while the others are as they are at first."""
+    first = {name: some[0] for name, some in values.items()}
+    for name, some in values.items():
+        for value in some:
+            for target in panel.get("targets", []):
+                expression = target["expr"]
+                for variable, chosen in {**first, name: value}.items():
+                    expression = expression.replace(f"${variable}", chosen)
+                yield f"{target['refId']} with {name}={value}", expression
+
+
+def is_empty(series: list[dict[str, Any]]) -> bool:
+    return not any(math.isfinite(float(value)) for one in series for _, value in one["values"])
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_no_panel_is_empty_or_dear(busy, board):
+    stack, began = busy
+    values = values_of(stack)
+    wrong = []
+    for panel in board["panels"]:
+        for what, expression in expressions(panel, values):
+            series, samples = ask(stack, expression, began)
+            if is_empty(series):
+                wrong.append(f"{panel['title']}, {what}: nothing\n  {expression}")
+            if samples > MOST_SAMPLES_A_SECOND * (time.time() - began):
+                wrong.append(f"{panel['title']}, {what}: {samples} samples\n  {expression}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_rule_is_loaded_and_healthy(busy):
+    stack, _ = busy
+    url = f"http://127.0.0.1:{stack.port('prometheus')}/api/v1/rules"
+
+    def rules() -> dict[str, dict[str, Any]]:
+        groups = httpx.get(url, trust_env=False).raise_for_status().json()["data"]["groups"]
+        return {rule["name"]: rule for group in groups for rule in group["rules"]}
+
+    written = {
+        rule.get("record") or rule["alert"]
+        for path in (Path(build.__file__).parent / "prometheus/rules").glob("*.yml")
+        for group in yaml.safe_load(path.read_text())["groups"]
+        for rule in group["rules"]
+    }
+    assert rules().keys() == written
+    wait_until(lambda: {rule["health"] for rule in rules().values()} == {"ok"}, what="an evaluation of every rule")
+
+
+@pytest.mark.parametrize("record", ["worker:lab_requests:rate10s", "model:lab_imbalance:max_mean",
+                                    "model:lab_fairness:jain", "model:lab_accept_queue:share_of_limit",
+                                    "model_stage:lab_stage_duration_seconds:p99_10s"])  # fmt: skip
+def test_recorded_series_are_there_for_every_model(busy, record):
+    stack, began = busy
+    series, _ = ask(stack, record, began)
+    assert {one["metric"]["model"] for one in series} == set(MODELS)
