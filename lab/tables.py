@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from lab.stack.doctor import Finding
     from lab.stack.parts import Part
@@ -30,16 +30,18 @@ def findings(found: Iterable[Finding]) -> Table:
     return table
 
 
-def parts(shown: Iterable[Part]) -> Table:
-    """What runs where, and what it costs."""
-    table = _table("part", "place", "state", "health", "where")
-    for heading in ("pid", "cpu %", "memory MiB"):
+def parts(shown: Sequence[Part]) -> Table:
+    """What runs where, and what it costs. All parts are in one place."""
+    table = _table("part", "state", "health", "where")
+    table.title = f"place: {shown[0].place}" if shown else None
+    # Beside the figures on 80 columns: an address that is cut is no use.
+    table.columns[-1].min_width = len("http://127.0.0.1:65535")
+    for heading in ("pid", "cpu %", "MiB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for part in shown:
         figures = (str(part.pid), f"{part.cpu_percent:.0f}", f"{part.memory_bytes / MEBIBYTE:.0f}")
         table.add_row(
             Text(part.name),
-            part.place,
             part.state,
             Text(part.health, style=HEALTH_STYLES.get(part.health, "dim")),
             Text("\n".join(text for text in (part.url, part.detail) if text)),
@@ -49,7 +51,7 @@ def parts(shown: Iterable[Part]) -> Table:
 
 
 def _table(*headings: str) -> Table:
-    table = Table(header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(header_style="bold", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in headings:
         table.add_column(heading)
     return table

@@ -15,6 +15,7 @@ from rich.table import Table
 from lab import settings
 from lab.measure.histogram import Histogram
 from lab.peers.process import accepts
+from lab.stack import containers, status
 from loadtests.kinds import KINDS
 
 LOCUSTFILE = settings.CHECKOUT / "loadtests" / "locustfile.py"
@@ -31,6 +32,8 @@ def run(model: str, users: int, rate: float, seconds: float, kind: str, extra: l
     `extra` goes to Locust as it is. Returns 0 when nothing failed, 1 when something did, 2 when there
     is nothing to load or no such kind, 3 when the generator was saturated, so that the figures are its own.
     """
+    if _belongs_into_the_network(model, extra):
+        return _run_in_the_network(model, users, rate, seconds, kind, extra)
     errors = Console(stderr=True)
     refusal = _refusal(model, kind, extra)
     if refusal:
@@ -64,13 +67,35 @@ def _refusal(model: str, kind: str, extra: list[str]) -> str:
     if kind not in KINDS:
         return f"no kind of user is called {kind!r}; there are {', '.join(KINDS)}"
     port = settings.SERVICE_PORTS[model]
-    aimed_elsewhere = any(word in {"-H", "--host"} or word.startswith("--host=") for word in extra)
-    if not aimed_elsewhere and not accepts(port.number):
+    if not _aimed_elsewhere(extra) and not accepts(port.number, settings.host_of(model)):
         return (
             f"nothing answers at {port.url}, where {model} should be: start the stack with `make lab-up`, "
             f"or set {port.variable} to its port"
         )
     return ""
+
+
+def _aimed_elsewhere(extra: list[str]) -> bool:
+    """Whether Locust's own options say what to load."""
+    return any(word in {"-H", "--host"} or word.startswith("--host=") for word in extra)
+
+
+def _belongs_into_the_network(model: str, extra: list[str]) -> bool:
+    """Whether the model runs in a container of this machine, and we do not know the way to it."""
+    told = model not in settings.SERVICE_PORTS or settings.host_of(model) != settings.HOST
+    return not told and not _aimed_elsewhere(extra) and status.place() == containers.PLACE
+
+
+def _run_in_the_network(model: str, users: int, rate: float, seconds: float, kind: str, extra: list[str]) -> int:
+    """The same from a container beside the model's.
+
+    At its published port it would be Docker's proxy that accepts, and the model's queues would never fill.
+    """
+    compose = ["docker", "compose", "--project-directory", str(settings.CHECKOUT), "--progress", "quiet"]
+    terminal = [] if sys.stdin.isatty() and sys.stdout.isatty() else ["--no-TTY"]
+    container = ["run", "--rm", "--no-deps", *terminal, "--env", f"COLUMNS={Console().width}", "lab"]
+    load = ["load", model, "--users", str(users), "--rate", str(rate), "--seconds", str(seconds), "--kind", kind]
+    return subprocess.run([*compose, *container, *load, "--", *extra], check=False).returncode
 
 
 def _command(

@@ -3,6 +3,8 @@
 `kill` ends it as kill -9 does, and whoever supervises it starts it again; `pause` stops it where it is, so that the
 kernel goes on accepting for it until its queues are full; `resume` lets it go on. The admin process is
 spared: it shows what happens. With a worker's number only that worker is hurt, if it is a process.
+
+In containers /state gives the pids that processes have in their container, so they are signalled from in there.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import httpx
 import psutil
 
 from lab import settings
-from lab.stack import supervision
+from lab.stack import containers, inside, status, supervision
 
 STATE_SECONDS = 2.0
 
@@ -79,15 +81,34 @@ def pid_of_worker(state: dict[str, Any], number: int) -> int:
 
 
 def deliver(model: str, number: signal.Signals, pids: list[int]) -> None:
-    """Signal processes of the model, and no others. Raises ChaosError where supervisord does not run it."""
+    """Signal processes of the model, and no others. Raises ChaosError where the stack does not run it."""
+    if status.place() == containers.PLACE:
+        deliver_inside(model, number, pids)
+        return
     try:
         main = supervision.pid_of(model)
         ours = {main, *(child.pid for child in psutil.Process(main).children(recursive=True))} if main else set()
     except (OSError, psutil.NoSuchProcess):
         ours = set()
     if not ours.issuperset(pids):
-        raise ChaosError(
-            f"port {settings.ADMIN_PORTS[model].number} is answered by a {model} that `lab up` did not start"
-        )
+        raise not_ours(model)
     for pid in pids:
         psutil.Process(pid).send_signal(number)
+
+
+def deliver_inside(model: str, number: signal.Signals, pids: list[int]) -> None:
+    """The same in the model's container. Raises ChaosError."""
+    # Else these would be the pids of another server, and mean some other process in the container.
+    if settings.ADMIN_PORTS[model].number not in containers.published_ports():
+        raise not_ours(model)
+    try:
+        inside.send_signal(model, number, pids)
+    except inside.InsideError as error:
+        raise ChaosError(str(error)) from None
+    except ProcessLookupError:
+        raise ChaosError(f"{model} has just lost a process that was to be hurt: try again") from None
+
+
+def not_ours(model: str) -> ChaosError:
+    """Somebody else's server is where the model's should be."""
+    return ChaosError(f"port {settings.ADMIN_PORTS[model].number} is answered by a {model} that `lab up` did not start")

@@ -1,15 +1,16 @@
 """The containers place, as the engine sees it: what runs, how it is, what it costs, and whether anything is left.
 
 Compose makes and removes the containers (provisioning/roles/compose); all that it makes carries a label with the
-project's name, by which it is found here. `python -m lab.stack.containers settle PART…` is the last step of `lab up`.
+project's name, by which it is found here. `python -m lab.stack.containers settle PART…` is the last step of `lab up`,
+`… gone` that of `lab down`.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from lab import settings
@@ -30,7 +31,6 @@ PROJECT_LABEL, SERVICE_LABEL, ONE_OFF_LABEL = (
 WORKERS = "locust-worker"
 """The one part that has no port, and any number of containers."""
 CALL_SECONDS = 10.0
-CPU_SAMPLE_SECONDS = 0.25
 SETTLE_SECONDS = 90.0
 LOG_LINES = 15
 ABSENT_DETAILS = {
@@ -39,35 +39,42 @@ ABSENT_DETAILS = {
 }
 
 
-def connect() -> DockerClient:
-    """A client of the engine that the docker command talks to. Raises EngineError, or DockerException."""
+def connect(seconds: float = CALL_SECONDS) -> DockerClient:
+    """A client of the engine that the docker command talks to. Raises EngineError, or DockerException.
+
+    `seconds` is how long it waits for each answer.
+    """
     import docker
 
     # The package knows DOCKER_HOST, but not the docker command's contexts.
-    return docker.from_env(environment=engine.environment(), timeout=int(CALL_SECONDS))
+    return docker.from_env(environment=engine.environment(), timeout=int(seconds))
 
 
 def there_is_something() -> bool:
-    """Whether the engine has a container, a network or a volume of the stack. False without an engine."""
+    """Whether the engine has anything of the stack. False without an engine."""
     from docker.errors import DockerException
 
-    label: dict[str, Any] = {"label": f"{PROJECT_LABEL}={settings.PROJECT}"}
     try:
-        client = connect()
-        return bool(
-            client.containers.list(all=True, filters=label, ignore_removed=True)
-            or client.networks.list(filters=label)
-            or client.volumes.list(filters=label)
-        )
+        return bool(remains(connect()))
     except (engine.EngineError, DockerException, OSError):
         return False
 
 
-def containers() -> dict[str, list[Container]]:
+def remains(client: DockerClient) -> list[str]:
+    """The names of all containers, networks and volumes of the stack. Raises DockerException."""
+    label: dict[str, str | list[str] | bool] = {"label": f"{PROJECT_LABEL}={settings.PROJECT}"}
+    return [
+        *(str(one.name) for one in client.containers.list(all=True, filters=label, ignore_removed=True)),
+        *(str(one.name) for one in client.networks.list(filters=label)),
+        *(str(one.name) for one in client.volumes.list(filters=label)),
+    ]
+
+
+def containers(seconds: float = CALL_SECONDS) -> dict[str, list[Container]]:
     """The stack's containers by part. Raises EngineError, or DockerException."""
     label: dict[str, Any] = {"label": [f"{PROJECT_LABEL}={settings.PROJECT}", f"{ONE_OFF_LABEL}=False"]}
     found: dict[str, list[Container]] = {}
-    for container in connect().containers.list(all=True, filters=label, ignore_removed=True):
+    for container in connect(seconds).containers.list(all=True, filters=label, ignore_removed=True):
         found.setdefault(container.labels[SERVICE_LABEL], []).append(container)
     return found
 
@@ -88,19 +95,22 @@ def published_ports() -> set[int]:
 
 
 def parts() -> list[Part]:
-    """Every part, also those that are down or left out. Takes about a third of a second."""
+    """Every part, also those that are down or left out. Takes a second or two, in which the engine looks twice."""
     found = containers()
     names = [*pieces(PLACE), WORKERS]
-    running = {name: [one for one in found.get(name, []) if one.status == "running"] for name in names}
-    with ThreadPoolExecutor() as pool:
+    everyone = [one for name in names for one in found.get(name, [])]
+    with ThreadPoolExecutor(len(names) + len(everyone)) as pool:
         health = dict(zip(names, pool.map(lambda name: healthy(name, found.get(name, [])), names), strict=True))
-        costs = dict(zip(names, pool.map(lambda name: cost(running[name]), names), strict=True))
-    shown = [part(name, found[name], health[name], *costs[name]) if name in found else absent(name) for name in names]
+        costs = dict(zip(everyone, pool.map(usage, everyone), strict=True))
+    shown = [
+        part(name, found[name], health[name], [costs[one] for one in found[name]]) if name in found else absent(name)
+        for name in names
+    ]
     return [*shown, *(Part(name, PLACE, "absent", "-", "", 0, 0.0, 0, why) for name, why in LEFT_OUT[PLACE].items())]
 
 
-def part(name: str, own: Sequence[Container], health: bool, percent: float, memory: int) -> Part:
-    """A part that has containers."""
+def part(name: str, own: Sequence[Container], health: bool, costs: Sequence[tuple[float, int]]) -> Part:
+    """A part that has containers; `costs` is the `usage` of each."""
     piece = pieces(PLACE).get(name)
     first = own[0].attrs["State"]
     # Where there are several, the one that is worst off speaks for them.
@@ -112,8 +122,8 @@ def part(name: str, own: Sequence[Container], health: bool, percent: float, memo
         health=("ok" if health else "failing") if first["Pid"] else "-",
         url=piece.port.url if piece else "",
         pid=first["Pid"],
-        cpu_percent=percent,
-        memory_bytes=memory,
+        cpu_percent=sum(percent for percent, _ in costs),
+        memory_bytes=sum(memory for _, memory in costs),
         detail="; ".join(details(own)),
     )
 
@@ -143,29 +153,26 @@ def healthy(name: str, own: Sequence[Container]) -> bool:
     return piece.answers() if piece else bool(own) and all(one.status == "running" for one in own)
 
 
-def cost(running: Sequence[Container]) -> tuple[float, int]:
-    """Per cent of one core that the containers used in a short sample, and their memory now, in bytes."""
-    before = [usage(container) for container in running]
-    start = time.monotonic()
-    time.sleep(CPU_SAMPLE_SECONDS if running else 0)
-    after = [usage(container) for container in running]
-    elapsed = time.monotonic() - start
-    seconds = sum(now[0] - then[0] for then, now in zip(before, after, strict=True))
-    return max(0.0, seconds / elapsed * 100) if running else 0.0, sum(memory for _, memory in after)
-
-
 def usage(container: Container) -> tuple[float, int]:
-    """Processor seconds so far, and bytes of memory; zeros for a container that has just gone."""
+    """Per cent of one core in the last second, and bytes of memory; zeros for a container that does not run."""
     from docker.errors import DockerException
 
     try:
-        stats = cast("dict[str, Any]", container.stats(stream=False, one_shot=True))
+        stats = cast("dict[str, Any]", container.stats(stream=False))
         memory = stats["memory_stats"]
         # As `docker stats` counts: without the file cache that the kernel would give up first.
         cache = memory["stats"].get("total_inactive_file", memory["stats"].get("inactive_file", 0))
-        return stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9, memory["usage"] - cache
+        return cpu_percent(stats), memory["usage"] - cache
     except (DockerException, KeyError, OSError):
         return 0.0, 0
+
+
+def cpu_percent(stats: dict[str, Any]) -> float:
+    """Per cent of one core between the two looks that `stats` tells of."""
+    now, before = (stats[key]["cpu_usage"]["total_usage"] / 1e9 for key in ("cpu_stats", "precpu_stats"))
+    elapsed = datetime.fromisoformat(stats["read"]) - datetime.fromisoformat(stats["preread"])
+    share: float = (now - before) / elapsed.total_seconds()
+    return max(0.0, share * 100)
 
 
 # The last step of `lab up`.
@@ -197,15 +204,24 @@ def last_lines(name: str) -> str:
     return "\n".join(f"    {line}" for line in lines or ["(it has written nothing)"])
 
 
+def gone() -> int:
+    """1, and what it is, if anything is left of the stack."""
+    left = remains(connect())
+    if left:
+        print("still there:", ", ".join(left))
+    return 1 if left else 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Settle, or say in one line that the engine does not work."""
     from docker.errors import DockerException
 
     parser = argparse.ArgumentParser(prog="python -m lab.stack.containers", description=__doc__)
-    parser.add_argument("action", choices=("settle",))
-    parser.add_argument("parts", nargs="+")
+    parser.add_argument("action", choices=("settle", "gone"))
+    parser.add_argument("parts", nargs="*")
+    given = parser.parse_args(arguments)
     try:
-        return settle(parser.parse_args(arguments).parts)
+        return settle(given.parts) if given.action == "settle" else gone()
     except (engine.EngineError, DockerException, OSError) as error:
         print(f"the Docker engine does not work: {error}")
         return 1

@@ -1,7 +1,7 @@
 """`lab set`: ask a running model, through its `control.sock`, to go on with other options.
 
 In the local place the socket is in the state folder; in containers it is on the model's own volume, where only
-its container reaches it, so the same words are said from in there.
+its container reaches it, so the same words are said from in there (lab/stack/inside.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lab.stack import parts
+from lab.stack import containers, inside, parts, status
 from services.options import options_of
 
 SOCKET = "control.sock"
@@ -47,20 +47,31 @@ def read_settings(model: str, settings: Sequence[str]) -> dict[str, str]:
 
 def ask(model: str, changes: dict[str, str]) -> dict[str, Any]:
     """Send the changes to the model's socket; all options in force. Raises ControlError."""
+    line = json.dumps({"set": changes}).encode() + b"\n"
     try:
-        with connect(parts.STATE_DIR / "models" / model) as control:
-            control.sendall(json.dumps({"set": changes}).encode() + b"\n")
-            answer = json.loads(read_to_end(control))
+        if status.place() == containers.PLACE:
+            answer = json.loads(inside.say(model, line, ANSWER_SECONDS))
+        else:
+            answer = json.loads(say_here(model, line))
+    except inside.InsideError as error:
+        raise ControlError(str(error)) from None
     except (FileNotFoundError, ConnectionError):
         raise ControlError(f"{model} does not run here: `lab up` starts it") from None
     except TimeoutError:
         raise ControlError(f"{model} has not answered for {ANSWER_SECONDS:g} s: see `lab status`") from None
     except ValueError:
-        raise ControlError(f"{model} ended before it answered: see `lab status` and its log in .lab/logs") from None
+        raise ControlError(f"{model} ended before it answered: see `lab status` and its log") from None
     if "error" in answer:
         raise ControlError(f"{model}: {answer['error']}")
     options: dict[str, Any] = answer["options"]
     return options
+
+
+def say_here(model: str, line: bytes) -> bytes:
+    """What the model's socket in the state folder answers to the line. Raises OSError."""
+    with connect(parts.STATE_DIR / "models" / model) as control:
+        control.sendall(line)
+        return read_to_end(control)
 
 
 def connect(folder: Path) -> socket.socket:

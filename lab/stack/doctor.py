@@ -17,6 +17,7 @@ from typing import Literal
 import psutil
 
 from lab import settings
+from lab.stack import engine as engines
 from lab.stack import parts
 from lab.stack.ports import conflicts
 from services.options import COMMON
@@ -31,6 +32,11 @@ CORES_WANTED = 2
 MEMORY_WANTED_BYTES = 2 << 30
 DISK_WANTED_BYTES = 2 << 30
 """Prometheus keeps up to 1 GB; the rest is room for results."""
+IMAGE_DISK_WANTED_BYTES = 4 << 30
+"""The images, layers of their builds, and Prometheus' volume of up to 1 GB; README has what they take."""
+ARCHITECTURES = {"x86_64", "amd64", "aarch64", "arm64"}
+"""Those that the images of all parts exist for."""
+CGROUPS = Path("/sys/fs/cgroup")
 DESCRIPTORS_WANTED = 16384 + 64
 """`--max-connections` and what a server needs besides."""
 TRIAL_SECONDS = 10.0
@@ -61,8 +67,11 @@ def examine() -> list[Finding]:
     return [
         kernel(),
         namespaces(),
+        architecture(),
         engine(),
         compose(),
+        control_groups(),
+        image_disk(),
         python(),
         cores(),
         memory(),
@@ -84,6 +93,14 @@ def kernel() -> Finding:
     return Finding("kernel", "ok", release)
 
 
+def architecture() -> Finding:
+    """What the images, and the wheels in them, are made for."""
+    machine = platform.machine()
+    if machine.lower() in ARCHITECTURES:
+        return Finding("architecture", "ok", machine)
+    return Finding("architecture", "warn", f"no images for {machine}", "stay with the local place: PLACE=local")
+
+
 def namespaces() -> Finding:
     """Experiments run in namespaces of their own, made without root."""
     subject = "user namespaces"
@@ -100,21 +117,49 @@ def namespaces() -> Finding:
 def engine() -> Finding:
     """A Docker engine is for the containers place; the local place does without."""
     subject = "container engine"
-    if not shutil.which("docker"):
-        return Finding(subject, "warn", "no `docker` command", "install a Docker engine for the containers place")
-    code, output = attempt("docker", "version", "--format", "{{.Server.Version}}")
-    if code == 0:
-        return Finding(subject, "ok", f"Docker {output}")
-    return Finding(subject, "warn", output or "does not answer", "start the engine, or stay with the local place")
+    try:
+        host, version = engines.reach()
+    except engines.EngineError as error:
+        return Finding(subject, "warn", error.problem, error.remedy)
+    return Finding(subject, "ok", f"Docker {version} at {host}")
 
 
 def compose() -> Finding:
     """Compose v2 is a plugin of the docker command."""
     subject = "docker compose"
-    code, output = attempt("docker", "compose", "version", "--short")
-    if code == 0:
-        return Finding(subject, "ok", output)
-    return Finding(subject, "warn", "no Compose v2", "install docker-compose-plugin for the containers place")
+    try:
+        return Finding(subject, "ok", engines.compose_version())
+    except engines.EngineError as error:
+        return Finding(subject, "warn", error.problem, error.remedy)
+
+
+def control_groups() -> Finding:
+    """The limits of containers, and their figures in `lab status`, are those of control groups."""
+    subject = "cgroups"
+    code, limited = engines.docker("info", "--format", "{{.MemoryLimit}}")
+    if code == 0 and limited != "true":
+        remedy = "give the kernel its memory controller: cgroup_enable=memory on its command line"
+        return Finding(subject, "warn", "the engine cannot limit memory", remedy)
+    if (CGROUPS / "cgroup.controllers").exists():
+        return Finding(subject, "ok", "version 2")
+    if (CGROUPS / "memory").exists():
+        return Finding(subject, "ok", "version 1, which engines will not know for ever")
+    return Finding(subject, "warn", f"none at {CGROUPS}", "mount them: containers have no limits without")
+
+
+def image_disk() -> Finding:
+    """Room for the images, where the engine keeps them."""
+    subject = "disk for images"
+    code, folder = engines.docker("info", "--format", "{{.DockerRootDir}}")
+    if code or not folder:
+        return Finding(subject, "warn", "no engine says where it keeps them", "see to the engine first")
+    if not Path(folder).exists():  # the engine is on another machine, or in a virtual one
+        return Finding(subject, "ok", f"{folder}, on the engine's own machine")
+    free = shutil.disk_usage(folder).free
+    detail = f"{free / (1 << 30):.1f} GiB free at {folder}"
+    if free < IMAGE_DISK_WANTED_BYTES:
+        return Finding(subject, "warn", detail, "free some: `docker system df` shows what is old, `docker image prune`")
+    return Finding(subject, "ok", detail)
 
 
 def python() -> Finding:

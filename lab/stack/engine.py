@@ -18,10 +18,16 @@ COMPOSE_NEEDED = (2, 18)
 """What Ansible's community.docker asks for."""
 ANSWER_SECONDS = 10.0
 OR_LOCAL = "or stay without: PLACE=local"
+INSTALL_COMPOSE = f"install docker-compose-plugin, {OR_LOCAL}"
 
 
 class EngineError(Exception):
-    """There is no engine that the lab can use. The text is one line that says why and what to do."""
+    """There is no engine that the lab can use: one line that says why, and what to do."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}: {remedy}")
+        self.problem = problem
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +41,16 @@ class Engine:
 
 def find() -> Engine:
     """The engine that the `docker` command talks to. Takes about 0.2 s. Raises EngineError."""
+    host, version = reach()
+    return Engine(host, version, compose_version())
+
+
+def reach() -> tuple[str, str]:
+    """The engine's address and version. Raises EngineError."""
     if not shutil.which("docker"):
-        raise EngineError(f"there is no `docker` command: install a Docker engine with its Compose plugin, {OR_LOCAL}")
+        raise EngineError("there is no `docker` command", f"install a Docker engine and its Compose plugin, {OR_LOCAL}")
     host = address()
-    return Engine(host, engine_version(host), compose_version())
+    return host, engine_version(host)
 
 
 def address() -> str:
@@ -47,7 +59,7 @@ def address() -> str:
         return host
     code, said = docker("context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
     if code:
-        raise EngineError(f"the docker command's context is unusable ({said}): `docker context ls` shows others")
+        raise EngineError(f"the docker command's context is unusable ({said})", "`docker context ls` shows others")
     return said
 
 
@@ -61,14 +73,14 @@ def engine_version(host: str) -> str:
     code, said = docker("version", "--format", "{{.Server.Version}}")
     if code and "permission denied" in said.lower():
         raise EngineError(
-            f"this user may not talk to the Docker engine at {host}: `sudo usermod -aG docker $USER` and log in anew, "
-            f"{OR_LOCAL}"
+            f"this user may not talk to the Docker engine at {host}",
+            f"`sudo usermod -aG docker $USER` and log in anew, {OR_LOCAL}",
         )
     if code:
-        raise EngineError(f"no Docker engine answers at {host}: start it (`systemctl start docker`), {OR_LOCAL}")
+        raise EngineError(f"no Docker engine answers at {host}", f"start it (`systemctl start docker`), {OR_LOCAL}")
     if numbers(said) < ENGINE_NEEDED:
         raise EngineError(
-            f"the Docker engine is {said}, {dotted(ENGINE_NEEDED)} or newer is needed: upgrade, {OR_LOCAL}"
+            f"the Docker engine is {said}, {dotted(ENGINE_NEEDED)} or newer is needed", f"upgrade it, {OR_LOCAL}"
         )
     return said
 
@@ -76,13 +88,14 @@ def engine_version(host: str) -> str:
 def compose_version() -> str:
     """The version of the Compose plugin, if it is not too old. Raises EngineError."""
     code, said = docker("compose", "version", "--short")
-    install = f"install docker-compose-plugin, {OR_LOCAL}"
     if code and shutil.which("docker-compose"):
-        raise EngineError(f"there is only Compose v1 (docker-compose), which does not know the lab's file: {install}")
+        raise EngineError(
+            "there is only Compose v1 (docker-compose), which does not understand the lab's file", INSTALL_COMPOSE
+        )
     if code:
-        raise EngineError(f"`docker compose` is missing: {install}")
+        raise EngineError("`docker compose` is missing", INSTALL_COMPOSE)
     if numbers(said) < COMPOSE_NEEDED:
-        raise EngineError(f"Compose is {said}, {dotted(COMPOSE_NEEDED)} or newer is needed: {install}")
+        raise EngineError(f"Compose is {said}, {dotted(COMPOSE_NEEDED)} or newer is needed", INSTALL_COMPOSE)
     return said.removeprefix("v")
 
 

@@ -14,14 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lab import settings
-from lab.stack import parts, status
+from lab.stack import engine, parts, status
 from lab.stack.parts import Part
 
 GOOD, BAD = 0, 2
 PROVISIONING = settings.CHECKOUT / "provisioning"
-NOT_YET = {
-    "containers": "the containers place (docker compose) is not there yet",
-}
 PLACES = ("auto", "containers", "local", "vms")
 
 
@@ -35,7 +32,7 @@ def up(place: str = "auto", extra: Sequence[str] = ()) -> int:
     `extra` are more arguments of ansible-playbook, such as `--extra-vars`.
     """
     try:
-        check_place(place)
+        place = choose(place)
         for port in settings.PORTS:
             _ = port.number  # raises SettingError before anything has started
         code = play("site.yml", [*inventory_of(place), *extra])
@@ -55,6 +52,8 @@ def down(place: str = "auto", *, remove: bool = False) -> int:
     try:
         check_place(place)
         check_removal(place, remove=remove)
+        if place == "auto":
+            place = status.place() or "local"
         code = play("down.yml", [*inventory_of(place), *(["--extra-vars", '{"lab_remove": true}'] if remove else [])])
     except RefusalError as error:
         return refuse(str(error))
@@ -69,7 +68,7 @@ def where_to_look(shown: Sequence[Part]) -> list[str]:
     """What runs where, and what is left out: plain lines, so that a narrow terminal cuts no address."""
     return [
         "",
-        *(f"  {part.name:<12}{part.state:<10}{part.url or part.detail}" for part in shown),
+        *(f"  {part.name:<15}{part.state:<10}{part.url or part.detail}" for part in shown),
         "",
         f"  put load on one   make load MODEL=nginx, or {settings.LOCUST.url} in a browser",
         f"  look at figures   make lab-status, or {settings.PROMETHEUS.url}",
@@ -78,14 +77,35 @@ def where_to_look(shown: Sequence[Part]) -> list[str]:
     ]
 
 
+def choose(place: str) -> str:
+    """The place to bring the stack up in. Raises RefusalError for one that cannot be had.
+
+    `auto` is where it is up already, or else containers where an engine answers, or else the local one.
+    """
+    check_place(place)
+    if place == "vms":
+        return place
+    there = status.place()
+    if place == "auto" and there:
+        return there
+    if there and there != place:
+        raise RefusalError(f"the lab is up already, in the {there} place: `make lab-down` ends it")
+    try:
+        if place != "local":
+            engine.find()
+            return "containers"
+    except engine.EngineError as error:
+        if place == "containers":
+            raise RefusalError(str(error)) from None
+    if sys.platform != "linux":
+        raise RefusalError("the local place needs Linux (epoll, sock_diag), and containers need a Docker engine")
+    return "local"
+
+
 def check_place(place: str) -> None:
-    """Raise RefusalError for a place that cannot be had. `auto` is the local one: there is no other yet."""
+    """Raise RefusalError for a place that there is not."""
     if place not in PLACES:
         raise RefusalError(f"place {place!r}: give one of {', '.join(PLACES)}")
-    if place in NOT_YET:
-        raise RefusalError(f"{NOT_YET[place]}; use PLACE=local (lab up --place local)")
-    if sys.platform != "linux":
-        raise RefusalError(f"the local place needs Linux (epoll, sock_diag), and {NOT_YET['containers']}")
 
 
 def check_removal(place: str, *, remove: bool) -> None:
@@ -95,9 +115,9 @@ def check_removal(place: str, *, remove: bool) -> None:
 
 
 def inventory_of(place: str) -> list[str]:
-    """Ansible's arguments for the hosts of the place; none for those that ansible.cfg has. Raises RefusalError."""
+    """Ansible's arguments for the hosts of the place. Raises RefusalError."""
     if place != "vms":
-        return []
+        return ["--inventory", str(PROVISIONING / "inventories" / place)]
     ours = PROVISIONING / "inventories" / "vms"
     hosts = Path(os.environ.get("LAB_INVENTORY", ours / "hosts.yml")).expanduser().resolve()
     if not hosts.is_file():

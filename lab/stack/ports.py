@@ -1,10 +1,11 @@
 """Which ports of the stack somebody else holds, who, and the variable that moves each.
 
-The role `preflight` runs this before anything has started: `python -m lab.stack.ports`.
+The role `preflight` runs this before anything has started: `python -m lab.stack.ports PLACE`.
 """
 
 from __future__ import annotations
 
+import argparse
 import errno
 import socket
 import sys
@@ -15,7 +16,7 @@ import psutil
 
 from lab import settings
 from lab.settings import Port
-from lab.stack import parts
+from lab.stack import containers, parts
 from lab.stack.remains import ours
 
 
@@ -44,10 +45,11 @@ def conflicts(ports: Iterable[Port]) -> list[Conflict]:
     refused = {port: code for port in wanted if (code := refusal(port.number))}
     holders = listening() if refused else {}
     mine = {process.pid for process in ours()} if refused else set()
+    published = containers.published_ports() if refused else set()
     found = twice(wanted)
     for port, code in refused.items():
         pid = holders.get(port.number)
-        if pid is None or pid not in mine:
+        if port.number not in published and (pid is None or pid not in mine):
             found.append(Conflict(port, explain(code, pid)))
     return found
 
@@ -101,9 +103,11 @@ def explain(code: int, pid: int | None) -> str:
         return f"is taken by pid {pid}"
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Print a line for each conflict; 0 without, 2 with."""
-    found = conflicts(parts.ports())
+    parser = argparse.ArgumentParser(prog="python -m lab.stack.ports", description=__doc__)
+    parser.add_argument("place", choices=("local", "containers"))
+    found = conflicts(parts.ports(parser.parse_args(arguments).place))
     for conflict in found:
         print(conflict)
     return 2 if found else 0

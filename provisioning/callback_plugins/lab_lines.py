@@ -76,15 +76,20 @@ class CallbackModule(CallbackBase):
             self._line(f"{host}: {shown}")
 
     def _lines_of(self, result: dict[str, Any]) -> None:
+        for line in str(self._text_of(result)).splitlines():
+            self._line(f"    {line}")
+
+    def _text_of(self, result: dict[str, Any]) -> object:
+        if "actions" in result:  # of Compose, whose own output is JSON
+            actions = dict.fromkeys(f"{action['id']}: {action['status'].lower()}" for action in result["actions"])
+            return "\n".join(actions) if result.get("changed") and not result.get("failed") else result.get("msg", "")
         # Of a variable of the wrong type: the errors without their heading.
-        text = (
+        return (
             "\n".join(result.get("argument_errors", ()))
             or result.get("stdout")
             or result.get("stderr")
             or ("" if result.get("changed") else result.get("msg", ""))
         )
-        for line in str(text).splitlines():
-            self._line(f"    {line}")
 
     def _line(self, text: str, color: str | None = None) -> None:
         if self._terminal:

@@ -267,7 +267,8 @@ def test_status_is_good_when_all_that_can_run_works(lab, monkeypatch, parts, cod
 def test_status_shows_what_a_part_costs(lab, monkeypatch):
     monkeypatch.setattr(status_module, "parts", lambda: [UP, LEFT_OUT])
     shown = lab("status").stdout
-    assert re.search(r"nginx +local +running +ok +http://127.0.0.1:8004 +4711 +12 +30", shown)
+    assert "place: local" in shown
+    assert re.search(r"nginx +running +ok +http://127.0.0.1:8004 +4711 +12 +30", shown)
     assert "needs a container engine" in shown
 
 

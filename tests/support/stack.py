@@ -16,7 +16,7 @@ import psutil
 
 from lab import settings
 
-UP_SECONDS = 180
+UP_SECONDS = 300
 
 
 def free_ports(count: int) -> list[int]:
@@ -36,13 +36,15 @@ class Stack:
 
     folder: Path
     ports: dict[str, int] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=lambda: {"PLACE": "local"})
+    """More of the environment. Without it a stack is local, whatever else the machine could have."""
 
     @property
     def environment(self) -> dict[str, str]:
         moved = {variable: str(number) for variable, number in self.ports.items()}
         # Without these a make above us would hand its own settings down to ours.
         outer = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
-        return {**outer, **moved, "LAB_STATE_DIR": str(self.folder)}
+        return {**outer, **moved, "LAB_STATE_DIR": str(self.folder), **self.variables}
 
     def make(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -15,8 +15,9 @@ def findings():
 
 
 def test_examine_covers_the_machine(findings):
-    expected = {"kernel", "user namespaces", "container engine", "docker compose", "python", "cores", "memory", "disk"}
-    assert expected | {"file descriptors", "accept queue", *doctor.TOOLS} <= set(findings)
+    expected = {"kernel", "architecture", "user namespaces", "container engine", "docker compose", "cgroups"}
+    expected |= {"disk for images", "python", "cores", "memory", "disk", "file descriptors", "accept queue"}
+    assert expected | {*doctor.TOOLS} <= set(findings)
 
 
 def test_examine_gives_a_remedy_for_all_that_is_not_ok(findings):

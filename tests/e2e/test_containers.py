@@ -1,0 +1,470 @@
+"""The containers place on a real engine: up, confined, load from within, figures, faults, down.
+
+The engine is the tests' own (support/engine.py). No registry of images can be reached from it, so Prometheus and Python
+are stand-ins made from Debian's packages, and Grafana is missing, but for the one test that has a stand-in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.engine import GRAFANA_IMAGE, Engine, running_engine
+from support.stack import Stack, free_ports
+
+from lab import settings
+from services.options import MODELS
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+PROJECT = "accept-lab"
+WORKERS = 2
+RUNNING = (*MODELS, "prometheus", "locust")
+METRICS = ("lab_requests_total", "lab_stage_duration_seconds_count", "lab_accept_queue_limit", "lab_netstat_total",
+           "lab_worker_memory_bytes", "lab_worker_cpu_seconds_total", "lab_info")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    folder = Path(tempfile.mkdtemp(prefix="lab-engine-"))
+    try:
+        with running_engine(folder) as engine:
+            yield engine
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def stack(engine: Engine) -> Iterator[Stack]:
+    folder = Path(tempfile.mkdtemp(prefix="lab-e2e-"))
+    variables = [port.variable for port in settings.PORTS]
+    ports = dict(zip(variables, free_ports(len(variables)), strict=True))
+    stack = Stack(folder, ports, {"PLACE": "containers", "LAB_LOCUST_WORKERS": str(WORKERS), **engine.variables})
+    try:
+        yield stack
+    finally:
+        stack.make("lab-down", PLACE="auto")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def up(stack: Stack) -> Stack:
+    """Every part works; brought up only if the tests before have left it otherwise, since that takes Ansible a while."""
+    status = stack.lab("status", "--json", "--place", "containers")
+    works = {part["name"] for part in json.loads(status.stdout) if part["health"] == "ok"}
+    if not works.issuperset(RUNNING):
+        done = stack.make("lab-up")
+        assert done.returncode == 0, done.stdout + done.stderr
+    return stack
+
+
+def state(stack: Stack, model: str) -> dict[str, Any]:
+    port = stack.ports[f"LAB_{model.upper()}_ADMIN_PORT"]
+    return httpx.get(f"http://127.0.0.1:{port}/state", trust_env=False).raise_for_status().json()
+
+
+def eventually(ask: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """What `ask` answers as soon as that is true; its last answer when time is up."""
+    deadline = time.monotonic() + seconds
+    while not (answer := ask()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return answer
+
+
+def inspect(engine: Engine, part: str, number: int = 1) -> dict[str, Any]:
+    return json.loads(engine.docker("inspect", f"{PROJECT}-{part}-{number}"))[0]
+
+
+def started(engine: Engine) -> dict[str, str]:
+    """When each container was started: changes whenever one is made or started anew."""
+    names = engine.names("ps", "--all")
+    return {one["Name"]: one["State"]["StartedAt"] for one in json.loads(engine.docker("inspect", *names))}
+
+
+def query(stack: Stack, promql: str) -> list[dict[str, Any]]:
+    answer = httpx.get(
+        f"http://127.0.0.1:{stack.port('prometheus')}/api/v1/query", params={"query": promql}, trust_env=False
+    )
+    return answer.raise_for_status().json()["data"]["result"]
+
+
+def swarm(stack: Stack, model: str) -> None:
+    """Press Start in Locust's page, with a model chosen and the host left empty."""
+    form = {"user_count": 4, "spawn_rate": 4, "host": "", "user_classes": "KeepAliveUser", "model": model}
+    answer = httpx.post(f"http://127.0.0.1:{stack.port('locust')}/swarm", data=form, trust_env=False)
+    assert answer.raise_for_status().json()["success"], answer.text
+
+
+def stop_swarm(stack: Stack) -> None:
+    httpx.post(f"http://127.0.0.1:{stack.port('locust')}/stop", trust_env=False).raise_for_status()
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def said(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Why something was refused: what `lab` says itself, or what Ansible says between the failed task and the summary."""
+    own = [line for line in done.stderr.splitlines() if line.startswith("lab: ")]
+    _, failed, rest = done.stdout.partition("FAILED: ")
+    reason = rest.splitlines()[1:] if failed else []
+    return own or [line.strip() for line in reason if not re.search(r"^engine: ok=", line)]
+
+
+def assert_nothing_left(stack: Stack, engine: Engine) -> None:
+    assert engine.names("ps", "--all") == []
+    assert [name for name in engine.names("network", "ls") if name.startswith(PROJECT)] == []
+    assert engine.names("volume", "ls") == []
+    assert [variable for variable, port in stack.ports.items() if accepts(port)] == []
+    assert stack.processes() == []
+
+
+def test_compose_file_is_valid_without_ansible(engine):
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("LAB_")}
+    command = ["docker", "compose", "config", "--quiet"]
+    environment = {**bare, "DOCKER_CONFIG": engine.variables["DOCKER_CONFIG"]}
+    for more in ([], ["--env-file", "provisioning/small.env"]):
+        done = subprocess.run(
+            [*command[:2], *more, *command[2:]], cwd=settings.CHECKOUT, env=environment, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def go_down(stack: Stack, engine: Engine) -> None:
+    if engine.names("ps", "--all"):
+        assert stack.make("lab-down", PLACE="auto").returncode == 0
+    assert_nothing_left(stack, engine)
+
+
+def interrupted_up(stack: Stack, number: signal.Signals, moment: Callable[[], Any]) -> subprocess.CompletedProcess[str]:
+    """`make lab-up` with all that it starts signalled at that moment, as a terminal does with Ctrl-C."""
+    run = subprocess.Popen(
+        ["make", "lab-up"], cwd=settings.CHECKOUT, env=stack.environment, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert eventually(lambda: moment() or run.poll() is not None, 120)
+        assert run.poll() is None, "it was quicker than the test"
+        os.killpg(run.pid, number)
+        output = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    return subprocess.CompletedProcess(run.args, run.returncode, *output)
+
+
+def test_user_who_may_not_talk_to_the_engine_is_told_what_to_do(stack, engine, tmp_path):
+    docker = tmp_path / "docker"
+    as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+    docker.write_text(f'#!/bin/sh\nexec {as_nobody} {shutil.which("docker")} "$@"\n')
+    docker.chmod(0o755)
+    done = stack.make("lab-up", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 2
+    (line,) = said(done)
+    assert "may not talk to the Docker engine" in line
+    assert "usermod -aG docker" in line
+
+
+def test_taken_port_is_named_with_its_variable_and_nothing_is_started(stack, engine):
+    go_down(stack, engine)
+    with socket.create_server(("127.0.0.1", stack.port("ramcloud"))):
+        done = stack.make("lab-up")
+    assert done.returncode != 0
+    (line,) = said(done)
+    for words in (f"port {stack.port('ramcloud')}", "LAB_RAMCLOUD_PORT", f"pid {os.getpid()}"):
+        assert words in line
+    assert_nothing_left(stack, engine)
+
+
+def test_base_image_that_cannot_be_had_is_one_line(stack, engine):
+    done = stack.make("lab-up", LAB_PYTHON_IMAGE="localhost:1/python:none")
+    assert done.returncode == 2
+    (line,) = said(done)
+    assert "localhost:1/python:none" in line
+    assert "LAB_PYTHON_IMAGE" in line
+    assert_nothing_left(stack, engine)
+
+
+def test_wrong_type_of_a_variable_is_one_line(stack, engine):
+    done = stack.playbook("up", "containers", ["--extra-vars", '{"lab_somaxconn": 4096}'])
+    assert done.returncode == 2
+    (line,) = said(done)
+    assert "lab_somaxconn" in line
+    assert "dict" in line
+    assert_nothing_left(stack, engine)
+
+
+def test_up_starts_every_part_says_where_and_what_is_left_out(stack, engine):
+    go_down(stack, engine)
+    done = stack.make("lab-up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in RUNNING:
+        shown = rf"^ *{part} +running +http://127\.0\.0\.1:{stack.port(part)}$"
+        assert re.search(shown, done.stdout, re.MULTILINE), part
+        assert accepts(stack.port(part))
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("Grafana")]
+    assert "LAB_GRAFANA_IMAGE" in line
+    assert re.search(r"^ *grafana +absent +left out", done.stdout, re.MULTILINE)
+
+
+def test_second_up_changes_nothing_and_auto_stays_where_the_stack_is(up, engine):
+    before = started(engine)
+    done = up.make("lab-up", PLACE="auto")
+    assert "changed=0" in done.stdout, done.stdout + done.stderr
+    assert started(engine) == before
+    refused = up.make("lab-up", PLACE="local")
+    assert refused.returncode == 2
+    assert "make lab-down" in said(refused)[0]
+    assert up.processes() == []
+
+
+def test_check_mode_changes_nothing(up, engine):
+    before = started(engine)
+    done = up.playbook("up", "containers", ["--check"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert started(engine) == before
+
+
+def test_every_part_is_healthy_in_the_engines_eyes(up, engine):
+    def sick() -> list[str]:
+        return [part for part in RUNNING if inspect(engine, part)["State"]["Health"]["Status"] != "healthy"]
+
+    eventually(lambda: not sick(), 90)
+    assert sick() == []
+    assert [inspect(engine, "locust-worker", number)["State"]["Status"] for number in (1, 2)] == ["running"] * WORKERS
+
+
+def test_containers_are_confined(up, engine):
+    for name in engine.names("ps"):
+        one = json.loads(engine.docker("inspect", name))[0]
+        host = one["HostConfig"]
+        assert one["Config"]["User"] not in {"", "0", "root"}, name
+        assert (host["ReadonlyRootfs"], host["CapDrop"], host["CapAdd"]) == (True, ["ALL"], None), name
+        assert host["SecurityOpt"] == ["no-new-privileges:true"], name
+        assert host["Memory"] > 0, name
+        assert (host["Privileged"], host["NetworkMode"]) == (False, f"{PROJECT}_default"), name
+        assert [mount for mount in one["Mounts"] if "docker.sock" in mount["Source"]] == [], name
+        bound = {at["HostIp"] for ports in host["PortBindings"].values() for at in ports}
+        assert bound <= {"127.0.0.1"}, name
+
+
+def test_model_in_its_container_is_nobody_and_has_a_network_of_its_own(up, engine):
+    code = """
+import json, os, pathlib, shutil
+status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+print(json.dumps({
+    "uid": os.getuid(), "capabilities": int(status["CapEff"], 16), "no_new_privileges": int(status["NoNewPrivs"]),
+    "writable": [path for path in ("/", "/lab", "/venv", "/etc", "/state", "/tmp") if os.access(path, os.W_OK)],
+    "somaxconn": int(open("/proc/sys/net/core/somaxconn").read()),
+    "tools": [tool for tool in ("cc", "gcc", "c++", "make") if shutil.which(tool)],
+}))
+"""
+    found = json.loads(engine.docker("exec", f"{PROJECT}-nginx-1", "python", "-c", code))
+    assert found.pop("uid") != 0
+    assert found == {
+        "capabilities": 0, "no_new_privileges": 1, "writable": ["/state", "/tmp"], "somaxconn": 4096, "tools": []
+    }  # fmt: skip
+
+
+def test_load_from_two_workers_inside_the_network_reaches_the_model_that_is_chosen(up):
+    for model in MODELS:
+        swarm(up, model)
+        promql = f'sum(lab_requests_total{{model="{model}",code="200"}}) > 100'
+        reached = eventually(lambda promql=promql: query(up, promql), 30)
+        stop_swarm(up)
+        assert reached, model
+    assert query(up, "sum(locust_requests_total) > 500")
+    assert query(up, "sum(locust_failures_total) + sum(locust_connect_failures_total)")[0]["value"][1] == "0"
+    assert len(query(up, "locust_worker_cpu_ratio")) == WORKERS
+
+
+def test_load_of_the_command_line_is_made_inside_the_network(up):
+    done = up.make("load", "MODEL=memcached", "USERS=3", "TIME=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Not at its published port, where it would be Docker's proxy that accepts.
+    assert "Load on memcached (memcached:8002)" in done.stdout
+
+
+def test_every_models_metrics_are_in_prometheus(up):
+    found = {(row["metric"]["job"], row["metric"]["instance"]) for row in query(up, "up == 1")}
+    assert found == {*(("models", model) for model in MODELS), ("locust", "locust")}
+    for metric in METRICS:
+        models = {row["metric"]["model"] for row in query(up, f"count by (model) ({metric})")}
+        assert models == set(MODELS), metric
+    assert {row["metric"]["scope"] for row in query(up, "lab_netstat_total")} == {"model"}
+
+
+def test_status_tells_state_health_and_cost(up):
+    done = up.lab("status", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    parts = {part["name"]: part for part in json.loads(done.stdout)}
+    for name in (*RUNNING, "locust-worker"):
+        part = parts[name]
+        assert (part["place"], part["state"], part["health"]) == ("containers", "running", "ok"), name
+        assert part["pid"] > 0
+        assert part["memory_bytes"] > 2**20, name
+    assert parts["grafana"]["state"] == "absent"
+    assert "LAB_GRAFANA_IMAGE" in parts["grafana"]["detail"]
+
+
+def test_changed_option_makes_only_its_model_anew(up, engine):
+    before = started(engine)
+    changed = {"lab_model_options": {model: {"wakeup": "herd"} if model == "nginx" else {} for model in MODELS}}
+    done = up.playbook("up", "containers", ["--extra-vars", json.dumps(changed)])
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = started(engine)
+    assert {name for name in after if before.get(name) != after[name]} == {f"/{PROJECT}-nginx-1"}
+    options = state(up, "nginx")["options"]
+    assert (options["wakeup"], options["workers"], options["backlog"]) == ("herd", 4, 128)
+
+
+def test_set_changes_a_running_model_in_its_container(up, engine):
+    before = started(engine)
+    done = up.lab("set", "nginx", "workers=2", "wakeup=mutex")
+    assert done.stdout == "nginx now runs with --workers 2 --wakeup mutex\n", done.stderr
+    found = state(up, "nginx")
+    assert (len(found["workers"]), found["options"]["wakeup"]) == (2, "mutex")
+    assert started(engine) == before
+    refused = up.lab("set", "nginx", "workers=none")
+    assert (refused.returncode, refused.stderr) == (2, "lab: nginx: --workers 'none' is not a whole number\n")
+
+
+def test_paused_model_answers_nobody_until_it_is_resumed(up):
+    assert "lab chaos resume nodejs" in up.lab("chaos", "pause", "nodejs").stdout
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=1, trust_env=False)
+    assert state(up, "nodejs")["model"] == "nodejs"  # who watches it is spared
+    assert up.lab("chaos", "resume", "nodejs").returncode == 0
+    assert httpx.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=10, trust_env=False).status_code == 200
+
+
+def test_killed_worker_and_killed_model_are_replaced(up, engine):
+    workers = {worker["pid"] for worker in state(up, "reuseport")["workers"]}
+    assert up.lab("chaos", "kill", "reuseport", "--worker", "1").returncode == 0
+    assert eventually(lambda: len({worker["pid"] for worker in state(up, "reuseport")["workers"]} - workers) == 1)
+    restarts = inspect(engine, "reuseport")["RestartCount"]
+    done = up.lab("chaos", "kill", "reuseport")
+    assert done.returncode == 0, done.stderr
+    assert eventually(lambda: inspect(engine, "reuseport")["RestartCount"] == restarts + 1)
+    assert eventually(lambda: query(up, 'up{instance="reuseport"} == 1'))
+    assert httpx.get(f"http://127.0.0.1:{up.port('reuseport')}/", trust_env=False).status_code == 200
+
+
+def test_stopped_model_can_be_neither_set_nor_hurt_and_up_brings_it_back(up, engine):
+    engine.docker("stop", f"{PROJECT}-memcached-1")
+    for command in (("set", "memcached", "workers=2"), ("chaos", "pause", "memcached")):
+        done = up.lab(*command)
+        assert (done.returncode, done.stdout) == (2, "")
+        (line,) = done.stderr.splitlines()
+        assert "memcached does not run here" in line
+    done = up.lab("status")
+    assert done.returncode == 1
+    assert "not well: memcached" in done.stderr
+    engine.docker("rm", "--force", f"{PROJECT}-prometheus-1")
+    before = started(engine)
+    assert up.make("lab-up").returncode == 0
+    after = started(engine)
+    lost = {f"/{PROJECT}-memcached-1", f"/{PROJECT}-prometheus-1"}
+    changed = {name for name in after if before.get(name) != after[name]}
+    # Options that an earlier test has changed are again those of group_vars.
+    assert lost <= changed <= {*lost, f"/{PROJECT}-nginx-1"}
+
+
+def test_experiments_container_makes_namespaces_without_a_capability(up, engine):
+    script = "echo 7 > /proc/sys/net/core/somaxconn && cat /proc/sys/net/core/somaxconn && ls /proc | grep -c '^[0-9]'"
+    unshare = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ]
+    compose = ["compose", "--project-directory", str(settings.CHECKOUT), "run", "--rm", "--no-deps", "-T"]
+    output = engine.docker(*compose, "--entrypoint", unshare[0], "lab", *unshare[1:], "sh", "-c", script)
+    somaxconn, processes = map(int, output.split())
+    assert somaxconn == 7
+    assert processes < 6
+
+
+def test_down_leaves_no_container_network_volume_or_port(up, engine):
+    done = up.make("lab-down")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_nothing_left(up, engine)
+    again = up.make("lab-down")
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_up_that_was_interrupted_at_its_beginning_leaves_nothing(stack, engine):
+    go_down(stack, engine)
+    folder = stack.folder / "containers"
+    shutil.rmtree(folder, ignore_errors=True)
+    done = interrupted_up(stack, signal.SIGINT, folder.exists)  # preflight has made it
+    assert done.returncode != 0
+    assert "lab: interrupted: `make lab-up` goes on from here, `make lab-down` clears up" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert_nothing_left(stack, engine)
+
+
+def test_up_that_was_killed_half_way_can_be_taken_down(stack, engine):
+    go_down(stack, engine)
+    interrupted_up(stack, signal.SIGKILL, lambda: engine.names("ps", "--all"))
+    # Ansible's own helpers may outlive it by a moment, and hold the lock.
+    assert eventually(lambda: stack.make("lab-down", PLACE="auto").returncode == 0)
+    assert_nothing_left(stack, engine)
+
+
+def test_compose_alone_gives_the_stack_and_down_finds_it(stack, engine):
+    """With a stand-in for Grafana, which shows what it was given."""
+    go_down(stack, engine)
+    environment = {**stack.environment, "LAB_GRAFANA_IMAGE": GRAFANA_IMAGE}
+    done = subprocess.run(
+        ["docker", "compose", "up", "--detach"], cwd=settings.CHECKOUT, env=environment,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for part in (*RUNNING, "grafana"):
+        assert eventually(lambda part=part: accepts(stack.port(part))), part
+    assert eventually(lambda: len(query(stack, "up == 1")) == len(MODELS) + 1)
+    page = httpx.get(f"http://127.0.0.1:{stack.port('grafana')}/", trust_env=False).text
+    assert "disable_initial_admin_creation = true" in page
+    variables = dict(line.split("=", 1) for line in inspect(engine, "grafana")["Config"]["Env"])
+    # Empty variables leave grafana.ini as it is, and that makes no administrator.
+    assert variables["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == variables["GF_SECURITY_ADMIN_PASSWORD"] == ""
+    assert stack.make("lab-down", PLACE="auto").returncode == 0
+    assert_nothing_left(stack, engine)
+
+
+def test_auto_takes_containers_where_an_engine_answers(stack, engine):
+    go_down(stack, engine)
+    code = "from lab.stack import playbook; print(playbook.choose('auto'))"
+    choose = [sys.executable, "-c", code]
+    done = subprocess.run(choose, cwd=settings.CHECKOUT, env=stack.environment, capture_output=True, text=True)
+    assert done.stdout == "containers\n", done.stderr
+    nowhere = {**stack.environment, "DOCKER_HOST": f"unix://{stack.folder}/none.sock"}
+    done = subprocess.run(choose, cwd=settings.CHECKOUT, env=nowhere, capture_output=True, text=True)
+    assert done.stdout == "local\n", done.stderr
+
+
+def test_up_goes_on_where_it_was_interrupted_half_way(stack, engine):
+    go_down(stack, engine)
+    done = interrupted_up(stack, signal.SIGINT, lambda: engine.names("ps"))
+    assert "lab: interrupted" in done.stderr
+    assert eventually(lambda: stack.make("lab-up").returncode == 0)
+    assert stack.lab("status").returncode == 0
