@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dashboards.parts import COLUMNS, Query, graph, page, spread
+from dashboards.parts import COLUMNS, Query, Section, graph, page, spread
 from dashboards.promql import MODEL, WORKER, mean_stage, rate, stage_quantile
 
 STAGES = {
-    "accept_wait": "Established, but not accepted yet: the accept queue. Once a connection, so that keep-alive hides it.",
+    "accept_wait": "Established, but not accepted yet: the accept queue. Once a connection, so keep-alive hides it.",
     "kernel_wait": "The request's last byte has arrived, and nobody has read it: the loop is busy with others.",
     "dispatch_wait": "Handed off, and no worker has picked it up: all are busy. Zero where nothing is handed off.",
     "service": "The handler itself. If only this grows, no architecture will help.",
@@ -20,31 +20,54 @@ STAGES = {
 
 def dashboard() -> Dashboard:
     """Stages stacked, then each on its own."""
-    sections = [
-        ("Where the time goes", [
-            graph("Mean seconds a request, stacked", "s",
-                  "The height is what a request takes on the server, from the first queue to the last byte. "
-                  "The colour that grows under load is the bottleneck's.",
-                  [Query(mean_stage("model, stage"), "{{model}} {{stage}}")], stacked=True, width=COLUMNS),
-        ]),
-        ("Stage by stage, p50 and p99", [
-            graph(stage, "s", look_for,
-                  [Query(stage_quantile(share, "model", f'{WORKER}, stage="{stage}"'), f"{{{{model}}}} {name}")
-                   for share, name in ((0.5, "p50"), (0.99, "p99"))],
-                  width=COLUMNS // 3)
-            for stage, look_for in STAGES.items()
-        ]),
-        ("Every request", [
-            spread("How long requests wait in the kernel, how many each second",
-                   "Two bands are two kinds of requests: those that met a free loop, and those behind a slow one. "
-                   "A quantile alone hides the difference.",
-                   rate("lab_stage_duration_seconds_bucket", "le", f'{MODEL}, stage="kernel_wait"')),
-        ]),
-    ]  # fmt: skip
+    sections: list[Section] = [
+        (
+            "Where the time goes",
+            [
+                graph(
+                    "Mean seconds a request, stacked",
+                    "s",
+                    "The height is what a request takes on the server, from the first queue to the last byte. The "
+                    "colour that grows under load is the bottleneck's.",
+                    [Query(mean_stage("model, stage"), "{{model}} {{stage}}")],
+                    stacked=True,
+                    width=COLUMNS,
+                ),
+            ],
+        ),
+        (
+            "Stage by stage, p50 and p99",
+            [
+                graph(
+                    stage,
+                    "s",
+                    look_for,
+                    [
+                        Query(stage_quantile(share, "model", f'{WORKER}, stage="{stage}"'), f"{{{{model}}}} {name}")
+                        for share, name in ((0.5, "p50"), (0.99, "p99"))
+                    ],
+                    width=COLUMNS // 3,
+                )
+                for stage, look_for in STAGES.items()
+            ],
+        ),
+        (
+            "Every request",
+            [
+                spread(
+                    "How long requests wait in the kernel, how many each second",
+                    "Two bands are two kinds of requests: those that met a free loop, and those behind a slow one. A "
+                    "quantile alone hides the difference.",
+                    rate("lab_stage_duration_seconds_bucket", "le", f'{MODEL}, stage="kernel_wait"'),
+                ),
+            ],
+        ),
+    ]
     return page(
         "anatomy",
         "Anatomy of a request",
-        "Accept queue, socket buffer, hand-off, handler, way back, write: which of them a request waits in, by the kernel's clock.",
+        "Accept queue, socket buffer, hand-off, handler, way back, write: which of them a request waits in, by the "
+        "kernel's clock.",
         sections,
         by_worker=True,
     )

@@ -22,7 +22,7 @@ def build() -> dict[str, str]:
     for board in boards:
         # Links to a panel hold its number.
         for number, panel in enumerate(board.panels or (), start=1):
-            panel.id = number
+            panel.id_val = number
     return {f"{board.uid}.json": JSONEncoder(sort_keys=True, indent=2).encode(board) + "\n" for board in boards}
 
 

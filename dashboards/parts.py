@@ -141,11 +141,17 @@ def spread(title: str, look_for: str, expression: str, *, width: int = COLUMNS) 
     )
 
 
-PanelBuilder = Builder[models.Panel]
+Section = tuple[str, Sequence[Builder[models.Panel]]]
+"""A heading, and the panels below it."""
 
 
 def page(
-    name: str, title: str, purpose: str, sections: Sequence[tuple[str, Sequence[PanelBuilder]]], *, by_worker: bool = False
+    name: str,
+    title: str,
+    purpose: str,
+    sections: Sequence[Section],
+    *,
+    by_worker: bool = False,
 ) -> builders.Dashboard:
     """A dashboard; its uid is `lab-` and the name, for good: links and bookmarks hold it.
 

@@ -34,14 +34,14 @@ ask for histograms of all stages over 5 min for every step."""
 
 
 @pytest.fixture(scope="module")
-def busy(stack: Stack) -> Iterator[tuple[Stack, float]]:
+def busy(stack: Stack) -> tuple[Stack, float]:
     """A stack that has been under load, model after model, and since when."""
     done = stack.make("lab-up")
     assert done.returncode == 0, done.stdout + done.stderr
     began = time.time()
     for model in MODELS:
         load(stack, model)
-    yield stack, began
+    return stack, began
 
 
 def load(stack: Stack, model: str) -> None:
