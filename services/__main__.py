@@ -213,7 +213,7 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
     workers = [blocks.worker(index) for index in range(options.get("cluster") or settings.workers)]
 
     def count_outcome(outcome: str) -> None:
-        block[slots.OUTCOME[outcome]] += 1
+        loop.block[slots.OUTCOME[outcome]] += 1
 
     def healthy() -> bool:
         return all(other[slots.STATE] != slots.CRASHED for other in workers)
@@ -223,7 +223,7 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
         under_way = sum(other[slots.HANDED_OFF] - other[slots.PICKED_UP] for other in workers)
         return blocks.main[slots.OPEN] + sum(other[slots.OPEN] for other in workers) + under_way
 
-    return EventLoop(
+    loop = EventLoop(
         block=block,
         sampler=Sampler(block, options["sample_rate"] if watched else "off"),
         handle=make_application(Identity(settings.model, name), store, options, count_outcome, healthy),
@@ -240,6 +240,7 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
         open_everywhere=open_everywhere,
         watched=watched,
     )
+    return loop
 
 
 def store_kind(options: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from urllib.parse import urlsplit
 
 UNIT_DIR = Path("/etc/systemd/system")
 OURS = "accept-lab-*.service"
-SETTLE_SECONDS = 120.0
+SETTLE_SECONDS = 300.0
 POLL_SECONDS = 0.5
 PROBE_SECONDS = 5.0
 LOG_LINES = 5
@@ -60,11 +61,15 @@ class State:
 
 def settle(units: list[Unit]) -> int:
     """Bring all units to what is configured; a line for each thing done, 1 and a reason where that fails."""
-    if conflicts := [line for unit in units if state_of(unit.unit).active != "active" for line in taken(unit)]:
+    states = states_of(units)
+    if conflicts := [line for unit in units if states[unit.unit].active != "active" for line in taken(unit)]:
         print("\n".join(conflicts))
         return 1
     lines = [*write(units), *remove_others({unit.unit for unit in units})]
-    if lines:
+    off = [name for name, state in states.items() if not state.enabled]
+    systemctl("enable", "--no-reload", off)
+    # Once, and after everything else: on a slow host each takes seconds.
+    if lines or off:
         systemctl("daemon-reload")
     for line in (*lines, *apply(units)):
         print(line, flush=True)
@@ -76,9 +81,9 @@ def check(units: list[Unit]) -> int:
     for path, text in files_of(units).items():
         if text_of(path) != text:
             print(f"{path}: would be written")
-    for unit in units:
-        if state_of(unit.unit).active != "active":
-            print(f"{unit.unit}: would be started")
+    for name, state in states_of(units).items():
+        if state.active != "active":
+            print(f"{name}: would be started")
     return 0
 
 
@@ -132,25 +137,23 @@ def is_taken(address: str, number: int) -> bool:
 def remove_others(names: set[str]) -> list[str]:
     """Stop and remove the units of a former configuration; a line for each."""
     gone = sorted(path for path in UNIT_DIR.glob(OURS) if path.name not in names)
+    systemctl("disable", "--now", [path.name for path in gone])
     for path in gone:
-        systemctl("disable", "--now", path.name)
         path.unlink()
     return [f"{path.name}: removed" for path in gone]
 
 
 def apply(units: list[Unit]) -> list[str]:
     """Start, restart or reload what needs it; a line for each."""
-    done = []
+    states = states_of(units)
+    verbs: dict[str, list[str]] = {"start": [], "restart": [], "reload": []}
     for unit in units:
-        state = state_of(unit.unit)
-        if not state.enabled:
-            systemctl("enable", unit.unit)
-        if verb := needed(unit, state):
-            if verb == "start":
-                systemctl("reset-failed", unit.unit)  # else one that failed too often is not started
-            systemctl("--no-block", verb, unit.unit)
-            done.append(f"{unit.unit}: {verb}ed")
-    return done
+        if verb := needed(unit, states[unit.unit]):
+            verbs[verb].append(unit.unit)
+    systemctl("reset-failed", "", verbs["start"])  # else one that failed too often is not started
+    for verb, names in verbs.items():
+        systemctl(verb, "--no-block", names)
+    return [f"{name}: {verb}ed" for verb, names in verbs.items() for name in names]
 
 
 def needed(unit: Unit, state: State) -> str:
@@ -171,17 +174,18 @@ def wait(units: list[Unit]) -> list[Unit]:
     """The units that do not answer when time is up, or that systemd has given up."""
     deadline = time.monotonic() + SETTLE_SECONDS
     left = units
-    while left := [unit for unit in left if not answers(unit)]:
-        given_up = any(state_of(unit.unit).active == "failed" for unit in left)
-        if given_up or time.monotonic() > deadline:
+    while left:
+        states = states_of(left)
+        left = [unit for unit in left if not answers(unit, states[unit.unit])]
+        if time.monotonic() > deadline or any(states[unit.unit].active == "failed" for unit in left):
             break
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS if left else 0)
     return left
 
 
-def answers(unit: Unit) -> bool:
+def answers(unit: Unit, state: State) -> bool:
     """Whether the unit runs and, where there is something to ask, says that it works."""
-    if state_of(unit.unit).active != "active":
+    if state.active != "active":
         return False
     if not unit.health:
         return True
@@ -205,10 +209,19 @@ def report(left: list[Unit]) -> int:
     return 1 if left else 0
 
 
-def state_of(unit: str) -> State:
-    """What systemd says of the unit."""
-    names = "ActiveState,UnitFileState,ActiveEnterTimestamp,StateChangeTimestamp"
-    text = run("systemctl", "show", "--timestamp=us+utc", f"--property={names}", unit)
+def states_of(units: list[Unit]) -> dict[str, State]:
+    """What systemd says of each unit, by its name."""
+    if not units:
+        return {}
+    names = [unit.unit for unit in units]
+    wanted = "ActiveState,UnitFileState,ActiveEnterTimestamp,StateChangeTimestamp"
+    text = run("systemctl", "show", "--timestamp=us+utc", f"--property={wanted}", *names)
+    # In the order asked for, with an empty line between them.
+    return dict(zip(names, map(state_of, text.strip().split("\n\n")), strict=True))
+
+
+def state_of(text: str) -> State:
+    """One unit's answer."""
     values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     return State(
         active=values.get("ActiveState", ""),
@@ -223,9 +236,10 @@ def moment(text: str) -> datetime:
     return datetime.strptime(text, "%a %Y-%m-%d %H:%M:%S.%f UTC").replace(tzinfo=UTC) if text else NEVER
 
 
-def systemctl(*arguments: str) -> None:
-    """A command to systemd. What it cannot do shows when the units are waited for."""
-    run("systemctl", "--quiet", *arguments)
+def systemctl(verb: str, option: str = "", units: Sequence[str] | None = None) -> None:
+    """A command to systemd, if it has any units to work on. What it cannot do shows when the units are waited for."""
+    if units is None or units:
+        run("systemctl", "--quiet", verb, *filter(None, [option]), *(units or ()))
 
 
 def run(*command: str) -> str:

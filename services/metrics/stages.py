@@ -75,7 +75,8 @@ class Sampler:
     def __init__(self, block: slots.Block, rate: str, seed: int | None = None) -> None:
         if rate not in ("auto", "off") and not (rate.isdecimal() and int(rate) >= 1):
             raise ValueError(f"sample rate {rate!r}: give auto, or a whole number N from 1 to sample one in N")
-        self._block = block
+        self.block = block
+        """Where the times are written."""
         self._random = random.Random(seed)
         self._request_rate = Rate("1" if rate == "off" else rate)
         self._connection_rate = Rate("1" if rate == "off" else rate)
@@ -107,7 +108,7 @@ class Sampler:
 
     def record(self, stage: str, duration_ns: int, weight: int) -> None:
         """Add a time for `weight` requests. Clocks of two kinds meet in a stage: below 0 counts as 0."""
-        block, buckets = self._block, slots.STAGE_BUCKETS[stage]
+        block, buckets = self.block, slots.STAGE_BUCKETS[stage]
         if duration_ns > 0:
             block[slots.STAGE_SUM_NS[stage]] += weight * duration_ns
             block[buckets[bisect_left(BOUNDS_NS, duration_ns)]] += weight

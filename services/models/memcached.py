@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from services.workers.main import Main, Workers
+from services.workers.main import Main
 from services.workers.worker import Worker
+from services.workers.workers import Workers
 
 
 def serve(main: Main) -> None:

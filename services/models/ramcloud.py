@@ -21,8 +21,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from services.net.connection import Job
-from services.workers.main import Main, Workers
+from services.workers.main import Main
 from services.workers.worker import Worker
+from services.workers.workers import Workers
 
 
 def serve(main: Main) -> None:

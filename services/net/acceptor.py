@@ -9,6 +9,7 @@ Where several wait, one connection is accepted each time epoll reports the liste
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import select
@@ -116,6 +117,8 @@ class Acceptor(Source):
             except BlockingIOError:
                 break
             except OSError as error:
+                if error.errno == errno.EINVAL:  # main has ended the listener: `stand_aside`
+                    break
                 self._count(error)
                 if error.errno in OUT_OF_RESOURCES:
                     self.pause()
@@ -129,6 +132,9 @@ class Acceptor(Source):
             self.loop.forget(self.fd)
             self.listener.close()
 
+    def stand_aside(self) -> None:
+        """Take no more from the queue, though the loop is stuck; `close` comes later. Called by main."""
+
 
 class SoleAcceptor(Acceptor):
     """Nobody else waits for this listener (`nodejs`, `memcached`, `ramcloud`, `reuseport`).
@@ -137,6 +143,11 @@ class SoleAcceptor(Acceptor):
     """
 
     accepts_a_turn = 64
+
+    def stand_aside(self) -> None:
+        """End the listener, which nobody else waits for, but keep its descriptor: the loop still watches it."""
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
 
 
 class ExclusiveAcceptor(Acceptor):
@@ -276,6 +287,11 @@ class BlockingAcceptor(Acceptor):
         self._stop()
         # Still blocking, for SO_RCVTIMEO: O_NONBLOCK would be set for the neighbours' threads, too, which would spin.
         return super().finish()
+
+    def stand_aside(self) -> None:
+        """Stop the thread."""
+        self._finished.set()
+        self._thread.join()
 
     def close(self) -> None:
         """Stop the thread, and close."""

@@ -13,11 +13,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from services.net.acceptor import ACCEPT_PAUSE_SECONDS
 from services.net.event_loop import EventLoop, Source
 
 NAME = "control.sock"
@@ -55,12 +57,21 @@ class Control(Source):
 
     def ready(self, events: int) -> None:  # noqa: ARG002
         """Called by the loop: a client has come."""
-        with contextlib.suppress(OSError):
+        try:
             sock, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError:  # EMFILE leaves the listener readable, so epoll would spin: stop listening for a moment
+            self._loop.mute(self._listener.fileno())
+            self._loop.call_later(ACCEPT_PAUSE_SECONDS, self._listen_again)
+        else:
             if len(self._clients) == MAX_CLIENTS:
                 sock.close()
             else:
                 self._clients.add(Client(self, self._loop, sock))
+
+    def _listen_again(self) -> None:
+        self._loop.unmute(self._listener.fileno(), select.EPOLLIN)
 
     def take(self, client: Client, line: bytes) -> None:
         """A client has said all: begin the change, or say why not."""

@@ -3,9 +3,10 @@
 Pure bookkeeping for both kinds of worker: it wakes nobody and blocks nobody. With threads every
 worker takes its own jobs; with processes main does so on their behalf.
 
-A job costs a queue an `append` and a `popleft`, which need no lock; there is one only around what a worker
-does when it finds nothing, and around what main does before it rests. (A lock a job, and a queue that is ordered
-by connection, cost a fifth of the throughput.)
+A job costs a queue an `append` and a `popleft`. Those of a deque are atomic, and so is its `remove` of what compares
+by identity, with an interpreter lock and without; so there is a lock only around what a worker does when it finds
+nothing, around what main does before it rests, and around a look at everybody's load. (A lock a job, and a queue
+ordered by connection, cost a fifth of the throughput.)
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class JobQueues:
         self.last_idle_first = True
         """Of several idle workers, wake the one that has been idle for the shortest time."""
         self.put: Callable[[Job], None] = self._anyone.append
-        """Queue for any worker."""
+        """Queue for any worker: the deque's own method, since this is on the way of every request."""
 
     def put_for(self, worker: int, job: Job) -> None:
         """Queue for this worker, or for any if it is dead."""
@@ -63,8 +64,11 @@ class JobQueues:
         # Locked: a job that is put just now would find nobody idle, and wake nobody; and one that its worker has
         # come for, but not taken yet, would wake a second.
         with self._lock:
+            promised = worker in self._on_their_way
             self._on_their_way.discard(worker)
-            for queue in (self._own[worker], self._anyone):
+            # Woken for a job of anyone's, it takes one of those, even if it has been given one of its own since: main
+            # has woken nobody else.
+            for queue in (self._anyone, self._own[worker]) if promised else (self._own[worker], self._anyone):
                 with contextlib.suppress(IndexError):
                     return queue.popleft()
             if worker not in self._idle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -42,6 +43,8 @@ class ThreadWorker(Worker):
         # Not a lock: who rings lets go of the interpreter lock while it does, which is what the woken thread needs.
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC)
         self._draining = False
+        self._ending = threading.Lock()
+        self._has_ended = self._outlived = False
         # A thread shares main's descriptors; with a copy of its own each can wait on, and close, "its" listener.
         own = tuple(arg.dup() if isinstance(arg, socket.socket) else arg for arg in args)
         self._thread = threading.Thread(target=self._run, args=(work, own), name=f"worker-{self.name}", daemon=True)
@@ -62,7 +65,7 @@ class ThreadWorker(Worker):
 
     def has_ended(self) -> bool:
         """Called by main."""
-        return not self._thread.is_alive()
+        return self._has_ended
 
     def died(self) -> bool:
         """Called by main."""
@@ -77,9 +80,32 @@ class ThreadWorker(Worker):
 
     def close(self) -> None:
         """Called by main."""
-        if self.has_ended():  # else it is stuck in a request, and comes back to its loop one day
-            self.loop.close()
-            os.close(self._alarm)
+        with self._ending:
+            if not self._has_ended:
+                self._outlive()
+                return
+        self._close_descriptors()
+
+    def _outlive(self) -> None:
+        """It is stuck in a request, and main's successor begins without it: what it touches from now on is its own.
+
+        One day it comes back to its loop, and ends. Until then its descriptors stay open, since their numbers would
+        be given to the successor's connections; and it counts where nobody looks.
+        """
+        self._outlived = True
+        self._main.loop.forget(self._answers.fd)
+        if self.acceptor is not None:
+            self.acceptor.stand_aside()
+        aside = slots.Slots(0).main
+        aside[:] = self.block
+        self._count_what_died()
+        self.block = self.loop.block = self.loop.sampler.block = aside
+
+    def _close_descriptors(self) -> None:
+        self.loop.close()
+        for descriptor in (self._alarm, self._answers.fd):
+            with contextlib.suppress(OSError):  # main's loop has closed the answers', where it went first
+                os.close(descriptor)
 
     def _close_what_is_left(self) -> None:
         self._thread.join()  # telling main was its last act
@@ -96,10 +122,20 @@ class ThreadWorker(Worker):
             try:
                 self._close_what_is_mine()
             finally:
-                self.block[slots.STATE] = slots.CRASHED
-                self._main.notice_death()
+                self._end(slots.CRASHED)
         else:
-            self.block[slots.STATE] = slots.GONE
+            self._end(slots.GONE)
+
+    def _end(self, state: int) -> None:
+        """The thread's last act."""
+        with self._ending:
+            self._has_ended = True
+            if not self._outlived:
+                self.block[slots.STATE] = state
+                if state == slots.CRASHED:
+                    self._main.notice_death()
+                return
+        self._close_descriptors()
 
     def _close_what_is_mine(self) -> None:
         """A process would leave this to the kernel. An open listener would go on to be given connections."""
@@ -113,19 +149,23 @@ class ThreadWorker(Worker):
     def submitted(self) -> Iterator[Job]:
         """Called by the worker."""
         self.block[slots.STATE] = slots.SERVING
+        self._job = self.jobs.take(self.index)
         while True:
-            self._job = job = self.jobs.take(self.index)
-            if job is not None:
-                yield job
-                continue
+            if self._job is not None:
+                yield self._job
+                continue  # with what `reply` has taken
             if self._draining:
                 return
             self._idle()
             os.eventfd_read(self._alarm)
             self._busy()
+            self._job = self.jobs.take(self.index)
 
     def reply(self, job: Job, response: Response) -> None:
         """Called by the worker."""
+        # First the next job, or idle: whoever has the answer may ask again at once, and finds this worker on the
+        # stack of idle ones.
+        self._job = self.jobs.take(self.index)
         self._answers.put((job, response))
 
 

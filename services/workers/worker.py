@@ -111,17 +111,22 @@ class Worker(Party, ABC):
         """The worker died: count what died with it, fail what it had begun, give back the rest. Called by main."""
         self.buried = True
         self._close_what_is_left()
-        block = self.block
-        # Whatever was accepted by this worker or handed to it, and by whom it was not closed, died with it,
-        # wherever it was just then: counted like this, no moment of death is missed.
-        received = block[slots.ACCEPTED] + block[slots.HANDED_OFF]
-        block[slots.CLOSED["worker_died"]] += received - sum(block[slot] for slot in slots.CLOSED.values())
-        block[slots.PICKED_UP] = block[slots.HANDED_OFF]
-        block[slots.OPEN] = block[slots.BUSY_SINCE] = 0
+        self._count_what_died()
         if self._job is not None:
             self._job.connection.close("worker_died")
             self._job = None
         return self.jobs.lose(self.index)
+
+    def _count_what_died(self) -> None:
+        """Whatever was accepted by this worker or handed to it, and by whom it was not closed, dies with it.
+
+        Wherever it is just now: counted like this, no moment is missed.
+        """
+        block = self.block
+        received = block[slots.ACCEPTED] + block[slots.HANDED_OFF]
+        block[slots.CLOSED["worker_died"]] += received - sum(block[slot] for slot in slots.CLOSED.values())
+        block[slots.PICKED_UP] = block[slots.HANDED_OFF]
+        block[slots.OPEN] = block[slots.BUSY_SINCE] = 0
 
     @abstractmethod
     def _close_what_is_left(self) -> None: ...

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import socket
-import statistics
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -73,9 +72,13 @@ def test_nginx_mutex_is_given_back_by_a_dead_holder(serve) -> None:
 
 def test_reuseport_spreads_within_three_sigma(serve) -> None:
     server = serve("reuseport", "--workers", "3")
-    owners = shares(server, 900, pause=0)
     sigma = math.sqrt(900 / 3 * (1 - 1 / 3))
-    assert all(abs(count - 300) <= 3 * sigma for count in owners.values()), owners
+
+    def is_even(owners: Counter) -> bool:
+        return all(abs(count - 300) <= 3 * sigma for count in owners.values())
+
+    # An honest hash is beyond three sigma about once in 150 times, twice in a row once in 20,000.
+    assert is_even(shares(server, 900, pause=0)) or is_even(shares(server, 900, pause=0))
 
 
 def test_reuseport_opens_a_listener_a_worker(serve) -> None:
@@ -148,17 +151,12 @@ def test_blocking_request_stalls_nobody_while_a_ramcloud_worker_is_free(serve, k
     assert {worker for worker, _ in answers} == {str(1 - int(blocked))}
 
 
-def test_ramcloud_idle_stack_keeps_one_worker_warm(serve) -> None:
-    server = serve("ramcloud", "--workers", "4")
-
-    def owner_when_all_are_idle(client: socket.socket) -> str:
-        # A worker answers before it is idle again; on a busy machine the next request may overtake it.
-        wait_until(lambda: {worker["state"] for worker in server.state()["workers"]} == {"idle"})
-        return owner(server, client)
-
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_ramcloud_idle_stack_keeps_one_worker_warm(serve, kind) -> None:
+    server = serve("ramcloud", "--workers", "4", "--worker-kind", kind)
     with server.connect() as client:
-        owners = Counter(owner_when_all_are_idle(client) for _ in range(100))
-    assert max(owners.values()) >= 95
+        owners = Counter(owner(server, client) for _ in range(1000))
+    assert max(owners.values()) >= 950
 
 
 def test_ramcloud_fifo_takes_turns(serve) -> None:
@@ -186,12 +184,12 @@ def test_ramcloud_least_loaded_spreads_hot_connections(serve, kind) -> None:
                     re.search(
                         rb"X-Worker: (\w+)", server.ask(b"GET /work?block=5ms HTTP/1.1\r\nHost: x\r\n\r\n", client)
                     )[1].decode()
-                    for _ in range(50)
+                    for _ in range(150)
                 ]
 
         owners = Counter(worker for some in pool.map(ask, range(8)) for worker in some)
-    assert max(owners.values()) <= 100 * 1.15
-    assert min(owners.values()) >= 100 * 0.85
+    assert max(owners.values()) <= 300 * 1.1
+    assert min(owners.values()) >= 300 * 0.9
 
 
 def mean_stage(server: Server, stage: str) -> float:
@@ -206,6 +204,7 @@ def test_kernel_wait_is_what_the_request_waited_for_the_loop(serve) -> None:
         server.ask(GET, client)
     before = server.metric("lab_stage_duration_seconds_sum", stage="kernel_wait")
     with ThreadPoolExecutor(1) as pool:
+        began = time.monotonic()
         blocked = pool.submit(server.ask, b"GET /work?block=400ms HTTP/1.1\r\nHost: x\r\n\r\n", first)
         wait_until(lambda: server.state()["workers"] and any(w["state"] == "busy" for w in server.state()["workers"]))
         sent = time.monotonic()
@@ -216,9 +215,11 @@ def test_kernel_wait_is_what_the_request_waited_for_the_loop(serve) -> None:
         blocked.result()
     waited = server.metric("lab_stage_duration_seconds_sum", stage="kernel_wait") - before
     assert server_answer.startswith(b"HTTP/1.1 200")
-    # Within 1 ms or 5 % of what the client saw, less what it took to send and to be answered.
+    # Within 1 ms or 5 %: at most from sending to having the answer, at least from having sent to the end of the
+    # other's 400 ms, which cannot have begun before it was asked for.
     assert waited <= (done - sent) * 1.05 + 0.001
-    assert waited >= 0.5 * (done - handed)
+    assert waited >= (began + 0.4 - handed) * 0.95 - 0.001
+    assert began + 0.4 - handed > 0.1  # else this shows nothing
 
 
 def test_accept_wait_and_kernel_wait_never_count_the_same_time(serve) -> None:
@@ -229,6 +230,7 @@ def test_accept_wait_and_kernel_wait_never_count_the_same_time(serve) -> None:
             stage: server.metric("lab_stage_duration_seconds_sum", stage=stage)
             for stage in ("accept_wait", "kernel_wait")
         }
+        began = time.monotonic()
         blocked = pool.submit(server.ask, b"GET /work?block=500ms HTTP/1.1\r\nHost: x\r\n\r\n", blocker)
         wait_until(lambda: any(w["state"] == "busy" for w in server.state()["workers"]))
         connecting = time.monotonic()
@@ -241,7 +243,8 @@ def test_accept_wait_and_kernel_wait_never_count_the_same_time(serve) -> None:
     accept_wait = after["accept_wait"] - before["accept_wait"]
     kernel_wait = after["kernel_wait"] - before["kernel_wait"]
     jiffy = 0.01
-    assert accept_wait >= (done - connected) * 0.5
+    assert accept_wait >= (began + 0.5 - connected) * 0.95 - jiffy
+    assert began + 0.5 - connected > 0.1  # else this shows nothing
     assert accept_wait <= (done - connecting) * 1.05 + jiffy
     assert accept_wait + kernel_wait <= (done - connecting) * 1.05 + jiffy
 
@@ -258,8 +261,11 @@ def test_sampled_stages_estimate_the_requests(serve) -> None:
 
 def test_wasted_wakeups_are_counted_for_a_herd(serve) -> None:
     server = serve("nginx", "--workers", "4", "--wakeup", "herd")
-    shares(server, 300, pause=0)
-    switches = server.metric("lab_worker_context_switches_total", kind="voluntary")
-    assert server.metric("lab_accept_wasted_wakeups_total") >= 0
-    assert switches / 300 > 1.5
-    assert statistics.mean(server.per_worker("lab_connections_accepted_total").values()) == 75
+    deadline = time.monotonic() + 30
+    rounds = 0
+    while server.metric("lab_accept_wasted_wakeups_total") == 0 and time.monotonic() < deadline:
+        shares(server, 300, pause=0)
+        rounds += 1
+    assert server.metric("lab_accept_wasted_wakeups_total") > 0
+    assert server.metric("lab_worker_context_switches_total", kind="voluntary") / (rounds * 300) > 1.5
+    assert sum(server.per_worker("lab_connections_accepted_total").values()) == rounds * 300

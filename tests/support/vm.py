@@ -34,7 +34,7 @@ DISK_SIZE = "4G"
 MEMORY_MIB = 1536
 HOST_AS_SEEN_FROM_THE_GUEST = "10.0.2.2"
 GUEST = "10.0.2.15"
-BOOT_SECONDS = 180
+BOOT_SECONDS = 600
 BUILD_SECONDS = 900
 
 
@@ -112,7 +112,7 @@ class Vm:
         forwards = "".join(f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for there, here in self.forwards.items())
         command = [
             "setpriv", "--pdeathsig", "KILL",  # however this process ends, the machine ends with it
-            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(MEMORY_MIB),
+            "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", str(MEMORY_MIB),
             "-kernel", str(self.image.folder / "vmlinuz"), "-initrd", str(self.image.folder / "initrd.img"),
             "-append", "root=/dev/vda rw console=ttyS0", "-drive", f"file={layer},if=virtio,cache=unsafe",
             "-nic", f"user,model=virtio-net-pci{forwards}", "-device", "virtio-rng-pci",

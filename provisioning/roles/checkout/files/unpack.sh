@@ -7,6 +7,9 @@ set -eu
 cd "$1"
 unpacked=source/.unpacked-$2
 shift 2
+# What an interrupted run has begun here may still be at work.
+exec 9<.
+flock 9
 
 if [ ! -e "$unpacked" ]; then
     rm -rf source.new
@@ -24,10 +27,11 @@ fi
 requirements=$(cat source/constraints.txt source/requirements/* | cksum | cut -d ' ' -f 1)
 installed=venv/.has-$(echo "$requirements $*" | cksum | cut -d ' ' -f 1)
 if [ ! -e "$installed" ]; then
-    venv/bin/python -m pip --version >/dev/null 2>&1 || python3 -m venv --clear venv
+    # pip runs from the distribution's wheel: installing it into the environment would take longer than all the rest.
+    python3 -m venv --without-pip venv
     cd source
-    ../venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --only-binary=:all: \
-        --constraint constraints.txt "$@"
+    ../venv/bin/python "$(echo /usr/share/python-wheels/pip-*.whl)/pip" install --quiet --disable-pip-version-check \
+        --no-warn-script-location --no-cache-dir --only-binary=:all: --constraint constraints.txt "$@"
     cd ..
     touch "$installed"
     echo "installed the Python packages"
