@@ -41,7 +41,7 @@ lint: $(TEST)  ## run every linter and type checker
 test: $(TEST)  ## run the tests (ARGS="-k nginx")
 	@$(BIN)/pytest $(ARGS)
 
-test-vms: $(TEST)  ## provision a virtual machine over SSH, as root on Debian (15 min)
+test-vms: $(TEST)  ## provision a virtual machine over SSH, as root on Debian (30 min)
 	@$(BIN)/pytest -m vms tests/e2e/test_vms.py $(ARGS)
 
 $(LAB): pyproject.toml constraints.txt

@@ -7,18 +7,21 @@ from collections.abc import Callable
 import pytest
 from support import tools
 
-VMS = "vms: provisions a virtual machine, which takes a quarter of an hour; runs only when asked for with -m vms"
+SLOW = {
+    "vms": "provisions a virtual machine, which takes half an hour; runs only when asked for with -m vms",
+    "nightly": "tries one more way to do what other tests do; runs only when asked for with -m nightly",
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", VMS)
+    for marker, meaning in SLOW.items():
+        config.addinivalue_line("markers", f"{marker}: {meaning}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is too slow for every run, unless -m names it."""
-    if "vms" in config.option.markexpr:
-        return
-    slow = [item for item in items if item.get_closest_marker("vms")]
+    left_out = [marker for marker in SLOW if marker not in config.option.markexpr]
+    slow = [item for item in items if any(item.get_closest_marker(marker) for marker in left_out)]
     items[:] = [item for item in items if item not in slow]
     config.hook.pytest_deselected(items=slow)
 

@@ -50,7 +50,8 @@ IDLE_CONNECTIONS = 10_000
 IDLE_TIMEOUT_SECONDS = 3600
 PAIRS = 10
 """On and off run side by side, this many times: a single ratio is noise."""
-SLICE_SECONDS = 1.0
+SLICE_SECONDS = 2.0
+"""In its first second a load is sampled more densely than later, so slices are not shorter."""
 UNITS = {"keepalive_rps": "1/s", "connections_per_second": "1/s", "p50_ms": "ms", "p99_ms": "ms", "pss_bytes": "B"}
 
 
@@ -113,7 +114,7 @@ def run(servers: list[str] | None, seconds: float, rounds: int, parts: set[str],
         document["idle_connections"] = idle_connections(cores, seconds, rounds, IDLE_CONNECTIONS, progress)
     if "watching" in parts:
         watched = [server.name for server in present if server.kind == "model"] if servers else [IDLE_SERVER]
-        document["watching"] = {name: watching(name, cores, seconds, PAIRS, progress) for name in watched}
+        document["watching"] = {name: watching(name, cores, 2 * seconds, PAIRS, progress) for name in watched}
     return document
 
 
@@ -271,13 +272,13 @@ def watching(name: str, cores: Cores, seconds: float, pairs: int, progress: Prog
 
 
 def one_pair(name: str, cores: Cores, seconds: float) -> dict[str, Cost]:
-    """Two fresh servers, "on" and "off", loaded in turn for a slice each, until each has had twice its `seconds`.
+    """Two fresh servers, "on" and "off", loaded in turn for a slice each, until each has had its `seconds`.
 
     A virtual machine's speed wanders within seconds by more than what is to be measured: whole runs, one
     after the other, gave ratios between 0.55 and 1.98; the sums of slices 0.94 to 1.19. So a server's cost is
     the median of its slices.
     """
-    slices = max(1, round(2 * seconds / SLICE_SECONDS))
+    slices = max(1, round(seconds / SLICE_SECONDS))
     with Meter(name, "on", cores) as on, Meter(name, "off", cores) as off:
         for number in range(slices):
             for meter in (on, off) if number % 2 else (off, on):

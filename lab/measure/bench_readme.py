@@ -7,14 +7,12 @@ Figures in the README are never typed; a test holds the two together.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
+from lab import readme
 from lab.settings import CHECKOUT
 
 STORED = CHECKOUT / "docs" / "benchmark.json"
-README = CHECKOUT / "README.md"
-BLOCK = re.compile(r"(?<=<!-- bench:begin -->\n).*?(?=<!-- bench:end -->)", re.DOTALL)
 REFERENCE = "real-nginx"
 
 
@@ -35,8 +33,7 @@ def markdown(document: dict[str, Any]) -> str:
 
 def update() -> None:
     """Put the stored benchmark into the README."""
-    text = markdown(json.loads(STORED.read_text(encoding="utf-8")))
-    README.write_text(BLOCK.sub(lambda _: text, README.read_text(encoding="utf-8")), encoding="utf-8")
+    readme.put("bench", markdown(json.loads(STORED.read_text(encoding="utf-8"))))
 
 
 def _row(row: dict[str, Any], reference: dict[str, Any] | None) -> str:

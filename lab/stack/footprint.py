@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from lab import readme
 from lab.settings import CHECKOUT
 from lab.stack import containers, parts
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from docker.models.images import Image
 
 STORED = CHECKOUT / "docs" / "containers.json"
-README = CHECKOUT / "README.md"
-BLOCK = re.compile(r"(?<=<!-- containers:begin -->\n).*?(?=<!-- containers:end -->)", re.DOTALL)
 MEBIBYTE = 1 << 20
 
 
@@ -100,8 +98,7 @@ def besides(document: dict[str, Any]) -> str:
 def main() -> int:
     """Print what is measured now, or put what is stored into the README."""
     if sys.argv[1:] == ["readme"]:
-        text = markdown(json.loads(STORED.read_text(encoding="utf-8")))
-        README.write_text(BLOCK.sub(lambda _: text, README.read_text(encoding="utf-8")), encoding="utf-8")
+        readme.put("containers", markdown(json.loads(STORED.read_text(encoding="utf-8"))))
     else:
         print(json.dumps(measure(), indent=2))
     return 0

@@ -14,9 +14,9 @@ import select
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 from services.messages import Handler, Protocol
@@ -183,7 +183,7 @@ class EventLoop:
         else:
             self._handle_timed(events)
 
-    def _handle(self, events: list[tuple[int, int]]) -> None:
+    def _handle(self, events: Iterable[tuple[int, int]]) -> None:
         sources = self._sources
         for fd, mask in events:
             # A source may have been closed by one that came before it in this list.
@@ -194,18 +194,17 @@ class EventLoop:
     def _handle_timed(self, events: list[tuple[int, int]]) -> None:
         """The gap between two samples ends among these events. Decided here, it costs the others nothing."""
         sampler = self.sampler
-        begun = 0
-        while len(events) - begun > sampler.gap:
-            due = begun + sampler.gap
-            self._handle(events[begun:due])
-            fd, mask = events[due]
-            begun = due + 1
+        left, following = len(events), iter(events)
+        while left > sampler.gap:
+            left -= sampler.gap + 1
+            self._handle(islice(following, sampler.gap))
+            fd, mask = next(following)
             sampler.gap = 0  # the next one is due, unless this one turns out to be a request: `take_sample`
             source = self._sources.get(fd)
             if source is not None:
                 source.ready_timed(mask)
-        self._handle(events[begun:])
-        sampler.gap -= len(events) - begun
+        self._handle(following)
+        sampler.gap -= left
 
     def take_sample(self) -> int:
         """How many requests the one that is now timed stands for: all since the last sample."""
@@ -228,6 +227,7 @@ class EventLoop:
         """
         if self.codes is None:
             return
+        self.sampler.count()
         block = self.block
         if self.bytes_in or self.bytes_out:
             block[slots.BYTES["in"]] += self.bytes_in

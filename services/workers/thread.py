@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
@@ -84,7 +83,7 @@ class ThreadWorker(Worker):
             if not self._has_ended:
                 self._outlive()
                 return
-        self._close_descriptors()
+        self._close_own()
 
     def _outlive(self) -> None:
         """It is stuck in a request, and main's successor begins without it: what it touches from now on is its own.
@@ -101,11 +100,10 @@ class ThreadWorker(Worker):
         self._count_what_died()
         self.block = self.loop.block = self.loop.sampler.block = aside
 
-    def _close_descriptors(self) -> None:
+    def _close_own(self) -> None:
+        """Not the answers': main's loop closes that, or the thread itself, where it outlives that loop."""
         self.loop.close()
-        for descriptor in (self._alarm, self._answers.fd):
-            with contextlib.suppress(OSError):  # main's loop has closed the answers', where it went first
-                os.close(descriptor)
+        os.close(self._alarm)
 
     def _close_what_is_left(self) -> None:
         self._thread.join()  # telling main was its last act
@@ -135,7 +133,8 @@ class ThreadWorker(Worker):
                 if state == slots.CRASHED:
                     self._main.notice_death()
                 return
-        self._close_descriptors()
+        self._close_own()
+        os.close(self._answers.fd)
 
     def _close_what_is_mine(self) -> None:
         """A process would leave this to the kernel. An open listener would go on to be given connections."""

@@ -15,15 +15,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from support.engine import GRAFANA_IMAGE, Engine, running_engine
-from support.stack import Stack, free_ports
+from support.stack import Stack, accepts, eventually, free_ports
 
 from lab import settings
 from services.options import MODELS
@@ -76,14 +75,6 @@ def state(stack: Stack, model: str) -> dict[str, Any]:
     return httpx.get(f"http://127.0.0.1:{port}/state", trust_env=False).raise_for_status().json()
 
 
-def eventually(ask: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """What `ask` answers as soon as that is true; its last answer when time is up."""
-    deadline = time.monotonic() + seconds
-    while not (answer := ask()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return answer
-
-
 def inspect(engine: Engine, part: str, number: int = 1) -> dict[str, Any]:
     return json.loads(engine.docker("inspect", f"{PROJECT}-{part}-{number}"))[0]
 
@@ -92,29 +83,6 @@ def started(engine: Engine) -> dict[str, str]:
     """When each container was started: changes whenever one is made or started anew."""
     names = engine.names("ps", "--all")
     return {one["Name"]: one["State"]["StartedAt"] for one in json.loads(engine.docker("inspect", *names))}
-
-
-def query(stack: Stack, promql: str) -> list[dict[str, Any]]:
-    answer = httpx.get(
-        f"http://127.0.0.1:{stack.port('prometheus')}/api/v1/query", params={"query": promql}, trust_env=False
-    )
-    return answer.raise_for_status().json()["data"]["result"]
-
-
-def swarm(stack: Stack, model: str) -> None:
-    """Press Start in Locust's page, with a model chosen and the host left empty."""
-    form = {"user_count": 4, "spawn_rate": 4, "host": "", "user_classes": "KeepAliveUser", "model": model}
-    answer = httpx.post(f"http://127.0.0.1:{stack.port('locust')}/swarm", data=form, trust_env=False)
-    assert answer.raise_for_status().json()["success"], answer.text
-
-
-def stop_swarm(stack: Stack) -> None:
-    httpx.post(f"http://127.0.0.1:{stack.port('locust')}/stop", trust_env=False).raise_for_status()
-
-
-def accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def said(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -148,22 +116,6 @@ def go_down(stack: Stack, engine: Engine) -> None:
     if engine.names("ps", "--all"):
         assert stack.make("lab-down", PLACE="auto").returncode == 0
     assert_nothing_left(stack, engine)
-
-
-def interrupted_up(stack: Stack, number: signal.Signals, moment: Callable[[], Any]) -> subprocess.CompletedProcess[str]:
-    """`make lab-up` with all that it starts signalled at that moment, as a terminal does with Ctrl-C."""
-    run = subprocess.Popen(
-        ["make", "lab-up"], cwd=settings.CHECKOUT, env=stack.environment, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert eventually(lambda: moment() or run.poll() is not None, 120)
-        assert run.poll() is None, "it was quicker than the test"
-        os.killpg(run.pid, number)
-        output = run.communicate(timeout=60)
-    finally:
-        run.kill()
-    return subprocess.CompletedProcess(run.args, run.returncode, *output)
 
 
 def test_user_who_may_not_talk_to_the_engine_is_told_what_to_do(stack, engine, tmp_path):
@@ -281,14 +233,14 @@ print(json.dumps({
 
 def test_load_from_two_workers_inside_the_network_reaches_the_model_that_is_chosen(up):
     for model in MODELS:
-        swarm(up, model)
+        up.swarm("KeepAliveUser", model=model)
         promql = f'sum(lab_requests_total{{model="{model}",code="200"}}) > 100'
-        reached = eventually(lambda promql=promql: query(up, promql), 30)
-        stop_swarm(up)
+        reached = eventually(lambda promql=promql: up.query(promql), 30)
+        up.stop_swarm()
         assert reached, model
-    assert query(up, "sum(locust_requests_total) > 500")
-    assert query(up, "sum(locust_failures_total) + sum(locust_connect_failures_total)")[0]["value"][1] == "0"
-    assert len(query(up, "locust_worker_cpu_ratio")) == WORKERS
+    assert up.query("sum(locust_requests_total) > 500")
+    assert up.query("sum(locust_failures_total) + sum(locust_connect_failures_total)")[0]["value"][1] == "0"
+    assert len(up.query("locust_worker_cpu_ratio")) == WORKERS
 
 
 def test_load_of_the_command_line_is_made_inside_the_network(up):
@@ -299,12 +251,12 @@ def test_load_of_the_command_line_is_made_inside_the_network(up):
 
 
 def test_every_models_metrics_are_in_prometheus(up):
-    found = {(row["metric"]["job"], row["metric"]["instance"]) for row in query(up, "up == 1")}
+    found = {(row["metric"]["job"], row["metric"]["instance"]) for row in up.query("up == 1")}
     assert found == {*(("models", model) for model in MODELS), ("locust", "locust")}
     for metric in METRICS:
-        models = {row["metric"]["model"] for row in query(up, f"count by (model) ({metric})")}
+        models = {row["metric"]["model"] for row in up.query(f"count by (model) ({metric})")}
         assert models == set(MODELS), metric
-    assert {row["metric"]["scope"] for row in query(up, "lab_netstat_total")} == {"model"}
+    assert {row["metric"]["scope"] for row in up.query("lab_netstat_total")} == {"model"}
 
 
 def test_status_tells_state_health_and_cost(up):
@@ -359,7 +311,7 @@ def test_killed_worker_and_killed_model_are_replaced(up, engine):
     done = up.lab("chaos", "kill", "reuseport")
     assert done.returncode == 0, done.stderr
     assert eventually(lambda: inspect(engine, "reuseport")["RestartCount"] == restarts + 1)
-    assert eventually(lambda: query(up, 'up{instance="reuseport"} == 1'))
+    assert eventually(lambda: up.query('up{instance="reuseport"} == 1'))
     assert httpx.get(f"http://127.0.0.1:{up.port('reuseport')}/", trust_env=False).status_code == 200
 
 
@@ -415,7 +367,7 @@ def test_up_that_was_interrupted_at_its_beginning_leaves_nothing(stack, engine):
     go_down(stack, engine)
     folder = stack.folder / "containers"
     shutil.rmtree(folder, ignore_errors=True)
-    done = interrupted_up(stack, signal.SIGINT, folder.exists)  # preflight has made it
+    done = stack.interrupted_up(signal.SIGINT, folder.exists)  # preflight has made it
     assert done.returncode != 0
     assert "lab: interrupted: `make lab-up` goes on from here, `make lab-down` clears up" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -424,12 +376,13 @@ def test_up_that_was_interrupted_at_its_beginning_leaves_nothing(stack, engine):
 
 def test_up_that_was_killed_half_way_can_be_taken_down(stack, engine):
     go_down(stack, engine)
-    interrupted_up(stack, signal.SIGKILL, lambda: engine.names("ps", "--all"))
+    stack.interrupted_up(signal.SIGKILL, lambda: engine.names("ps", "--all"))
     # Ansible's own helpers may outlive it by a moment, and hold the lock.
     assert eventually(lambda: stack.make("lab-down", PLACE="auto").returncode == 0)
     assert_nothing_left(stack, engine)
 
 
+@pytest.mark.nightly
 def test_compose_alone_gives_the_stack_and_down_finds_it(stack, engine):
     """With a stand-in for Grafana, which shows what it was given."""
     go_down(stack, engine)
@@ -441,7 +394,7 @@ def test_compose_alone_gives_the_stack_and_down_finds_it(stack, engine):
     assert done.returncode == 0, done.stderr
     for part in (*RUNNING, "grafana"):
         assert eventually(lambda part=part: accepts(stack.port(part))), part
-    assert eventually(lambda: len(query(stack, "up == 1")) == len(MODELS) + 1)
+    assert eventually(lambda: len(stack.query("up == 1")) == len(MODELS) + 1)
     page = httpx.get(f"http://127.0.0.1:{stack.port('grafana')}/", trust_env=False).text
     assert "disable_initial_admin_creation = true" in page
     variables = dict(line.split("=", 1) for line in inspect(engine, "grafana")["Config"]["Env"])
@@ -462,9 +415,10 @@ def test_auto_takes_containers_where_an_engine_answers(stack, engine):
     assert done.stdout == "local\n", done.stderr
 
 
+@pytest.mark.nightly
 def test_up_goes_on_where_it_was_interrupted_half_way(stack, engine):
     go_down(stack, engine)
-    done = interrupted_up(stack, signal.SIGINT, lambda: engine.names("ps"))
+    done = stack.interrupted_up(signal.SIGINT, lambda: engine.names("ps"))
     assert "lab: interrupted" in done.stderr
     assert eventually(lambda: stack.make("lab-up").returncode == 0)
     assert stack.lab("status").returncode == 0

@@ -11,14 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from support.stack import Stack
+from support.stack import Stack, accepts, eventually
 
 from lab import settings
 from services.options import MODELS
@@ -63,39 +61,8 @@ LOCUST_METRICS = (
 )
 
 
-def eventually(ask: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """What `ask` answers as soon as that is true; its last answer when time is up."""
-    deadline = time.monotonic() + seconds
-    while not (answer := ask()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return answer
-
-
-def query(stack: Stack, promql: str) -> list[dict[str, Any]]:
-    answer = httpx.get(
-        f"http://127.0.0.1:{stack.port('prometheus')}/api/v1/query", params={"query": promql}, trust_env=False
-    )
-    return answer.raise_for_status().json()["data"]["result"]
-
-
 def models_with(stack: Stack, metric: str) -> set[str]:
-    return {row["metric"]["model"] for row in query(stack, f"count by (model) ({metric})")}
-
-
-def swarm(stack: Stack, port: int, users: str) -> None:
-    """Press Start in the page of the stack's own Locust, whose figures Prometheus scrapes."""
-    form = {"user_count": 5, "spawn_rate": 5, "host": f"http://127.0.0.1:{port}", "user_classes": users}
-    answer = httpx.post(f"http://127.0.0.1:{stack.port('locust')}/swarm", data=form, trust_env=False)
-    assert answer.raise_for_status().json()["success"], answer.text
-
-
-def stop_swarm(stack: Stack) -> None:
-    httpx.post(f"http://127.0.0.1:{stack.port('locust')}/stop", trust_env=False).raise_for_status()
-
-
-def accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    return {row["metric"]["model"] for row in stack.query(f"count by (model) ({metric})")}
 
 
 def assert_nothing_left(stack: Stack) -> None:
@@ -152,7 +119,7 @@ def test_load_reaches_the_model_that_it_names(up):
         done = up.make("load", f"MODEL={model}", "USERS=4", "RATE=4", "TIME=3")
         assert done.returncode == 0, done.stdout + done.stderr
         promql = f'sum(lab_requests_total{{model="{model}",code="200"}}) > 100'
-        assert eventually(lambda promql=promql: query(up, promql)), model
+        assert eventually(lambda promql=promql: up.query(promql)), model
 
 
 def test_every_metric_of_the_models_has_data_for_every_model(up):
@@ -165,19 +132,19 @@ def test_every_metric_of_the_models_has_data_for_every_model(up):
 
 
 def test_every_metric_of_locust_has_data_under_load_that_works_and_load_that_fails(up):
-    swarm(up, up.port("nginx"), "KeepAliveUser")
-    assert eventually(lambda: query(up, "sum(locust_requests_total) > 100"))
-    stop_swarm(up)
-    swarm(up, up.port("grafana"), "KeepAliveUser")  # nobody listens there
-    assert eventually(lambda: query(up, "sum(locust_connect_failures_total) > 0"))
-    stop_swarm(up)
-    missing = [metric for metric in LOCUST_METRICS if not eventually(lambda metric=metric: query(up, metric), 10)]
+    up.swarm("KeepAliveUser", host=up.url("nginx"))
+    assert eventually(lambda: up.query("sum(locust_requests_total) > 100"))
+    up.stop_swarm()
+    up.swarm("KeepAliveUser", host=up.url("grafana"))  # nobody listens there
+    assert eventually(lambda: up.query("sum(locust_connect_failures_total) > 0"))
+    up.stop_swarm()
+    missing = [metric for metric in LOCUST_METRICS if not eventually(lambda metric=metric: up.query(metric), 10)]
     assert missing == []
 
 
 def test_prometheus_scrapes_every_part_under_its_name(up):
-    assert eventually(lambda: len(query(up, "up == 1")) == len(MODELS) + 1)
-    found = {(row["metric"]["job"], row["metric"]["instance"]) for row in query(up, "up == 1")}
+    assert eventually(lambda: len(up.query("up == 1")) == len(MODELS) + 1)
+    found = {(row["metric"]["job"], row["metric"]["instance"]) for row in up.query("up == 1")}
     assert found == {*(("models", model) for model in MODELS), ("locust", "locust")}
 
 
@@ -237,7 +204,7 @@ def test_set_changes_a_running_model_until_it_is_started_anew(up):
     assert up.pids() == before
     refused = up.lab("set", "nginx", "workers=none")
     assert (refused.returncode, refused.stderr) == (2, "lab: nginx: --workers 'none' is not a whole number\n")
-    assert eventually(lambda: {row["metric"]["workers"] for row in query(up, 'lab_info{model="nginx"}')} == {"2"})
+    assert eventually(lambda: {row["metric"]["workers"] for row in up.query('lab_info{model="nginx"}')} == {"2"})
 
 
 def test_paused_model_answers_nobody_until_it_is_resumed(up):

@@ -1,11 +1,12 @@
 """The vms place on a real Debian: provisioned over SSH from here, by the playbook that serves every place.
 
-`make test-vms`; it takes about a quarter of an hour, since the machine is emulated. The tests share one machine and go
+`make test-vms`; it takes about half an hour, since the machine is emulated. The tests share one machine and go
 from an empty host to an empty host, in this order.
 """
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import http.server
 import json
@@ -16,14 +17,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support import stack
 from support.stack import free_ports
 from support.vm import GUEST, HOST_AS_SEEN_FROM_THE_GUEST, Vm, accepts, cache, image
 
@@ -47,6 +48,10 @@ NOT_OURS = re.compile(
     r"|etc/(ld\.so\.cache|\S+-|\.pwd\.lock|machine-id)|root/\.(ssh|cache|bash_history))\b"
     r"|/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?$|/__pycache__(/|$)"
 )
+
+
+eventually = functools.partial(stack.eventually, seconds=120.0)
+"""Longer than elsewhere: the machine is emulated."""
 
 
 class Lab:
@@ -87,16 +92,27 @@ class Lab:
     def interrupt_up(self, vm: Vm, moment: str, number: signal.Signals) -> int:
         """Send a signal to everything that `lab up` started here as soon as the command `moment` succeeds on the guest."""
         command = [Path(sys.executable).with_name("lab"), "up", "--place", "vms"]
-        running = subprocess.Popen(
-            command, cwd=settings.CHECKOUT, env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        try:
-            while vm.try_ssh(moment).returncode != 0:
-                assert running.poll() is None, f"it has ended before `{moment}`"
-        finally:
-            os.killpg(running.pid, number)
-        return running.wait(120)
+        log = self.state_dir.with_name("interrupted.log")
+        with log.open("w") as output:
+            running = subprocess.Popen(
+                command, cwd=settings.CHECKOUT, env=self._environment, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=output, start_new_session=True,
+            )  # fmt: skip
+        while vm.try_ssh(moment).returncode != 0:
+            assert running.poll() is None, f"it has ended before `{moment}`:\n{log.read_text()}"
+        os.killpg(running.pid, number)
+        ended = running.wait(120)
+        assert eventually(self._is_free), log.read_text()
+        return ended
+
+    def _is_free(self) -> bool:
+        """Whether all of Ansible has ended: the task at work outlives a kill of the others, and holds the lock."""
+        with (self.state_dir / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
 
     def up(self, *extra: str) -> subprocess.CompletedProcess[str]:
         """`lab up` with more arguments for Ansible."""
@@ -161,8 +177,8 @@ def traces_before(vm) -> dict[str, set[str]]:
 
 
 @pytest.fixture(scope="module")
-def interrupted(vm, lab, traces_before) -> dict[str, int]:
-    """Runs that ended at the worst of times, on a host that the lab has never seen, with what each returned."""
+def interrupted(vm, lab) -> dict[str, int]:
+    """Runs that ended at the worst of times, on a host without the lab, with what each returned."""
     moments = {
         "pgrep -x dpkg": signal.SIGKILL,
         "pgrep -f '[w]hl/pip install'": signal.SIGINT,
@@ -172,8 +188,8 @@ def interrupted(vm, lab, traces_before) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def first_up(lab, interrupted) -> subprocess.CompletedProcess[str]:
-    """The first run that nothing interrupts, on a host where others have been interrupted."""
+def first_up(lab, traces_before) -> subprocess.CompletedProcess[str]:
+    """The first run, on a host that the lab has never seen."""
     done = lab.make("lab-up")
     assert done.returncode == 0, done.stdout + done.stderr
     return done
@@ -195,14 +211,6 @@ def traces(vm: Vm) -> dict[str, set[str]]:
     found = {what: set(vm.ssh(command).splitlines()) for what, command in commands.items()}
     found["files"] = {path for path in found["files"] if not NOT_OURS.search(path)}
     return found
-
-
-def eventually(ask: Callable[[], Any], seconds: float = 120.0) -> Any:
-    """What `ask` answers as soon as that is true; its last answer when time is up."""
-    deadline = time.monotonic() + seconds
-    while not (answer := ask()) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return answer
 
 
 def url(vm: Vm, port: int) -> str:
@@ -242,10 +250,6 @@ def all_models_answer(vm: Vm) -> bool:
     except (httpx.HTTPError, KeyError):
         return False
     return answers == set(MODELS)
-
-
-def test_interrupted_runs_end_at_once(interrupted):
-    assert list(interrupted.values()) == [-signal.SIGKILL, 2, -signal.SIGKILL]
 
 
 def test_up_brings_up_every_part_and_says_where(vm, first_up):
@@ -333,14 +337,14 @@ def test_units_are_hardened(vm, first_up):
 
 
 def test_load_is_spread_over_the_workers_of_locust(vm, first_up):
-    form = {"user_count": 4, "spawn_rate": 4, "user_classes": "KeepAliveUser", "model": "nginx"}
+    form = {"user_count": 4, "spawn_rate": 4, "host": "", "user_classes": "KeepAliveUser", "model": "nginx"}
     answer = httpx.post(f"{url(vm, LOCUST)}/swarm", data=form, trust_env=False, timeout=60)
     assert answer.raise_for_status().json()["success"], answer.text
     try:
         assert eventually(lambda: query(vm, 'sum(lab_requests_total{model="nginx",code="200"}) > 50'))
         assert eventually(lambda: len(query(vm, "locust_worker_cpu_ratio > 0")) == 2)
     finally:
-        httpx.get(f"{url(vm, LOCUST)}/stop", trust_env=False, timeout=60).raise_for_status()
+        httpx.post(f"{url(vm, LOCUST)}/stop", trust_env=False, timeout=60).raise_for_status()
 
 
 def test_killed_model_is_started_again(vm, first_up):
@@ -428,3 +432,16 @@ def test_removal_leaves_nothing(vm, lab, first_up, traces_before):
     assert {what: found - after[what] for what, found in traces_before.items() if found - after[what]} == {}
     again = lab.make("lab-down", "REMOVE=yes")
     assert "changed=0" in again.stdout
+
+
+def test_interrupted_runs_end_at_once(interrupted):
+    assert list(interrupted.values()) == [-signal.SIGKILL, 2, -signal.SIGKILL]
+
+
+def test_up_and_removal_recover_from_interrupted_runs(vm, lab, interrupted, traces_before):
+    done = lab.make("lab-up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert active(vm) == set(PARTS)
+    done = lab.make("lab-down", "REMOVE=yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert traces(vm) == traces_before

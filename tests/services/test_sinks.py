@@ -50,6 +50,7 @@ def test_pausing_sink_does_not_outlive_its_peer(serve, reset) -> None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
     client.close()
     wait_until(lambda: closed(server, "client") + closed(server, "error") == 1, 5, "the end of the connection")
+    assert server.metric("lab_connections_open") == 0
 
 
 def test_sink_is_not_slowed_once_all_has_been_sent(serve) -> None:

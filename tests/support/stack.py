@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
 
 from lab import settings
@@ -26,8 +31,20 @@ def free_ports(count: int) -> list[int]:
 
 
 def is_free(number: int) -> bool:
+    return not accepts(number)
+
+
+def accepts(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", number)) != 0
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def eventually(ask: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """What `ask` answers as soon as that is true; its last answer when time is up."""
+    deadline = time.monotonic() + seconds
+    while not (answer := ask()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return answer
 
 
 @dataclass
@@ -67,13 +84,40 @@ class Stack:
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=UP_SECONDS,
         )  # fmt: skip
 
-    def processes(self) -> list[psutil.Process]:
-        """Every process that belongs to this stack, found without the lab's own code for it."""
-        return [process for process in psutil.process_iter() if self._owns(process)]
+    def interrupted_up(
+        self, number: signal.Signals, moment: Callable[[], Any], *, alone: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """`lab up`, signalled at that moment with all that it has started, as a terminal does with Ctrl-C; or `alone`.
 
-    def _owns(self, process: psutil.Process) -> bool:
+        Returns when everything that it started has closed its output.
+        """
+        run = subprocess.Popen(
+            [Path(sys.executable).with_name("lab"), "up", "--place", self.variables["PLACE"]],
+            cwd=settings.CHECKOUT, env=self.environment, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
         try:
-            return process.environ().get("LAB_STACK") == str(self.folder)
+            assert eventually(lambda: moment() or run.poll() is not None, UP_SECONDS)
+            assert run.poll() is None, f"it was quicker than the test: {run.communicate()}"
+            if alone:
+                run.send_signal(number)
+            else:
+                os.killpg(run.pid, number)
+            output = run.communicate(timeout=UP_SECONDS)
+        finally:
+            run.kill()
+        return subprocess.CompletedProcess(run.args, run.returncode, *output)
+
+    def processes(self, variable: str = "LAB_STACK") -> list[psutil.Process]:
+        """Every process that belongs to this stack, found without the lab's own code for it: by its environment.
+
+        With LAB_STATE_DIR, those of `lab` and Ansible, too.
+        """
+        return [process for process in psutil.process_iter() if self._owns(process, variable)]
+
+    def _owns(self, process: psutil.Process, variable: str) -> bool:
+        try:
+            return process.environ().get(variable) == str(self.folder)
         except psutil.Error:
             return False
 
@@ -87,3 +131,20 @@ class Stack:
 
     def port(self, part: str) -> int:
         return self.ports[f"LAB_{part.upper()}_PORT"]
+
+    def url(self, part: str) -> str:
+        return f"http://127.0.0.1:{self.port(part)}"
+
+    def query(self, promql: str) -> list[dict[str, Any]]:
+        """What Prometheus answers."""
+        answer = httpx.get(f"{self.url('prometheus')}/api/v1/query", params={"query": promql}, trust_env=False)
+        return answer.raise_for_status().json()["data"]["result"]
+
+    def swarm(self, users: str, **fields: object) -> None:
+        """Press Start in the page of the stack's own Locust, whose figures Prometheus scrapes."""
+        form = {"user_count": 5, "spawn_rate": 5, "host": "", "user_classes": users, **fields}
+        answer = httpx.post(f"{self.url('locust')}/swarm", data=form, trust_env=False)
+        assert answer.raise_for_status().json()["success"], answer.text
+
+    def stop_swarm(self) -> None:
+        httpx.post(f"{self.url('locust')}/stop", trust_env=False).raise_for_status()

@@ -100,7 +100,7 @@ class FakeMeter:
 def test_watched_and_unwatched_take_turns(monkeypatch):
     monkeypatch.setattr(FakeMeter, "order", [], raising=False)
     monkeypatch.setattr(bench, "Meter", FakeMeter)
-    watched = bench.watching("nodejs", bench.Cores(0, 1), 1.0, 3, silent)
+    watched = bench.watching("nodejs", bench.Cores(0, 1), 2 * bench.SLICE_SECONDS, 3, silent)
     assert FakeMeter.order == ["off", "on", "on", "off"] * 3
     assert watched["ratio"]["median"] == pytest.approx(1.05)
     assert watched["ratio_with_admin"]["median"] == pytest.approx(1.15)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from lab import readme
 from lab.measure import bench_readme
 
 DOCUMENT = {
@@ -30,6 +31,4 @@ def test_readme_shows_the_stored_benchmark() -> None:
     if not bench_readme.STORED.exists():
         pytest.fail("docs/benchmark.json is missing: `lab bench --json > docs/benchmark.json`")
     stored = json.loads(bench_readme.STORED.read_text(encoding="utf-8"))
-    shown = bench_readme.BLOCK.search(bench_readme.README.read_text(encoding="utf-8"))
-    assert shown is not None
-    assert shown[0] == bench_readme.markdown(stored)
+    assert readme.block("bench") == bench_readme.markdown(stored)

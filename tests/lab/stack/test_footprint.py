@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
+from lab import readme
 from lab.stack import footprint
 
 
 def test_figures_of_the_readme_are_those_that_are_stored():
     stored = json.loads(footprint.STORED.read_text(encoding="utf-8"))
-    (block,) = footprint.BLOCK.findall(footprint.README.read_text(encoding="utf-8"))
-    assert block == footprint.markdown(stored)
+    assert readme.block("containers") == footprint.markdown(stored)
 
 
 def test_parts_are_added_up():

@@ -14,6 +14,7 @@ def work(shared: slots.Slots, number: int) -> None:
     for _ in range(REQUESTS):
         block[slots.REQUESTS["200"]] += 1
         sampler.record("service", 30_000 * (number + 1), 1)
+        sampler.count()
 
 
 def test_slots_of_forked_processes_add_up():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import stat
@@ -12,24 +11,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.control import change, say
 from support.servers import Server, alive, wait_until
 
 from lab.stack.control import connect
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-
-
-def say(folder: Path, line: bytes) -> dict:
-    with connect(folder) as control:
-        control.sendall(line)
-        answer = b""
-        while data := control.recv(65536):
-            answer += data
-    return json.loads(answer)
-
-
-def change(folder: Path, **options: object) -> dict:
-    return say(folder, json.dumps({"set": options}).encode() + b"\n")
 
 
 @pytest.fixture
@@ -77,6 +64,7 @@ def test_changes_leave_nothing_behind(serve, folder, options) -> None:
     for seconds in (6, 7, 8, 9):
         change(folder, drain=seconds)
     wait_until(lambda: held() == before, what=f"{held()} to be {before}")
+    assert server.get("/").status_code == 200
 
 
 @pytest.mark.parametrize("options", [model for model in MODELS if model[0] != "reuseport"], ids=" ".join)
