@@ -45,25 +45,21 @@ def busy(stack: Stack) -> tuple[Stack, float]:
 
 
 def load(stack: Stack, model: str) -> None:
-    locust = f"http://127.0.0.1:{stack.port('locust')}"
-    with httpx.Client(trust_env=False) as client:
-        form = {"user_count": 4, "spawn_rate": 4, "host": f"http://127.0.0.1:{stack.port(model)}",
-                "user_classes": ["MixedUser", "ConnectionPerRequestUser"]}  # fmt: skip
-        assert client.post(f"{locust}/swarm", data=form).raise_for_status().json()["success"]
-        until = time.monotonic() + LOAD_SECONDS
-        number = 0
-        while time.monotonic() < until:
-            number += 1
-            key = {"Idempotency-Key": f'"{model}-{number // 2}"'}
-            client.post(f"http://127.0.0.1:{stack.port(model)}/counters/c", headers=key)
-            time.sleep(0.05)
-        client.post(f"{locust}/stop").raise_for_status()
+    stack.swarm("MixedUser", "ConnectionPerRequestUser", user_count=4, spawn_rate=4, host=stack.url(model))
+    until = time.monotonic() + LOAD_SECONDS
+    number = 0
+    while time.monotonic() < until:
+        number += 1
+        key = {"Idempotency-Key": f'"{model}-{number // 2}"'}
+        httpx.post(f"{stack.url(model)}/counters/c", headers=key, trust_env=False)
+        time.sleep(0.05)
+    stack.stop_swarm()
 
 
 def ask(stack: Stack, expression: str, began: float) -> tuple[list[dict[str, Any]], int]:
     """The series, and how many samples Prometheus touched for them."""
     answer = httpx.post(
-        f"http://127.0.0.1:{stack.port('prometheus')}/api/v1/query_range",
+        f"{stack.url('prometheus')}/api/v1/query_range",
         data={"query": expression, "start": began, "end": time.time(), "step": STEP_SECONDS, "stats": "all"},
         trust_env=False, timeout=30,
     )  # fmt: skip
@@ -75,7 +71,7 @@ def ask(stack: Stack, expression: str, began: float) -> tuple[list[dict[str, Any
 def values_of(stack: Stack) -> dict[str, list[str]]:
     """All that can be chosen for each variable."""
     answer = httpx.get(
-        f"http://127.0.0.1:{stack.port('prometheus')}/api/v1/label/worker/values",
+        f"{stack.url('prometheus')}/api/v1/label/worker/values",
         params={"match[]": "lab_requests_total"}, trust_env=False,
     )  # fmt: skip
     workers = answer.raise_for_status().json()["data"]
@@ -116,7 +112,7 @@ def test_no_panel_is_empty_or_dear(busy, board):
 
 def test_every_rule_is_loaded_and_healthy(busy):
     stack, _ = busy
-    url = f"http://127.0.0.1:{stack.port('prometheus')}/api/v1/rules"
+    url = f"{stack.url('prometheus')}/api/v1/rules"
 
     def rules() -> dict[str, dict[str, Any]]:
         groups = httpx.get(url, trust_env=False).raise_for_status().json()["data"]["groups"]
