@@ -32,6 +32,7 @@ def dashboard() -> Dashboard:
                     [Query(mean_stage("model, stage"), "{{model}} {{stage}}")],
                     stacked=True,
                     width=COLUMNS,
+                    shown_by=["shared-or-sharded", "event-loop-blocking", "dispatch-bottleneck"],
                 ),
             ],
         ),
@@ -59,6 +60,7 @@ def dashboard() -> Dashboard:
                     "Two bands are two kinds of requests: those that met a free loop, and those behind a slow one. A "
                     "quantile alone hides the difference.",
                     rate("lab_stage_duration_seconds_bucket", "le", f'{MODEL}, stage="kernel_wait"'),
+                    shown_by=["event-loop-blocking", "stalled-worker"],
                 ),
             ],
         ),

@@ -19,6 +19,7 @@ def dashboard() -> Dashboard:
                     "reqps",
                     "Under the same load all five should show the same figure. One that shows less is the bottleneck.",
                     Query(rate("lab_requests_total", "model"), "{{model}}"),
+                    shown_by=["dispatch-bottleneck"],
                 ),
                 number(
                     "Service time, p99",
@@ -33,6 +34,7 @@ def dashboard() -> Dashboard:
                     "At 100 % the kernel drops connections that their clients believe to be established.",
                     Query(queue_share(), "{{model}}"),
                     limit=Limit(0.5, 0.8),
+                    shown_by=["accept-queue-overflow"],
                 ),
                 number(
                     "Dropped connections/s",
@@ -41,6 +43,7 @@ def dashboard() -> Dashboard:
                     "or more: it has to send again.",
                     Query(rate("lab_listener_drops_total", "model"), "{{model}}"),
                     limit=Limit(red=0.01),
+                    shown_by=["accept-queue-overflow"],
                 ),
             ],
         ),
@@ -53,6 +56,7 @@ def dashboard() -> Dashboard:
                     "The model that falls below the others is saturated; look for its full queue or its busiest "
                     "worker.",
                     [Query(rate("lab_requests_total", "model"), "{{model}}")],
+                    shown_by=["dispatch-bottleneck"],
                 ),
                 graph(
                     "Queued in the kernel, p99",
@@ -60,6 +64,7 @@ def dashboard() -> Dashboard:
                     "From the arrival of a request's last byte until the application reads it. It grows first when a "
                     "loop is blocked: nodejs shows it for everybody, ramcloud only when all workers are busy.",
                     [Query(stage_quantile(0.99, "model", f'{MODEL}, stage="kernel_wait"'), "{{model}}")],
+                    shown_by=["event-loop-blocking"],
                 ),
                 graph(
                     "Each stage, p50",
@@ -73,6 +78,7 @@ def dashboard() -> Dashboard:
                     "The slowest hundredth. Which stage grows says what is scarce: accept_wait and kernel_wait the "
                     "loop, dispatch_wait the workers, service the handler, write the client.",
                     [Query(stage_quantile(0.99, "model, stage", MODEL), "{{model}} {{stage}}")],
+                    shown_by=["stalled-worker", "shared-or-sharded"],
                 ),
             ],
         ),
@@ -87,6 +93,7 @@ def dashboard() -> Dashboard:
                         Query(f"sum by (model) (lab_accept_queue_length{{{MODEL}}})", "{{model}}"),
                         Query(f"sum by (model) (lab_accept_queue_limit{{{MODEL}}})", "{{model}} limit"),
                     ],
+                    shown_by=["accept-queue-overflow"],
                 ),
                 graph(
                     "Dropped connections/s",
@@ -95,6 +102,7 @@ def dashboard() -> Dashboard:
                     "empty.",
                     [Query(rate("lab_listener_drops_total", "model"), "{{model}}")],
                     limit=Limit(red=0.01),
+                    shown_by=["accept-queue-overflow"],
                 ),
             ],
         ),
@@ -108,6 +116,7 @@ def dashboard() -> Dashboard:
                     "hot connection shows on every model but ramcloud.",
                     [Query(f"model:lab_imbalance:max_mean{{{MODEL}}}", "{{model}}")],
                     limit=Limit(1.5, 3),
+                    shown_by=["busiest-worker", "reuseport-spread", "hot-connections"],
                 ),
                 graph(
                     "Fairness (Jain)",
@@ -115,6 +124,7 @@ def dashboard() -> Dashboard:
                     "1 when all workers do the same, 1/n when one of n does everything.",
                     [Query(f"model:lab_fairness:jain{{{MODEL}}}", "{{model}}")],
                     ratio=True,
+                    shown_by=["busiest-worker", "reuseport-spread"],
                 ),
                 graph(
                     "Processor time a request",
@@ -122,6 +132,7 @@ def dashboard() -> Dashboard:
                     "All of the model's threads and processes. A herd shows here: every wake-up that finds nothing is "
                     "paid for.",
                     [Query(per_request("lab_worker_cpu_seconds_total"), "{{model}}")],
+                    shown_by=["thundering-herd", "process-or-thread"],
                 ),
                 graph(
                     "Memory",
@@ -129,6 +140,7 @@ def dashboard() -> Dashboard:
                     "Proportional set size of all processes: what ending the model would give back. Processes that "
                     "touch memory after the fork have copies of it.",
                     [Query(f'sum by (model) (lab_worker_memory_bytes{{{MODEL}, kind="pss"}})', "{{model}}")],
+                    shown_by=["copy-on-write"],
                 ),
             ],
         ),

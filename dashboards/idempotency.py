@@ -21,12 +21,14 @@ def dashboard() -> Dashboard:
                     "ops",
                     "Requests that changed something, each once.",
                     Query(OUTCOME % "applied", "{{model}}"),
+                    shown_by=["idempotent-retries"],
                 ),
                 number(
                     "Replayed/s",
                     "ops",
                     "Retries that got the first answer again, and changed nothing.",
                     Query(OUTCOME % "replayed", "{{model}}"),
+                    shown_by=["idempotent-retries"],
                 ),
                 number(
                     "Conflicts/s",
@@ -34,6 +36,7 @@ def dashboard() -> Dashboard:
                     "Retries that came while the first attempt was still at work: 409.",
                     Query(OUTCOME % "conflict", "{{model}}"),
                     limit=Limit(yellow=0.01),
+                    shown_by=["idempotent-retries"],
                 ),
                 number(
                     "Same key, other request/s",
@@ -41,6 +44,7 @@ def dashboard() -> Dashboard:
                     "A client's mistake: a key that was used for something else: 422.",
                     Query(OUTCOME % "mismatch", "{{model}}"),
                     limit=Limit(red=0.01),
+                    shown_by=["idempotent-retries"],
                 ),
             ],
         ),
@@ -54,6 +58,7 @@ def dashboard() -> Dashboard:
                     "shared store they would have been applied twice.",
                     [Query(rate("lab_idempotency_outcomes_total", "model, outcome"), "{{model}} {{outcome}}")],
                     width=COLUMNS,
+                    shown_by=["idempotent-retries"],
                 ),
                 graph(
                     "Answers/s, by code",

@@ -74,6 +74,7 @@ def dashboard() -> Dashboard:
                         ),
                     ],
                     limit=Limit(red=0.01),
+                    shown_by=["accept-queue-overflow"],
                 ),
                 graph(
                     "Mean response, seen by client and by server",
@@ -91,6 +92,7 @@ def dashboard() -> Dashboard:
                         Query(seen_by_client(share, "locust_response_seconds"), f"{{{{model}}}} {name}")
                         for share, name in ((0.5, "p50"), (0.99, "p99"))
                     ],
+                    shown_by=["event-loop-blocking"],
                 ),
                 graph(
                     "Connecting, p50 and p99",
@@ -101,6 +103,7 @@ def dashboard() -> Dashboard:
                         for share, name in ((0.5, "p50"), (0.99, "p99"))
                     ],
                     limit=Limit(0.9),
+                    shown_by=["accept-queue-overflow", "syn-queue-overflow"],
                 ),
                 graph(
                     "Connections made, each second",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
 
 from grafana_foundation_sdk.builders import common, heatmap, prometheus, stat, timeseries
 from grafana_foundation_sdk.builders import dashboard as builders
@@ -28,6 +29,49 @@ INTERVALS = ("10s", "30s", "1m", "5m")
 COLUMNS = 24
 
 GREEN, YELLOW, RED = "green", "yellow", "red"
+
+CONSOLE_VARIABLE = "console"
+CONSOLE = "http://127.0.0.1:8080"
+"""Where the console is; a hidden constant of every dashboard, so another address is set in one place."""
+Experiment = Literal[
+    "accept-queue-overflow",
+    "syn-queue-overflow",
+    "thundering-herd",
+    "busiest-worker",
+    "reuseport-spread",
+    "hot-connections",
+    "dispatch-bottleneck",
+    "stalled-worker",
+    "shared-or-sharded",
+    "event-loop-blocking",
+    "slow-reader-server",
+    "slow-reader-client",
+    "process-or-thread",
+    "copy-on-write",
+    "idempotent-retries",
+]
+"""Those that a panel can point to: the console lists each below `#experiment-` and its name."""
+
+T = TypeVar("T", covariant=True)
+
+
+class DataLink(models.DashboardLink):
+    """Opens when a value is clicked. It has fewer fields than the SDK's class for links of every sort writes."""
+
+    def to_json(self) -> dict[str, object]:
+        """What Grafana documents of a data link."""
+        return {"title": self.title, "url": self.url, "targetBlank": self.target_blank}
+
+
+@dataclass(frozen=True)
+class Built(Builder[T], Generic[T]):
+    """What is complete already, where the SDK asks for a builder."""
+
+    whole: T
+
+    def build(self) -> T:
+        """The thing itself."""
+        return self.whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +115,13 @@ def graph(
     stacked: bool = False,
     ratio: bool = False,
     width: int = COLUMNS // 2,
+    shown_by: Sequence[Experiment] = (),
 ) -> timeseries.Panel:
-    """Values over time. `look_for` says what to look for and what it means; `ratio` fixes the axis to 0 … 1."""
+    """Values over time.
+
+    `look_for` says what to look for and what it means; `ratio` fixes the axis to 0 … 1; `shown_by` are the experiments
+    that a click on a value leads to.
+    """
     panel = (
         timeseries.Panel()
         .title(title)
@@ -85,6 +134,7 @@ def graph(
         .line_width(2)
         .fill_opacity(60 if stacked else 8)
         .show_points(looks.VisibilityMode.NEVER)
+        .data_links(to_experiments(shown_by))
         .tooltip(common.VizTooltipOptions().mode(looks.TooltipDisplayMode.MULTI).sort(looks.SortOrder.DESCENDING))
         .legend(
             common.VizLegendOptions()
@@ -106,7 +156,14 @@ def graph(
 
 
 def number(
-    title: str, unit: str, look_for: str, query: Query, *, limit: Limit | None = None, width: int = COLUMNS // 4
+    title: str,
+    unit: str,
+    look_for: str,
+    query: Query,
+    *,
+    limit: Limit | None = None,
+    width: int = COLUMNS // 4,
+    shown_by: Sequence[Experiment] = (),
 ) -> stat.Panel:
     """The latest value of each series, large enough for the back of a room."""
     panel = (
@@ -119,13 +176,16 @@ def number(
         .height(5)
         .color_mode(looks.BigValueColorMode.VALUE)
         .graph_mode(looks.BigValueGraphMode.AREA)
+        .data_links(to_experiments(shown_by))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .targets([query.build(0)])
     )
     return panel.thresholds((limit or Limit()).build())
 
 
-def spread(title: str, look_for: str, expression: str, *, width: int = COLUMNS) -> heatmap.Panel:
+def spread(
+    title: str, look_for: str, expression: str, *, width: int = COLUMNS, shown_by: Sequence[Experiment] = ()
+) -> heatmap.Panel:
     """A histogram over time: how many requests took how long. `expression` keeps the label `le`."""
     query = Query(expression, "{{le}}").build(0).format(PromQueryFormat.HEATMAP)
     return (
@@ -137,8 +197,23 @@ def spread(title: str, look_for: str, expression: str, *, width: int = COLUMNS) 
         .span(width)
         .height(9)
         .calculate(False)
+        .data_links(to_experiments(shown_by))
         .targets([query])
     )
+
+
+def to_experiments(names: Sequence[Experiment]) -> list[Builder[models.DashboardLink]]:
+    """Links to where the console explains and runs them."""
+    return [
+        Built(
+            DataLink(
+                title=f"Experiment: {name}",
+                url=f"${{{CONSOLE_VARIABLE}:raw}}/#experiment-{name}",
+                target_blank=True,
+            )
+        )
+        for name in names
+    ]
 
 
 Section = tuple[str, Sequence[Builder[models.Panel]]]
@@ -169,7 +244,7 @@ def page(
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
         .annotation(experiments())
         .link(siblings())
-        .variables([model_variable(), *([worker_variable()] if by_worker else []), interval_variable()])
+        .variables([model_variable(), *([worker_variable()] if by_worker else []), interval_variable(), console()])
     )
     for heading, panels in sections:
         board = board.with_row(builders.Row(heading))
@@ -212,6 +287,13 @@ def interval_variable() -> builders.IntervalVariable:
         .values(",".join(INTERVALS))
         .current(models.VariableOption(text=INTERVALS[0], value=INTERVALS[0]))
     )
+
+
+def console() -> Builder[models.VariableModel]:
+    """Where links to experiments lead. Not part of a dashboard's address: a link of one's own would override it."""
+    variable = builders.ConstantVariable(CONSOLE_VARIABLE).value(CONSOLE).build()
+    variable.skip_url_sync = True
+    return Built(variable)
 
 
 def siblings() -> builders.DashboardLink:

@@ -27,12 +27,14 @@ def dashboard() -> Dashboard:
                     "memcached deals them out in turn; reuseport by hash; exclusive gives most to the worker that "
                     "waited last.",
                     [Query(f"lab_connections_open{{{WORKER}}}", NAME)],
+                    shown_by=["busiest-worker", "reuseport-spread"],
                 ),
                 graph(
                     "Requests/s",
                     "reqps",
                     "Even connections are no even load: one hot connection makes one worker hot. Not on ramcloud.",
                     [Query(of_each("lab_requests_total"), NAME)],
+                    shown_by=["hot-connections", "busiest-worker"],
                 ),
                 graph(
                     "Share of time that the loop is busy",
@@ -40,6 +42,7 @@ def dashboard() -> Dashboard:
                     "At 100 % everything behind this worker waits, however idle its neighbours are.",
                     [Query(of_each("lab_loop_busy_seconds_total"), NAME)],
                     limit=Limit(0.7, 0.9),
+                    shown_by=["event-loop-blocking", "stalled-worker"],
                 ),
                 graph(
                     "Queued between main and worker",
@@ -47,6 +50,7 @@ def dashboard() -> Dashboard:
                     "Connections or requests handed off and not picked up: the queue that nobody but the application "
                     "sees.",
                     [Query(f"lab_queue_depth{{{WORKER}}}", NAME)],
+                    shown_by=["dispatch-bottleneck", "stalled-worker"],
                 ),
             ],
         ),
@@ -58,6 +62,7 @@ def dashboard() -> Dashboard:
                     "short",
                     "Threads of one interpreter share one core, as long as there is an interpreter lock.",
                     [Query(of_each("lab_worker_cpu_seconds_total"), NAME)],
+                    shown_by=["process-or-thread"],
                 ),
                 graph(
                     "Memory of each process",
@@ -67,12 +72,14 @@ def dashboard() -> Dashboard:
                         Query(f'lab_worker_memory_bytes{{{WORKER}, kind="pss"}}', f"{NAME} pss"),
                         Query(f'lab_worker_memory_bytes{{{WORKER}, kind="uss"}}', f"{NAME} uss"),
                     ],
+                    shown_by=["copy-on-write"],
                 ),
                 graph(
                     "Wake-ups for nothing, each second",
                     "cps",
                     "epoll reported a connection, and another worker had taken it: the thundering herd.",
                     [Query(of_each("lab_accept_wasted_wakeups_total"), NAME)],
+                    shown_by=["thundering-herd"],
                 ),
                 graph(
                     "Context switches an accepted connection",
@@ -86,6 +93,7 @@ def dashboard() -> Dashboard:
                             "{{model}}",
                         )
                     ],
+                    shown_by=["thundering-herd"],
                 ),
             ],
         ),
