@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.parts import COLUMNS, Query, Section, graph, page, spread
-from dashboards.promql import MODEL, WORKER, mean_stage, rate, stage_quantile
+from dashboards.promql import MODEL, WORKER, mean_stage, or_zero, rate, stage_quantile
 
 STAGES = {
     "accept_wait": "Established, but not accepted yet: the accept queue. Once a connection, so keep-alive hides it.",
@@ -16,6 +16,12 @@ STAGES = {
     "write": "From the first byte written to the last one in the send buffer. A slow reader shows here.",
 }
 """DESIGN.md, section 3: disjoint, in the order of a request's life."""
+
+
+def waited(stage: str, share: float) -> str:
+    """What this share of the requests stays below; 0 where a model has no such stage, or nobody asks."""
+    quantile = stage_quantile(share, "model", f'{WORKER}, stage="{stage}"')
+    return or_zero(f"{quantile} >= 0", "lab_requests_total", WORKER)  # without samples a quantile is NaN
 
 
 def dashboard() -> Dashboard:
@@ -44,7 +50,7 @@ def dashboard() -> Dashboard:
                     "s",
                     look_for,
                     [
-                        Query(stage_quantile(share, "model", f'{WORKER}, stage="{stage}"'), f"{{{{model}}}} {name}")
+                        Query(waited(stage, share), f"{{{{model}}}} {name}")
                         for share, name in ((0.5, "p50"), (0.99, "p99"))
                     ],
                     width=COLUMNS // 3,

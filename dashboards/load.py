@@ -5,17 +5,12 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.parts import Limit, Query, Section, graph, number, page
-from dashboards.promql import MODEL, OVER, rate
+from dashboards.promql import MODEL, OVER, or_zero, rate
 
 
 def seen_by_client(quantile: float, metric: str) -> str:
     """What this share of the requests, or of the connects, stays below, in seconds, for whoever sends them."""
     return f"histogram_quantile({quantile}, {rate(f'{metric}_bucket', 'model, le')})"
-
-
-def or_none(failures: str) -> str:
-    """An error has a series from its first time on; before that, show that there was none."""
-    return f"{failures} or 0 * {rate('locust_requests_total', 'model')}"
 
 
 def dashboard() -> Dashboard:
@@ -67,9 +62,13 @@ def dashboard() -> Dashboard:
                     "Requests that failed, and connections that could not be made: they are counted apart, since a "
                     "full accept queue fails a connect, never a request.",
                     [
-                        Query(or_none(rate("locust_failures_total", "model, error")), "{{model}} {{error}}"),
                         Query(
-                            or_none(rate("locust_connect_failures_total", "model, error")),
+                            # An error has a series from its first time on.
+                            or_zero(rate("locust_failures_total", "model, error"), "locust_requests_total"),
+                            "{{model}} {{error}}",
+                        ),
+                        Query(
+                            or_zero(rate("locust_connect_failures_total", "model, error"), "locust_requests_total"),
                             "{{model}} connect: {{error}}",
                         ),
                     ],

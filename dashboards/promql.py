@@ -21,6 +21,11 @@ def stage_quantile(quantile: float, by: str, labels: str) -> str:
     return f"histogram_quantile({quantile}, {buckets})"
 
 
+def or_zero(values: str, metric: str, labels: str = MODEL) -> str:
+    """Where there are no such values, but the model has this counter: 0, and not an empty panel."""
+    return f"{values} or 0 * {rate(metric, 'model', labels)}"
+
+
 def mean_stage(by: str, labels: str = MODEL) -> str:
     """Seconds that a request spends in each stage on average.
 
