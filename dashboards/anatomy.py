@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dashboards.parts import COLUMNS, Query, Section, graph, page, spread
+from dashboards.parts import COLUMNS, Experiment, Query, Section, graph, page, spread
 from dashboards.promql import MODEL, WORKER, mean_stage, or_zero, rate, stage_quantile
 
 STAGES = {
@@ -16,6 +18,14 @@ STAGES = {
     "write": "From the first byte written to the last one in the send buffer. A slow reader shows here.",
 }
 """DESIGN.md, section 3: disjoint, in the order of a request's life."""
+SHOWN_BY: dict[str, Sequence[Experiment]] = {
+    "accept_wait": ["accept-queue-overflow", "stalled-worker"],
+    "kernel_wait": ["event-loop-blocking", "hot-connections"],
+    "dispatch_wait": ["dispatch-bottleneck"],
+    "service": ["process-or-thread"],
+    "return_wait": ["dispatch-bottleneck"],
+    "write": ["slow-reader-client"],
+}
 
 
 def waited(stage: str, share: float) -> str:
@@ -54,6 +64,7 @@ def dashboard() -> Dashboard:
                         for share, name in ((0.5, "p50"), (0.99, "p99"))
                     ],
                     width=COLUMNS // 3,
+                    shown_by=SHOWN_BY[stage],
                 )
                 for stage, look_for in STAGES.items()
             ],

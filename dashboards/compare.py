@@ -71,6 +71,7 @@ def dashboard() -> Dashboard:
                     "s",
                     "The usual request. Stages that a model does not have stay at the lowest bucket.",
                     [Query(stage_quantile(0.5, "model, stage", MODEL), "{{model}} {{stage}}")],
+                    shown_by=["event-loop-blocking", "dispatch-bottleneck"],
                 ),
                 graph(
                     "Each stage, p99",
