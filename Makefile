@@ -43,8 +43,9 @@ bench: $(BENCH)  ## measure the models beside real servers (ARGS="--json")
 lint: $(TEST)  ## run every linter and type checker
 	@$(BIN)/pre-commit run --all-files
 
+# Two at a time, file by file, the long ones of tests/e2e first.
 test: $(TEST)  ## run the tests (ARGS="-k nginx")
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-vms: $(TEST)  ## provision a virtual machine over SSH, as root on Debian (30 min)
 	@$(BIN)/pytest -m vms tests/e2e/test_vms.py $(ARGS)

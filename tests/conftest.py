@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from support import tools
@@ -13,7 +17,12 @@ SLOW = {
 }
 
 
+LOCK_FILE = Path(tempfile.gettempdir()) / f"lab-tests-{os.getuid()}.lock"
+QUIET = "quiet: measures, so that no other test may run beside it"
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", QUIET)
     for marker, meaning in SLOW.items():
         config.addinivalue_line("markers", f"{marker}: {meaning}")
 
@@ -30,3 +39,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def require_tool() -> Callable[[str], str]:
     """`require_tool("wrk")`: the program's path; without it a skip, and in CI a failure."""
     return tools.require_tool
+
+
+@pytest.fixture(autouse=True)
+def turn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests run two at a time, but those marked `quiet` alone."""
+    lock = fcntl.LOCK_EX if request.node.get_closest_marker("quiet") else fcntl.LOCK_SH
+    with LOCK_FILE.open("w") as file:
+        fcntl.flock(file, lock)
+        yield

@@ -8,6 +8,8 @@ import pytest
 
 from lab.experiments import all_experiments
 
+pytestmark = [pytest.mark.quiet, pytest.mark.timeout(150)]
+
 LONGEST_SECONDS = 20
 HOLDS, INCONCLUSIVE = 0, 3
 
@@ -19,7 +21,6 @@ def run(*words):
     return done.returncode, json.loads(done.stdout)
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize("experiment", all_experiments(), ids=lambda experiment: experiment.name)
 def test_claim_holds(experiment):
     code, document = run(experiment.name)
@@ -34,7 +35,6 @@ def test_claim_holds(experiment):
 CONTROLS = [(experiment, control) for experiment in all_experiments() for control in experiment.controls]
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize(("experiment", "control"), CONTROLS, ids=[f"{e.name}-{c.name}" for e, c in CONTROLS])
 def test_claim_fails_without_its_cause(experiment, control):
     _, document = run(experiment.name, "--control", control.name)
