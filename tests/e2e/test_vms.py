@@ -382,10 +382,13 @@ def test_stopped_model_answers_what_it_has_begun(vm, first_up):
 
 
 def test_rules_come_back_when_the_hosts_own_are_read_again(vm, first_up):
-    """Debian's /etc/nftables.conf begins with `flush ruleset`."""
-    vm.ssh("systemctl start nftables && systemctl reload nftables")
-    assert eventually(lambda: vm.try_ssh("nft list table inet accept_lab").returncode == 0)
-    assert not any(accepts(vm.forwards[port]) for port in ADMINS.values())
+    """Debian's /etc/nftables.conf begins with `flush ruleset`, and stopping the service is one, too."""
+    before = main_pids(vm)
+    for action in ("start", "reload", "restart", "stop"):
+        vm.ssh(f"systemctl {action} nftables")
+        assert eventually(lambda: vm.try_ssh("nft list table inet accept_lab").returncode == 0), action
+        assert not any(accepts(vm.forwards[port]) for port in ADMINS.values()), action
+    assert main_pids(vm) == before
 
 
 def test_check_mode_says_what_would_change_and_changes_nothing(vm, lab, first_up):
