@@ -93,6 +93,23 @@ def run(servers: list[str] | None, seconds: float, rounds: int, parts: set[str],
     return document
 
 
+def merged(stored: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
+    """`stored` with the parts that were `measured` in place of its own.
+
+    Rows take their environment with them; for the other parts `measured_apart` says what theirs was.
+    """
+    result, apart = dict(stored), dict(stored.get("measured_apart", {}))
+    if measured["rows"]:
+        result |= {key: measured[key] for key in ("environment", "rows", "missing", "load_average", "spreads")}
+    for part in {"idle_connections", "watching"} & measured.keys():
+        # Models that were not measured now keep what they had.
+        result[part] = {**stored.get(part, {}), **measured[part]}
+        apart.pop(part, None)
+        if not measured["rows"]:
+            apart[part] = measured["environment"]
+    return {**result, "measured_apart": apart} if apart else result
+
+
 def pick_cores() -> Cores | None:
     """Two processors that we may use; None when there is one."""
     allowed = sorted(os.sched_getaffinity(0))

@@ -66,5 +66,3 @@ def load(url: str, seconds: float, cores: Cores, *, keep_alive: bool = True) -> 
     if result.errors or not result.requests:
         raise BenchError(f"{url}: {result.errors} of {result.requests} requests failed under load")
     return result
-
-
