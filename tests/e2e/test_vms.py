@@ -102,7 +102,8 @@ class Lab:
             assert running.poll() is None, f"it has ended before `{moment}`:\n{log.read_text()}"
         os.killpg(running.pid, number)
         ended = running.wait(120)
-        assert eventually(self._is_free), log.read_text()
+        # The task at work may be the last, which waits on the guest until every part answers.
+        assert eventually(self._is_free, seconds=UP_SECONDS), log.read_text()
         return ended
 
     def _is_free(self) -> bool:
@@ -422,7 +423,8 @@ def test_down_stops_everything_also_over_a_reboot(vm, lab, first_up):
     done = lab.make("lab-down")
     assert done.returncode == 0, done.stdout + done.stderr
     assert active(vm) == set()
-    enabled = vm.ssh("systemctl list-unit-files --no-legend --state=enabled 'accept-lab*'")
+    # Where there is none, systemctl fails.
+    enabled = vm.ssh("systemctl list-unit-files --no-legend --state=enabled 'accept-lab*' || true")
     assert enabled == ""
     assert "accept_lab" not in vm.ssh("nft list tables")
 
