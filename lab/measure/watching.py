@@ -17,6 +17,7 @@ import signal
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 PAIRS = 10
 """A single ratio is noise."""
 TURN_SECONDS = 0.05
+PATIENCE_SECONDS = 60
 SHARE = 0.5
 """Of the time, that each server is loaded."""
 
@@ -88,7 +90,9 @@ def one_pair(name: str, cores: Cores, seconds: float) -> dict[str, Cost]:
 def take_turns(urls: list[str], seconds: float, cores: Cores) -> list[wrk.WrkResult]:
     """A wrk for each of `urls`, for `seconds`, of which one runs and the others are stopped, in turns."""
     with ExitStack() as stack:
-        loads = [stack.enter_context(wrk.started(url, seconds, cpu=cores.load)) for url in urls]
+        # That a wrk is stopped makes no request late.
+        patient = partial(wrk.started, seconds=seconds, cpu=cores.load, timeout_seconds=PATIENCE_SECONDS)
+        loads = [stack.enter_context(patient(url)) for url in urls]
         for process in loads:
             process.send_signal(signal.SIGSTOP)
         turns = cycle(loads)

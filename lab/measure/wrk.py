@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 HOW_TO_GET = "apt-get install wrk"
 GRACE_SECONDS = 15.0
+TIMEOUT_SECONDS = 2
+"""A response that takes longer is an error; wrk's own default."""
 UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
@@ -49,10 +51,17 @@ def run(url: str, seconds: float, *, cpu: int | None, connections: int = 50, kee
 
 @contextlib.contextmanager
 def started(
-    url: str, seconds: float, *, cpu: int | None, connections: int = 50, keep_alive: bool = True
+    url: str,
+    seconds: float,
+    *,
+    cpu: int | None,
+    connections: int = 50,
+    keep_alive: bool = True,
+    timeout_seconds: int = TIMEOUT_SECONDS,
 ) -> Iterator[subprocess.Popen[str]]:
     """wrk's process, as `run` has it; what of it still runs at the end, or is stopped, is killed."""
     command = [require(), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
+    command += ["--timeout", f"{timeout_seconds}s"]
     if not keep_alive:
         command += ["-H", "Connection: close"]
     # A stopped process would wait for ever if this one ended before it, so it is to be killed then.
