@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from lab.measure import processes, wrk
-from lab.measure.bench_servers import WARM_UP_SECONDS, BenchError, Cores, check, load, model_server
+from lab.measure.bench_servers import BenchError, Cores, check, model_server
 from lab.measure.scraper import Scraper
 from lab.measure.summary import summarise
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 PAIRS = 10
 """A single ratio is noise."""
 TURN_SECONDS = 0.05
+WARM_UP_SECONDS = 3.0
+"""Right before the measured turns: a server that has rested times every request of its first second."""
 PATIENCE_SECONDS = 60
 SHARE = 0.5
 """Of the time, that each server is loaded."""
@@ -75,8 +77,9 @@ def one_pair(name: str, cores: Cores, seconds: float) -> dict[str, Cost]:
         meters = {metrics: Meter(name, metrics, cores, stack) for metrics in ("on", "off")}
         watched = meters["on"].running
         scraper = stack.enter_context(Scraper(watched.admin_url, cores.load))
-        before = {metrics: meter.used() for metrics, meter in meters.items()}
         urls = [meter.running.url for meter in meters.values()]
+        take_turns(urls, WARM_UP_SECONDS, cores)
+        before = {metrics: meter.used() for metrics, meter in meters.items()}
         results = take_turns(urls, seconds, cores)
         costs = {
             metrics: meter.cost(before[metrics], result.requests)
@@ -117,11 +120,10 @@ class Meter:
     """One server, and the processor time that it has used."""
 
     def __init__(self, name: str, metrics: str, cores: Cores, stack: ExitStack) -> None:
-        """Start the server, which `stack` ends, and warm it up."""
+        """Start the server, which `stack` ends."""
         server = model_server(name, "--metrics", metrics)
         self.running = stack.enter_context(server.start(cores.server))
         check(server, self.running.url)
-        load(self.running.url, WARM_UP_SECONDS, cores)
         self._serving, self._admin = roles(self.running)
 
     def used(self) -> Cost:

@@ -22,9 +22,9 @@ from services.metrics import slots
 
 SPARSE = 32
 """N of `auto` under load, at least."""
-SAMPLES_A_SECOND = 250
-"""`auto` takes about this many at the most. A timed request costs 20 to 30 µs more than others where they are
-rare (its code is cold), so this is less than 1 % of a core, and p99 of 10 s still rests on 25 samples above it."""
+SAMPLES_A_SECOND = 100
+"""`auto` takes about this many at the most. A timed request costs 20 to 50 µs more than others where they are
+rare (its code is cold), so this is at most 0.5 % of a core, and p99 of 10 s still rests on 10 samples above it."""
 MANY_A_SECOND = 1000
 FEW_A_SECOND = 700
 """`auto` samples 1 in SPARSE, or fewer, above the first rate and everything below the second; between them it

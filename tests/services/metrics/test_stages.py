@@ -112,12 +112,12 @@ def test_sampler_auto_takes_every_request_until_there_are_many(block):
     assert loop.serve(3200) < 200
 
 
-def test_sampler_auto_takes_no_more_than_two_hundred_and_fifty_a_second(block):
+def test_sampler_auto_takes_no_more_than_a_hundred_a_second(block):
     loop = Loop(block, "auto", seed=12)
     loop.sampler.tick(0, SECOND)
     loop.sampler.tick(80_000, 2 * SECOND)
-    # Distances are uniform in 1 … 639: standard deviation 184, so 250 ± 9 samples of 80,000 requests.
-    assert loop.serve(80_000) == pytest.approx(250, abs=36)
+    # Distances are uniform in 1 … 1599: standard deviation 462, so 100 ± 6 samples of 80,000 requests.
+    assert loop.serve(80_000) == pytest.approx(100, abs=24)
 
 
 def test_sampler_auto_stays_as_it_is_between_the_limits(block):
@@ -154,7 +154,7 @@ def test_sampler_auto_adapts_to_connections_of_their_own(block):
     loop.sampler.tick(0, 2 * SECOND)
     assert connect(loop.sampler, 33_000) < 2300  # the second's end is not waited for
     loop.sampler.tick(0, 3 * SECOND)
-    assert 12 < connect(loop.sampler, 3200) < 100
+    assert 3 < connect(loop.sampler, 3200) < 50
     assert loop.serve(10) == 10
     while loop.sampler.connection_gap < 20:
         connect(loop.sampler, 1)
