@@ -10,7 +10,7 @@ TEST := .venv/test.stamp
 BENCH := .venv/bench.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab-up lab-down lab-status load bench lint test test-vms
+.PHONY: help setup lab-up lab-down lab-status load dashboards bench lint test test-vms
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ lab-status: $(LAB)  ## show what runs, how it is, and what it costs
 
 load: $(LAB)  ## put load on one model (MODEL=nginx USERS=10 RATE=10 TIME=30)
 	@$(BIN)/lab load $(MODEL) $(if $(USERS),--users $(USERS)) $(if $(RATE),--rate $(RATE)) $(if $(TIME),--seconds $(TIME:s=))
+
+dashboards: $(TEST)  ## build Grafana's dashboards (dashboards/json) from dashboards/*.py
+	@$(BIN)/python -m dashboards.build
 
 bench: $(BENCH)  ## measure the models beside real servers (ARGS="--json")
 	@$(BIN)/lab bench $(ARGS)

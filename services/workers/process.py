@@ -191,6 +191,7 @@ class ProcessWorker(Worker, Source):
         """Called by the worker."""
         with contextlib.suppress(ConnectionError):  # main has closed the channel: its drain is over
             self._worker_end.sendall(to_frame((response, job.ready_ns)))
+        self._count_sample(job)
 
 
 NOWHERE: Any = None

@@ -166,6 +166,7 @@ class ThreadWorker(Worker):
         # stack of idle ones.
         self._job = self.jobs.take(self.index)
         self._answers.put((job, response))
+        self._count_sample(job)
 
 
 def deliver(answer: tuple[Job, Response]) -> None:

@@ -176,6 +176,11 @@ class Worker(Party, ABC):
     def reply(self, job: Job, response: Response) -> None:
         """Send the response to whoever submitted the request."""
 
+    def _count_sample(self, job: Job) -> None:
+        """No loop turns here that would count what `execute` noted; once the answer is sent, nobody waits for it."""
+        if job.weight:
+            self.loop.sampler.count()
+
     def _pick_up(self, connection: Connection) -> None:
         """A connection has arrived in this worker's loop."""
         sampler = self.loop.sampler

@@ -165,7 +165,7 @@ class Stack:
         answer = httpx.get(f"{self.url('prometheus')}/api/v1/query", params={"query": promql}, trust_env=False)
         return answer.raise_for_status().json()["data"]["result"]
 
-    def swarm(self, users: str, **fields: object) -> None:
+    def swarm(self, *users: str, **fields: object) -> None:
         """Press Start in the page of the stack's own Locust, whose figures Prometheus scrapes."""
         form = {"user_count": 5, "spawn_rate": 5, "host": "", "user_classes": users, **fields}
         answer = httpx.post(f"{self.url('locust')}/swarm", data=form, trust_env=False)

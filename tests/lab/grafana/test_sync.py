@@ -7,6 +7,8 @@ import json
 import pytest
 from support.fake_grafana import FakeGrafana, serve_grafana
 
+from lab.grafana import sync
+
 COMPARE = {"uid": "lab-compare", "title": "Compare", "schemaVersion": 41, "panels": [{"id": 1, "type": "timeseries"}]}
 QUEUES = {"uid": "lab-queues", "title": "Kernel queues", "id": None, "version": 7, "panels": []}
 
@@ -48,6 +50,14 @@ def test_sync_pushes_everything_once(lab, grafana, boards, version):
     assert second.stdout.count("unchanged") == 4
     assert "nothing changed" in second.stderr
     assert grafana.writes == []
+
+
+def test_sync_finds_the_dashboards_that_ship(lab, grafana, monkeypatch):
+    monkeypatch.setattr(sync.read_dashboards, "__defaults__", (sync.DASHBOARDS,))
+    shipped = {path.stem for path in (sync.DASHBOARDS / "json").glob("*.json")}
+    assert len(shipped) >= 6
+    assert outcomes(lab("sync", "--json")) == dict.fromkeys({"lab-prometheus", "lab", *shipped}, "created")
+    assert set(outcomes(lab("sync", "--json")).values()) == {"unchanged"}
 
 
 def test_sync_without_dashboards_pushes_the_rest_and_says_so(lab, grafana):

@@ -1,0 +1,320 @@
+"""What every dashboard is made of: queries, panels, variables, links.
+
+Everything is a builder of Grafana's own SDK; this adds what all of ours have in common, so that a dashboard's file
+says only what it shows and how to read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+from grafana_foundation_sdk.builders import common, heatmap, prometheus, stat, timeseries
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import common as looks
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+DATA_SOURCE = models.DataSourceRef(type_val="prometheus", uid="lab-prometheus")
+"""As `lab grafana sync` and `grafana/provisioning` name it."""
+TAG = "accept-lab"
+ANNOTATIONS_TAG = "lab"
+"""What `lab grafana annotate` and the experiments mark their moments with."""
+REFRESH = "5s"
+"""Grafana refuses less, unless its administrator allows it."""
+INTERVALS = ("10s", "30s", "1m", "5m")
+"""What a rate is taken over; the first is four scrapes and more, and short enough to see an overflow."""
+COLUMNS = 24
+
+GREEN, YELLOW, RED = "green", "yellow", "red"
+
+CONSOLE_VARIABLE = "console"
+CONSOLE = "http://127.0.0.1:8080"
+"""Where the console is; a hidden constant of every dashboard, so another address is set in one place."""
+Experiment = Literal[
+    "accept-queue-overflow",
+    "syn-queue-overflow",
+    "thundering-herd",
+    "busiest-worker",
+    "reuseport-spread",
+    "hot-connections",
+    "dispatch-bottleneck",
+    "stalled-worker",
+    "shared-or-sharded",
+    "event-loop-blocking",
+    "slow-reader-server",
+    "slow-reader-client",
+    "process-or-thread",
+    "copy-on-write",
+    "idempotent-retries",
+]
+"""Those that a panel can point to: the console lists each below `#experiment-` and its name."""
+
+T = TypeVar("T", covariant=True)
+
+
+class DataLink(models.DashboardLink):
+    """Opens when a value is clicked. It has fewer fields than the SDK's class for links of every sort writes."""
+
+    def to_json(self) -> dict[str, object]:
+        """What Grafana documents of a data link."""
+        return {"title": self.title, "url": self.url, "targetBlank": self.target_blank}
+
+
+@dataclass(frozen=True)
+class Built(Builder[T], Generic[T]):
+    """What is complete already, where the SDK asks for a builder."""
+
+    whole: T
+
+    def build(self) -> T:
+        """The thing itself."""
+        return self.whole
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A PromQL expression, and what its series are called: `{{label}}` stands for a label's value."""
+
+    expression: str
+    name: str
+
+    def build(self, number: int) -> prometheus.Dataquery:
+        """The SDK's own."""
+        letter = chr(ord("A") + number)
+        return prometheus.Dataquery().expr(self.expression).legend_format(self.name).ref_id(letter).range()
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Where a value becomes worth a look (yellow) or bad (red)."""
+
+    yellow: float | None = None
+    red: float | None = None
+
+    def build(self) -> builders.ThresholdsConfig:
+        """The SDK's own."""
+        steps = [(None, GREEN), (self.yellow, YELLOW), (self.red, RED)]
+        return (
+            builders.ThresholdsConfig()
+            .mode(models.ThresholdsMode.ABSOLUTE)
+            .steps([models.Threshold(value=value, color=color) for value, color in steps
+                    if value is not None or color == GREEN])
+        )  # fmt: skip
+
+
+def graph(
+    title: str,
+    unit: str,
+    look_for: str,
+    queries: Sequence[Query],
+    *,
+    limit: Limit | None = None,
+    stacked: bool = False,
+    ratio: bool = False,
+    width: int = COLUMNS // 2,
+    shown_by: Sequence[Experiment] = (),
+) -> timeseries.Panel:
+    """Values over time.
+
+    `look_for` says what to look for and what it means; `ratio` fixes the axis to 0 … 1; `shown_by` are the experiments
+    that a click on a value leads to.
+    """
+    panel = (
+        timeseries.Panel()
+        .title(title)
+        .description(look_for)
+        .unit(unit)
+        .datasource(DATA_SOURCE)
+        .min(0)
+        .span(width)
+        .height(8)
+        .line_width(2)
+        .fill_opacity(60 if stacked else 8)
+        .show_points(looks.VisibilityMode.NEVER)
+        .data_links(to_experiments(shown_by))
+        .tooltip(common.VizTooltipOptions().mode(looks.TooltipDisplayMode.MULTI).sort(looks.SortOrder.DESCENDING))
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(looks.LegendDisplayMode.TABLE)
+            .placement(looks.LegendPlacement.BOTTOM)
+            .show_legend(True)
+            .calcs(["lastNotNull", "max"])
+        )
+    )
+    if stacked:
+        panel = panel.stacking(common.StackingConfig().mode(looks.StackingMode.NORMAL))
+    if ratio:
+        panel = panel.max(1)
+    if limit is not None:
+        panel = panel.thresholds(limit.build()).thresholds_style(
+            common.GraphThresholdsStyleConfig().mode(looks.GraphTresholdsStyleMode.DASHED)
+        )
+    return panel.targets([query.build(number) for number, query in enumerate(queries)])
+
+
+def number(
+    title: str,
+    unit: str,
+    look_for: str,
+    query: Query,
+    *,
+    limit: Limit | None = None,
+    width: int = COLUMNS // 4,
+    shown_by: Sequence[Experiment] = (),
+) -> stat.Panel:
+    """The latest value of each series, large enough for the back of a room."""
+    panel = (
+        stat.Panel()
+        .title(title)
+        .description(look_for)
+        .unit(unit)
+        .datasource(DATA_SOURCE)
+        .span(width)
+        .height(5)
+        .color_mode(looks.BigValueColorMode.VALUE)
+        .graph_mode(looks.BigValueGraphMode.AREA)
+        .data_links(to_experiments(shown_by))
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .targets([query.build(0)])
+    )
+    return panel.thresholds((limit or Limit()).build())
+
+
+def spread(
+    title: str, look_for: str, expression: str, *, width: int = COLUMNS, shown_by: Sequence[Experiment] = ()
+) -> heatmap.Panel:
+    """A histogram over time: how many requests took how long. `expression` keeps the label `le`."""
+    query = Query(expression, "{{le}}").build(0).format(PromQueryFormat.HEATMAP)
+    return (
+        heatmap.Panel()
+        .title(title)
+        .description(look_for)
+        .unit("s")
+        .datasource(DATA_SOURCE)
+        .span(width)
+        .height(9)
+        .calculate(False)
+        .data_links(to_experiments(shown_by))
+        .targets([query])
+    )
+
+
+def to_experiments(names: Sequence[Experiment]) -> list[Builder[models.DashboardLink]]:
+    """Links to where the console explains and runs them."""
+    return [
+        Built(
+            DataLink(
+                title=f"Experiment: {name}",
+                url=f"${{{CONSOLE_VARIABLE}:raw}}/#experiment-{name}",
+                target_blank=True,
+            )
+        )
+        for name in names
+    ]
+
+
+Section = tuple[str, Sequence[Builder[models.Panel]]]
+"""A heading, and the panels below it."""
+
+
+def page(
+    name: str,
+    title: str,
+    purpose: str,
+    sections: Sequence[Section],
+    *,
+    by_worker: bool = False,
+) -> builders.Dashboard:
+    """A dashboard; its uid is `lab-` and the name, for good: links and bookmarks hold it.
+
+    `by_worker` adds the variable `worker`, where panels can be narrowed to some.
+    """
+    board = (
+        builders.Dashboard(title)
+        .uid(f"lab-{name}")
+        .description(purpose)
+        .tags([TAG])
+        .editable()
+        .refresh(REFRESH)
+        .time("now-5m", "now")
+        .timezone("browser")
+        .tooltip(models.DashboardCursorSync.CROSSHAIR)
+        .annotation(experiments())
+        .link(siblings())
+        .variables([model_variable(), *([worker_variable()] if by_worker else []), interval_variable(), console()])
+    )
+    for heading, panels in sections:
+        board = board.with_row(builders.Row(heading))
+        for panel in panels:
+            board = board.with_panel(panel)
+    return board
+
+
+def model_variable() -> builders.QueryVariable:
+    """Which of the five; all to begin with."""
+    return choices("model", "Model", "label_values(lab_info, model)")
+
+
+def worker_variable() -> builders.QueryVariable:
+    """Which workers of those models: `main`, `0`, `1`, …; all to begin with."""
+    return choices("worker", "Worker", 'label_values(lab_requests_total{model=~"$model"}, worker)')
+
+
+def choices(name: str, label: str, query: str) -> builders.QueryVariable:
+    """A variable whose values Prometheus knows."""
+    return (
+        builders.QueryVariable(name)
+        .label(label)
+        .query(query)
+        .datasource(DATA_SOURCE)
+        .multi(True)
+        .include_all(True)
+        .all_value(".+")
+        .current(models.VariableOption(text="All", value="$__all"))
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(models.VariableSort.NUMERICAL_ASC)
+    )
+
+
+def interval_variable() -> builders.IntervalVariable:
+    """What rates are taken over."""
+    return (
+        builders.IntervalVariable("interval")
+        .label("Rates over")
+        .values(",".join(INTERVALS))
+        .current(models.VariableOption(text=INTERVALS[0], value=INTERVALS[0]))
+    )
+
+
+def console() -> Builder[models.VariableModel]:
+    """Where links to experiments lead. Not part of a dashboard's address: a link of one's own would override it."""
+    variable = builders.ConstantVariable(CONSOLE_VARIABLE).value(CONSOLE).build()
+    variable.skip_url_sync = True
+    return Built(variable)
+
+
+def siblings() -> builders.DashboardLink:
+    """A menu of the other dashboards, which keeps what is chosen here."""
+    return (
+        builders.DashboardLink("The lab's dashboards")
+        .type(models.DashboardLinkType.DASHBOARDS)
+        .tags([TAG])
+        .as_dropdown(True)
+        .keep_time(True)
+        .include_vars(True)
+    )
+
+
+def experiments() -> builders.AnnotationQuery:
+    """Where experiments ran, and what `lab grafana annotate` marked."""
+    return (
+        builders.AnnotationQuery()
+        .name("Experiments")
+        .datasource(models.DataSourceRef(type_val="grafana", uid="-- Grafana --"))
+        .enable(True)
+        .icon_color("purple")
+        .target(builders.AnnotationTarget().type("tags").tags([ANNOTATIONS_TAG]).match_any(True).limit(100))
+    )
