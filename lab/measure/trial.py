@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from lab.sandbox.network import Namespace
 
 CONNECT_SECONDS = 5.0
+RESPONSE_BYTES = 4096
+"""More than any response to a question of ours, and so one `recv` has all of it."""
+WORKER = re.compile(rb"\r\nx-worker: *([^\r\n]*)", re.IGNORECASE)
 SLACK_SECONDS = 30.0
 """How much longer than its plan a generator may take, before it is ended."""
 
@@ -147,6 +151,16 @@ class Load:
         return LoadResult(**document, streams={stream.name: stream for stream in streams})
 
 
+def ask_on(connection: socket.socket, path: str) -> str:
+    """Who answers a request on a connection that stays open. Raises OSError, or TrialError."""
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n".encode())
+    response = connection.recv(RESPONSE_BYTES)
+    found = WORKER.search(response)
+    if not found:
+        raise TrialError(f"a response without X-Worker: {response[:100]!r}")
+    return found[1].decode()
+
+
 @dataclass(slots=True)
 class Trial:
     """What a trial has: the two namespaces, the processors of each side, and its arm."""
@@ -217,6 +231,11 @@ class Trial:
         finally:
             process.kill()
             process.wait()
+
+    def ask(self, address: tuple[str, int], path: str = "/") -> str:
+        """Who answers a request on a new connection. Raises OSError."""
+        with self.connect(address) as connection:
+            return ask_on(connection, path)
 
     def connect(self, address: tuple[str, int], timeout_seconds: float = CONNECT_SECONDS) -> socket.socket:
         """A connected socket of the client's namespace. Raises OSError."""

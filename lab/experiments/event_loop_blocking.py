@@ -1,0 +1,139 @@
+"""One request blocks for a second. Whose requests wait for it?"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from lab.measure.checks import always, shown
+from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
+from lab.measure.generator import Stream
+from lab.measure.trial import TrialError, ask_on
+
+if TYPE_CHECKING:
+    from lab.measure.experiment import Results
+    from lab.measure.trial import Server, Trial
+
+WORKERS = 4
+CONNECTIONS = 32
+"""Enough that no worker owns all of them."""
+RATE = 20.0
+"""Requests a second on each, at fixed times, whether the last was answered or not."""
+BLOCK_SECONDS = 0.7
+DELAYED_SECONDS = BLOCK_SECONDS / 2
+"""A request that came at any time in the first half of the block and waited for its end took at least this long."""
+LEAD_SECONDS = 0.8
+ATTEMPTS = 200
+MISMATCH = "delayed but not owned, or owned but not delayed"
+
+NODE = "nodejs.org, Don't Block the Event Loop"
+OWNER = "DESIGN.md, section 1: who accepts, or is handed, a connection executes all of its requests"
+RAMCLOUD = "RAMCloud, WorkerManager::handleRpc: requests are handed off, not connections"
+
+
+def trial(trial: Trial) -> Observation:
+    """Ask steadily on many connections, block one worker, and see which connections had to wait."""
+    with trial.serving() as server:
+        streams = [Stream(str(number), rate=RATE, poisson=False) for number in range(CONNECTIONS)]
+        with trial.loading(server, *streams, seconds=LEAD_SECONDS + 2 * BLOCK_SECONDS) as load:
+            time.sleep(LEAD_SECONDS)
+            blocked = block(trial, server)
+            results = load.result().streams.values()
+    delayed = {result.name for result in results if result.max_seconds >= DELAYED_SECONDS}
+    owned = {result.name for result in results if blocked in result.workers and len(result.workers) == 1}
+    return Observation(
+        {
+            "delayed": Quantity(len(delayed)),
+            "owned by the blocked worker": Quantity(len(owned)),
+            MISMATCH: Quantity(len(delayed ^ owned)),
+            "longest wait": Quantity(max(result.max_seconds for result in results) * 1000, "ms"),
+        },
+        shares={"connections": {"delayed": len(delayed), "not delayed": CONNECTIONS - len(delayed)}},
+    )
+
+
+def block(trial: Trial, server: Server) -> str:
+    """Send the blocking request to the worker that has the most connections; who that was.
+
+    A connection goes to whom it goes; so ask on new ones until it is the right one's.
+    """
+    workers = server.state()["workers"]
+    most = max(workers, key=lambda worker: worker["connections"])["worker"]
+    for _ in range(ATTEMPTS):
+        with trial.connect(server.address, timeout_seconds=10 * BLOCK_SECONDS) as connection:
+            if ask_on(connection, "/") == most or len(workers) == 1 or trial.arm.model == "ramcloud":
+                return ask_on(connection, trial.parameter("path"))
+    raise TrialError(f"none of {ATTEMPTS} connections went to worker {most}")
+
+
+def arm(model: str, *, blocks: bool = True, workers: int = WORKERS) -> Arm:
+    """A model with four workers (nodejs has its one loop)."""
+    path = f"/work?block={BLOCK_SECONDS * 1000:.0f}ms" if blocks else "/"
+    return Arm(model, model, {"workers": workers}, parameters={"path": path})
+
+
+def exactly_its_own(model: str) -> Check:
+    """The connections that wait are those of the blocked worker."""
+
+    def judge(results: Results) -> Finding:
+        delayed, mismatch = results[model].summary("delayed"), results[model].summary(MISMATCH)
+        holds = mismatch["max"] == 0 and delayed["min"] >= 1 and delayed["max"] < CONNECTIONS
+        return Finding(f"delayed {shown(delayed)}, {MISMATCH} {shown(mismatch)}", holds)
+
+    return Check(
+        f"{model}-own-only",
+        f"{model}: the blocked worker's connections wait, all of them, and nobody else's",
+        OWNER,
+        "delayed are exactly those that the blocked worker owns, at least one and not all",
+        judge,
+    )
+
+
+OWNERS = ("memcached", "nginx", "reuseport")
+
+EXPERIMENT = Experiment(
+    name="event-loop-blocking",
+    chapter="models",
+    question=f"{CONNECTIONS} clients ask steadily; one request blocks its worker for {BLOCK_SECONDS:g} s. Who waits?",
+    predict=f"For each model with {WORKERS} workers: how many of the {CONNECTIONS} connections are held up?",
+    arms=tuple(arm(model) for model in ("nodejs", "memcached", "ramcloud", "nginx", "reuseport")),
+    trial=trial,
+    checks=(
+        Check(
+            "nodejs-all",
+            "one loop: everybody waits",
+            NODE,
+            f"delayed {CONNECTIONS} of {CONNECTIONS}, in every trial",
+            always("nodejs", "delayed", CONNECTIONS, CONNECTIONS),
+        ),
+        *(exactly_its_own(model) for model in OWNERS),
+        Check(
+            "ramcloud-none",
+            "requests are handed to whoever is free: nobody waits",
+            RAMCLOUD,
+            "delayed 0, in every trial",
+            always("ramcloud", "delayed", 0, 0),
+        ),
+    ),
+    controls=(
+        Control(
+            "nothing-blocks",
+            "the request is a cheap one",
+            tuple(arm(model, blocks=False) for model in ("nodejs", *OWNERS)),
+            ("nodejs-all", *(f"{model}-own-only" for model in OWNERS)),
+        ),
+        Control("no-worker-is-free", "ramcloud has one worker", (arm("ramcloud", workers=1),), ("ramcloud-none",)),
+    ),
+    repetitions=3,
+    explanation="""\
+An event loop does one thing at a time. While a handler blocks (a slow query, a big computation) the loop reads nothing,
+writes nothing and accepts nothing: every connection of that loop waits, and new ones pile up in the accept queue.
+
+More loops make the same mistake smaller: with four workers that each own their connections, a quarter of the clients
+are hit, and it is always the *same* quarter, however idle the other workers are. Adding workers never gets a blocked
+connection served.
+
+A dispatcher that hands over *requests* has no such tie. As long as one worker is free nobody notices. The price is a
+hand-off for every request, also for the cheap ones (see `dispatch-bottleneck`).
+""",
+)

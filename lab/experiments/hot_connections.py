@@ -1,0 +1,141 @@
+"""Every fourth connection is hot. Does counting connections balance the load?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from lab.measure.checks import always, between
+from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
+from lab.measure.generator import Stream
+
+if TYPE_CHECKING:
+    from lab.measure.trial import Trial
+
+WORKERS = 4
+CONNECTIONS = 16
+QUIET_RATE = 2.0
+"""Requests a second on a quiet connection; a hot one asks again as soon as it is answered."""
+SERVICE = "2ms"
+"""Slept, so that four workers can be busy at once on any number of cores."""
+
+MEMCACHED = "memcached, thread.c: the next thread is (last + 1) mod n, blind to load"
+
+
+def trial(trial: Trial) -> Observation:
+    """Connect in a fixed order, hot and quiet ones, and count who executes the hot requests."""
+    period: int = trial.parameter("hot every")
+    streams = [
+        Stream(
+            f"{'hot' if number % period == 0 else 'quiet'} {number}",
+            path=f"/work?block={SERVICE}",
+            rate=0.0 if number % period == 0 else QUIET_RATE,
+        )
+        for number in range(CONNECTIONS)
+    ]
+    with trial.serving() as server:
+        load = trial.load(server, *streams)
+        connections = server.per_worker("lab_connections_accepted_total")
+    hot: Counter[str] = Counter({str(number): 0 for number in range(WORKERS)})
+    for name, result in load.streams.items():
+        if name.startswith("hot"):
+            hot.update(result.workers)
+    total, even = sum(hot.values()), sum(hot.values()) / WORKERS
+    slowest = max(load.streams.values(), key=lambda result: result.mean_seconds)
+    return Observation(
+        {
+            **load.quantities("hot 0"),
+            "hot requests": Quantity(total),
+            "hot requests on the busiest": Quantity(max(hot.values()) / total * 100, "%"),
+            "farthest from even": Quantity(max(abs(count - even) for count in hot.values()) / even * 100, "%"),
+            "connections, most - fewest": Quantity(max(connections.values()) - min(connections.values())),
+            "mean of the slowest connection": Quantity(slowest.mean_seconds * 1000, "ms"),
+        },
+        shares={"hot requests by worker": {name: float(count) for name, count in hot.items()}},
+    )
+
+
+def arm(name: str, model: str, *, hot_every: int = WORKERS, **options: str) -> Arm:
+    """Four worker threads."""
+    parameters = {"hot every": hot_every}
+    return Arm(name, model, {"workers": WORKERS, "worker_kind": "thread", **options}, parameters=parameters)
+
+
+TURN, LEAST, HANDED = "round-robin", "least-connections", "request hand-off"
+
+EXPERIMENT = Experiment(
+    name="hot-connections",
+    chapter="models",
+    question=f"Of {CONNECTIONS} connections every {WORKERS}th is busy. Which of {WORKERS} workers gets the load?",
+    predict="What share of the hot requests does the busiest worker execute, under each policy?",
+    arms=(
+        arm(TURN, "memcached", assign="round-robin"),
+        arm(LEAST, "memcached", assign="least-connections"),
+        arm(HANDED, "ramcloud", dispatch="request-least-loaded"),
+    ),
+    trial=trial,
+    checks=(
+        Check(
+            "connections-are-even",
+            "round-robin gives every worker the same number of connections",
+            MEMCACHED,
+            "most - fewest at most 1, in every trial",
+            always(TURN, "connections, most - fewest", most=1),
+        ),
+        Check(
+            "load-is-not",
+            f"and yet, where every {WORKERS}th connection is hot, one worker all of the hot load",
+            MEMCACHED,
+            "hot requests on the busiest 100 %, in every trial",
+            always(TURN, "hot requests on the busiest", 100, 100),
+        ),
+        Check(
+            "counting-does-not-help",
+            "least-connections counts the same connections, and does the same",
+            MEMCACHED,
+            "hot requests on the busiest 100 %, in every trial",
+            always(LEAST, "hot requests on the busiest", 100, 100),
+        ),
+        Check(
+            "hand-off-spreads",
+            "handing over requests spreads them, whichever connection they come from",
+            "RAMCloud, WorkerManager::handleRpc",
+            "every worker within 10 % of even",
+            between(HANDED, "farthest from even", most=10),
+        ),
+    ),
+    controls=(
+        Control(
+            "evenly-hot",
+            "every connection is as hot as the others",
+            (
+                arm(TURN, "memcached", hot_every=1, assign="round-robin"),
+                arm(LEAST, "memcached", hot_every=1, assign="least-connections"),
+            ),
+            ("load-is-not", "counting-does-not-help"),
+        ),
+        Control(
+            "hash",
+            "connections are spread by the kernel's hash, not in turn",
+            (arm(TURN, "reuseport"),),
+            ("connections-are-even",),
+        ),
+        Control(
+            "connections-handed-over",
+            "ramcloud hands over connections, not requests",
+            (arm(HANDED, "ramcloud", dispatch="connection"),),
+            ("hand-off-spreads",),
+        ),
+    ),
+    explanation="""\
+memcached's acceptor gives the next connection to the next thread, and the connection stays there for life. That makes
+the number of *connections* even, to within one. But load comes by request, and connections differ: a pool that one
+busy client opened, a health checker, a batch job. Nothing corrects an unlucky assignment, since nothing is ever handed
+over again. Here every fourth connection is busy, and so all the busy ones end at the same thread.
+
+Choosing the thread with the fewest connections looks smarter and is not: all have equally many.
+
+RAMCloud's dispatcher owns all connections and hands over one request at a time, to whoever has the least to do. The
+busy connections then keep all workers busy, at the price of a hand-off for each request.
+""",
+)

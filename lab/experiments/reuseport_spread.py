@@ -1,0 +1,125 @@
+"""SO_REUSEPORT picks a listener by a hash: even for many connections, lumpy for few."""
+
+from __future__ import annotations
+
+import math
+from statistics import pstdev
+from typing import TYPE_CHECKING
+
+from lab.measure.checks import always, between
+from lab.measure.chi_square import evenness
+from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
+
+if TYPE_CHECKING:
+    from lab.measure.trial import Trial
+
+FEW = 8
+"""Connections on two workers: a small service's connection pool."""
+LUMPINESS = math.sqrt(FEW * 0.25) / (FEW / 2)
+"""Deviation over mean of a worker's share, if each connection is a coin's toss: √(N p (1 - p)) / (N p)."""
+CHANCE = 0.001
+
+LWN = (
+    "LWN 542629 (Kerrisk, 2013): reuseport spreads uniformly; net/core/sock_reuseport.c: by the hash of the four-tuple"
+)
+BINOMIAL = "the binomial distribution"
+
+
+def trial(trial: Trial) -> Observation:
+    """Connect one by one, in rounds, and note who answers."""
+    workers: int = trial.arm.options["workers"]
+    rounds, size = trial.parameter("rounds" if not trial.quick else "quick rounds"), trial.parameter("connections")
+    with trial.serving() as server:
+        answered = [[trial.ask(server.address) for _ in range(size)] for _ in range(rounds)]
+    names = [str(number) for number in range(workers)]
+    counts = {name: sum(one.count(name) for one in answered) for name in names}
+    total, share = rounds * size, 1 / workers
+    deviation = math.sqrt(total * share * (1 - share))
+    shares_of_a_round = [one.count("0") for one in answered]
+    return Observation(
+        {
+            "connections": Quantity(total),
+            "farthest from even": Quantity(max(abs(n - total * share) for n in counts.values()) / deviation, "sd"),
+            "chance of such a spread": Quantity(evenness(list(counts.values()))),
+            "deviation / mean of a round": Quantity(pstdev(shares_of_a_round, size * share) / (size * share)),
+        },
+        shares={
+            "connections by worker": {name: float(count) for name, count in counts.items()},
+            "rounds by connections on worker 0": {
+                str(n): float(shares_of_a_round.count(n)) for n in range(size + 1) if size == FEW
+            },
+        },
+    )
+
+
+def arm(name: str, workers: int, connections: int, rounds: int, model: str = "reuseport", **options: str) -> Arm:
+    """`rounds` times so many connections; a tenth of the rounds, but at least 100 of few connections, when quick."""
+    quick = max(1, min(rounds, 100))
+    parameters = {"connections": connections, "rounds": rounds, "quick rounds": quick}
+    return Arm(name, model, {"workers": workers, "worker_kind": "process", **options}, parameters=parameters)
+
+
+def within_chance(rounds: int = 100) -> tuple[float, float]:
+    """Where the deviation of so many rounds lies, three standard errors around what the binomial says."""
+    error = 3 * LUMPINESS / math.sqrt(2 * rounds)
+    return LUMPINESS - error, LUMPINESS + error
+
+
+LEAST, MOST = within_chance()
+
+EXPERIMENT = Experiment(
+    name="reuseport-spread",
+    chapter="models",
+    question="Each worker has a listener of its own, and the kernel tosses a coin. How even is that?",
+    predict=f"{FEW} connections on two workers, a hundred times over: how many on the first? And 1,000 on four?",
+    arms=(arm("few", 2, FEW, 200), arm("many", 4, 1000, 2)),
+    trial=trial,
+    checks=(
+        Check(
+            "many-are-even",
+            "every worker's share is within three standard deviations of the same",
+            LWN,
+            "at most 3 standard deviations (sd)",
+            between("many", "farthest from even", most=3),
+        ),
+        Check(
+            "many-are-uniform",
+            "a spread like this one is not unlikely for a uniform choice",
+            LWN,
+            f"χ², p above {CHANCE}",
+            between("many", "chance of such a spread", least=CHANCE),
+        ),
+        Check(
+            "few-are-lumpy",
+            f"of {FEW} connections on two workers, a worker's share deviates as a coin's tosses do",
+            BINOMIAL,
+            f"deviation / mean {LUMPINESS:.2f}, within three standard errors of 100 rounds ({LEAST:.2f} to {MOST:.2f})",
+            always("few", "deviation / mean of a round", LEAST, MOST),
+        ),
+    ),
+    controls=(
+        Control(
+            "favourite",
+            "one socket for all, and the kernel wakes the same worker again and again",
+            (arm("many", 4, 1000, 2, "nginx", wakeup="exclusive"),),
+            ("many-are-even", "many-are-uniform"),
+        ),
+        Control(
+            "in-turn",
+            "connections are handed out in turn instead of by a hash",
+            (arm("few", 2, FEW, 200, "memcached", assign="round-robin"),),
+            ("few-are-lumpy",),
+        ),
+    ),
+    repetitions=3,
+    explanation=f"""\
+With `SO_REUSEPORT` every worker opens a listener of its own on the same port. The kernel hashes the connection's two
+addresses and two ports, and the hash picks the listener: no shared queue, no lock, no herd. The hash knows nothing of
+what the workers do.
+
+Over many connections that is as even as a fair die. Over few it is as uneven as a fair die, too: of {FEW} connections
+on two workers, both get four only about every fourth time, and once in 13 rounds one of them gets seven or all eight.
+A service with a small pool of long-lived connections lives with what the coin gave it at the start. Handing out in
+turn, as memcached does, cannot be beaten by chance there.
+""",
+)

@@ -1,0 +1,61 @@
+"""One queue for all workers, or a queue for each? The mean is the same; what differs is the unlucky."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.measure.checks import ratio
+from lab.measure.experiment import Arm, Check, Control, Experiment, Observation
+from lab.measure.generator import Stream
+
+if TYPE_CHECKING:
+    from lab.measure.trial import Trial
+
+WORKERS = 4
+CLIENTS = 24
+SERVICE = "5ms"
+"""Slept, not burnt: so four workers work at once on any number of cores."""
+
+CLOUDFLARE = "cloudflare-blog 2017-10-accept-balancing: means 30.4 and 31.4 ms, deviations 1.6 and 25.3, max 73 and 145"
+
+
+def trial(trial: Trial) -> Observation:
+    """Clients that connect for each request, and ask again as soon as they are answered."""
+    observation = Observation()
+    with trial.serving() as server, server.watched(observation):
+        clients = Stream(path=f"/work?block={SERVICE}", connections=trial.parameter("clients"), keep_alive=False)
+        load = trial.load(server, clients, seconds=3.0 if trial.quick else 8.0)
+    observation.metrics |= load.quantities()
+    observation.latencies["response time"] = load.streams["all"].intended
+    observation.shares["requests by worker"] = dict(load.streams["all"].workers)
+    return observation
+
+
+def arm(name: str, model: str, *, clients: int = CLIENTS, **options: str) -> Arm:
+    """Four processes of a model."""
+    return Arm(name, model, {"workers": WORKERS, "worker_kind": "process", **options}, parameters={"clients": clients})
+
+
+EXPERIMENT = Experiment(
+    name="shared-or-sharded",
+    chapter="models",
+    question=f"{CLIENTS} clients, {WORKERS} workers, every request the same: one accept queue for all, or one for each?",
+    predict="How do mean, deviation and maximum of the response times differ?",
+    arms=(arm("shared", "nginx"), arm("blocking", "nginx", wakeup="blocking"), arm("sharded", "reuseport")),
+    trial=trial,
+    checks=(
+        Check("same-mean", "", CLOUDFLARE, "within 10 %", ratio("mean", "sharded", to="shared", least=0.9, most=1.1)),
+        Check("wider", "", CLOUDFLARE, "at least 5 times", ratio("deviation", "sharded", to="shared", least=5)),
+        Check("worse", "", CLOUDFLARE, "at least 1.5 times", ratio("max", "sharded", to="shared", least=1.5)),
+    ),
+    controls=(
+        Control(
+            "one-client",
+            "",
+            (arm("sharded", "reuseport", clients=1), arm("shared", "nginx", clients=1)),
+            ("same-mean", "wider", "worse"),
+        ),
+    ),
+    explanation="""\
+""",
+)

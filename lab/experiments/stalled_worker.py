@@ -1,0 +1,146 @@
+"""One worker stands still. Who waits for it?"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from lab.measure.checks import always
+from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+    from lab.measure.trial import Server, Trial
+
+WORKERS = 4
+CONNECTIONS = 200
+PATIENCE_SECONDS = 1.0
+"""Far beyond what an answer takes: who has none by then waits for the worker that stands still."""
+REQUEST = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n"
+
+EXPECTED = CONNECTIONS / WORKERS
+MARGIN = 3 * math.sqrt(CONNECTIONS / WORKERS * (1 - 1 / WORKERS))
+
+SHARDING = "nginx.com, Socket Sharding in NGINX 1.9.1: a worker that blocks holds up the connections of its own queue"
+
+
+def trial(trial: Trial) -> Observation:
+    """Stop a worker, connect and ask, and count who is not answered; then let it go on, and count again."""
+    with trial.serving() as server:
+        with stopped(server, trial.parameter("stopped")):
+            connections = [asking(trial, server) for _ in range(CONNECTIONS)]
+            waiting = not_answered(connections)
+            queued = sum(listener["queue"] for listener in server.listeners())
+        left = not_answered(waiting)
+        for connection in connections:
+            connection.close()
+    return Observation(
+        {
+            "stranded": Quantity(len(waiting)),
+            "in accept queues meanwhile": Quantity(queued),
+            "stranded for good": Quantity(len(left)),
+        },
+        shares={"connections": {"answered": CONNECTIONS - len(waiting), "stranded": len(waiting)}},
+    )
+
+
+@contextlib.contextmanager
+def stopped(server: Server, number: int) -> Iterator[None]:
+    """The first `number` worker processes stand still meanwhile."""
+    pids = [worker["pid"] for worker in server.state()["workers"] if worker["worker"] != "main"][:number]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def asking(trial: Trial, server: Server) -> socket.socket:
+    """A connection with a request on its way."""
+    connection = trial.connect(server.address)
+    connection.sendall(REQUEST)
+    return connection
+
+
+def not_answered(connections: list[socket.socket]) -> list[socket.socket]:
+    """Those on which nothing comes for a while."""
+    poller = select.poll()
+    for connection in connections:
+        poller.register(connection, select.POLLIN)
+    waiting = {connection.fileno(): connection for connection in connections}
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while waiting and (seconds := deadline - time.monotonic()) > 0:
+        for descriptor, _ in poller.poll(seconds * 1000):
+            poller.unregister(descriptor)
+            del waiting[descriptor]
+    return list(waiting.values())
+
+
+def arm(name: str, model: str, stopped: int = 1, **options: str) -> Arm:
+    """Worker processes, one of which is stopped."""
+    options_of_all = {"workers": WORKERS, "worker_kind": "process", "backlog": 4 * CONNECTIONS, **options}
+    return Arm(name, model, options_of_all, parameters={"stopped": stopped})
+
+
+EXPERIMENT = Experiment(
+    name="stalled-worker",
+    chapter="models",
+    question=f"One of {WORKERS} workers stands still, and {CONNECTIONS} clients connect. How many of them get no answer?",
+    predict="With a queue for each worker, and with one queue for all?",
+    arms=(arm("sharded", "reuseport"), arm("shared", "nginx"), arm("shared, exclusive", "nginx", wakeup="exclusive")),
+    trial=trial,
+    checks=(
+        Check(
+            "sharded-strands-its-share",
+            "the kernel goes on giving the stopped worker's queue its share of all connections",
+            SHARDING,
+            f"stranded {EXPECTED:.0f} ± {MARGIN:.0f} (three standard deviations), in every trial",
+            always("sharded", "stranded", EXPECTED - MARGIN, EXPECTED + MARGIN),
+        ),
+        Check(
+            "shared-strands-none",
+            "from one queue, those that run take what the stopped one leaves",
+            SHARDING,
+            "stranded 0, in every trial",
+            always("shared", "stranded", 0, 0),
+        ),
+        Check(
+            "exclusive-strands-none",
+            "also where one worker is woken for each connection: one that stands still does not wait in the queue",
+            "fs/eventpoll.c, ep_poll_callback: an exclusive wakeup counts only where somebody waits in epoll_wait",
+            "stranded 0, in every trial",
+            always("shared, exclusive", "stranded", 0, 0),
+        ),
+    ),
+    controls=(
+        Control(
+            "none-stands-still", "every worker runs", (arm("sharded", "reuseport", 0),), ("sharded-strands-its-share",)
+        ),
+        Control(
+            "all-stand-still",
+            "no worker runs",
+            (arm("shared", "nginx", WORKERS), arm("shared, exclusive", "nginx", WORKERS, wakeup="exclusive")),
+            ("shared-strands-none", "exclusive-strands-none"),
+        ),
+    ),
+    explanation="""\
+A worker may stand still for many reasons: a slow disk, a long computation, a page fault, a debugger. Here it is stopped
+by a signal. Its accept queue, if it has one, knows nothing of that: the handshake is the kernel's work and goes on, and
+the hash sends one connection in four there. To these clients the server looks connected and dead.
+
+With one queue for all, whoever is free takes the next connection. That is the classical argument for a single queue,
+at the bank as in the kernel: nobody waits behind a slow customer while another clerk is idle.
+
+When the worker goes on, so do its connections: *stranded for good* is 0. If it dies instead, its queue is closed and
+all that was in it is reset (see `net.ipv4.tcp_migrate_req`).
+""",
+)
