@@ -10,7 +10,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from lab.measure.checks import always
+from lab.measure.checks import always, between
 from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def arm(name: str, model: str, stopped: int = 1, **options: str) -> Arm:
 EXPERIMENT = Experiment(
     name="stalled-worker",
     chapter="models",
-    question=f"One of {WORKERS} workers stands still, and {CONNECTIONS} clients connect. How many of them get no answer?",
+    question=f"One of {WORKERS} workers stands still, and {CONNECTIONS} clients connect. How many get no answer?",
     predict="With a queue for each worker, and with one queue for all?",
     arms=(arm("sharded", "reuseport"), arm("shared", "nginx"), arm("shared, exclusive", "nginx", wakeup="exclusive")),
     trial=trial,
@@ -103,8 +103,8 @@ EXPERIMENT = Experiment(
             "sharded-strands-its-share",
             "the kernel goes on giving the stopped worker's queue its share of all connections",
             SHARDING,
-            f"stranded {EXPECTED:.0f} ± {MARGIN:.0f} (three standard deviations), in every trial",
-            always("sharded", "stranded", EXPECTED - MARGIN, EXPECTED + MARGIN),
+            f"stranded {EXPECTED:.0f} ± {MARGIN:.0f} (three standard deviations)",
+            between("sharded", "stranded", EXPECTED - MARGIN, EXPECTED + MARGIN),
         ),
         Check(
             "shared-strands-none",
@@ -132,6 +132,8 @@ EXPERIMENT = Experiment(
             ("shared-strands-none", "exclusive-strands-none"),
         ),
     ),
+    # Chance exceeds three standard deviations now and then; the median of several trials hardly ever.
+    quick_repetitions=3,
     explanation="""\
 A worker may stand still for many reasons: a slow disk, a long computation, a page fault, a debugger. Here it is stopped
 by a signal. Its accept queue, if it has one, knows nothing of that: the handshake is the kernel's work and goes on, and

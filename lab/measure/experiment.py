@@ -115,6 +115,8 @@ class Check:
     """Where the claim or the criterion comes from: a kernel file, a publication, a manual."""
     expected: str
     judge: Callable[[Results], Finding]
+    cores: int = 1
+    """How many this claim needs, where it needs more than the others."""
 
 
 @dataclass(frozen=True, slots=True)

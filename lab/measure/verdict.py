@@ -41,7 +41,7 @@ def judge(experiment: Experiment, results: Results, environment: Environment) ->
     Figures that may be the generator's own, or a machine with too few cores, decide nothing: neither for the claim
     nor against it. Otherwise one check that fails is enough, and one that cannot tell leaves the whole open.
     """
-    outcomes = [Outcome(check, *check.judge(results)) for check in experiment.checks]
+    outcomes = [_outcome(check, results, environment) for check in experiment.checks]
     reasons = [*_too_few_cores(experiment, environment), *_spoilt(results)]
     if reasons:
         return Verdict(INCONCLUSIVE, [outcome._replace(holds=None) for outcome in outcomes], reasons)
@@ -49,6 +49,13 @@ def judge(experiment: Experiment, results: Results, environment: Environment) ->
         return Verdict(FAILS, outcomes, [])
     unknown = [f"{outcome.check.name}: {outcome.measured}" for outcome in outcomes if outcome.holds is None]
     return Verdict(INCONCLUSIVE if unknown else HOLDS, outcomes, unknown)
+
+
+def _outcome(check: Check, results: Results, environment: Environment) -> Outcome:
+    found = check.judge(results)
+    if environment["cpus"] < check.cores:
+        return Outcome(check, f"needs {check.cores} cores, and there are {environment['cpus']}; {found.measured}", None)
+    return Outcome(check, *found)
 
 
 def _too_few_cores(experiment: Experiment, environment: Environment) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """From observations to a verdict, and the ways to judge that experiments share."""
 
+from dataclasses import replace
+
 import pytest
 
 from lab.measure.checks import always, between, equal, ratio
@@ -60,6 +62,15 @@ def test_too_few_cores_decide_nothing():
     verdict = judge(experiment(found(False), cores=4), results(a={"x": [1]}), TWO_CORES)
     assert (verdict.word, verdict.reasons) == ("inconclusive", ["needs 4 cores, and there are 2"])
     assert [outcome.holds for outcome in verdict.outcomes] == [None]
+
+
+def test_check_that_needs_more_cores_is_open_and_leaves_the_others_alone():
+    declared = experiment(found(True), found(False))
+    few = replace(declared, checks=(declared.checks[0], replace(declared.checks[1], cores=4)))
+    verdict = judge(few, results(a={"x": [1]}), TWO_CORES)
+    assert verdict.word == "inconclusive"
+    assert [outcome.holds for outcome in verdict.outcomes] == [True, None]
+    assert "c1: needs 4 cores" in verdict.reasons[0]
 
 
 @pytest.mark.parametrize(
