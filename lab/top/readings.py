@@ -74,6 +74,8 @@ class Reading:
     accept_queue: Queue = Queue(0, 0)
     """Over all listeners."""
     fullest_queue: Queue = Queue(0, 0)
+    queues: list[Queue] = field(default_factory=list)
+    """One a listener, in their order."""
     syn_queue_length: int = 0
     drops: int = 0
     drops_per_second: float | None = None
@@ -83,6 +85,8 @@ class Reading:
     wasted_wakeups_per_second: float | None = None
     worker_restarts: int = 0
     stages: dict[str, Quantiles | None] = field(default_factory=dict)
+    seconds_per_request: dict[str, float] = field(default_factory=dict)
+    """In each stage, on average over all requests, so that the stages add up to the whole."""
     workers: list[WorkerReading] = field(default_factory=list)
 
 
@@ -99,6 +103,7 @@ def read(before: Sample | None, after: Sample) -> Reading:
         seconds=change.seconds,
         accept_queue=Queue(sum(queue.length for queue in queues), sum(queue.limit for queue in queues)),
         fullest_queue=max(queues, key=lambda queue: queue.length, default=Queue(0, 0)),
+        queues=queues,
         syn_queue_length=int(after.total("lab_syn_queue_length")),
         drops=int(after.total("lab_listener_drops_total")),
         drops_per_second=change.rate("lab_listener_drops_total"),
@@ -108,6 +113,7 @@ def read(before: Sample | None, after: Sample) -> Reading:
         wasted_wakeups_per_second=change.rate("lab_accept_wasted_wakeups_total"),
         worker_restarts=int(after.total("lab_worker_restarts_total")),
         stages={stage: _quantiles(change, stage) for stage in STAGES},
+        seconds_per_request=_seconds_per_request(change),
         workers=[_worker(change, name) for name in _names(after)],
     )
 
@@ -168,6 +174,12 @@ def _quantiles(change: Change, stage: str) -> Quantiles | None:
     buckets = change.buckets("lab_stage_duration_seconds", stage=stage)
     p50, p99 = quantile(0.5, buckets), quantile(0.99, buckets)
     return Quantiles(p50, p99) if p50 is not None and p99 is not None else None
+
+
+def _seconds_per_request(change: Change) -> dict[str, float]:
+    requests = change.gain("lab_requests_total")
+    sums = {stage: change.gain("lab_stage_duration_seconds_sum", stage=stage) for stage in STAGES}
+    return {stage: total / requests for stage, total in sums.items() if requests and total is not None}
 
 
 def _queues(sample: Sample) -> list[Queue]:
