@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 import pytest
 from support.engine import GRAFANA_IMAGE, Engine, running_engine
-from support.stack import Stack, accepts, eventually, free_ports
+from support.stack import Stack, accepts, assert_interrupted, eventually, free_ports
 
 from lab import settings
 from services.options import MODELS
@@ -61,12 +61,8 @@ def stack(engine: Engine) -> Iterator[Stack]:
 
 @pytest.fixture
 def up(stack: Stack) -> Stack:
-    """Every part works; brought up only if the tests before have left it otherwise, since that takes Ansible a while."""
-    status = stack.lab("status", "--json", "--place", "containers")
-    works = {part["name"] for part in json.loads(status.stdout) if part["health"] == "ok"}
-    if not works.issuperset(RUNNING):
-        done = stack.make("lab-up")
-        assert done.returncode == 0, done.stdout + done.stderr
+    """Every part works."""
+    stack.ensure_up(RUNNING)
     return stack
 
 
@@ -368,9 +364,7 @@ def test_up_that_was_interrupted_at_its_beginning_leaves_nothing(stack, engine):
     folder = stack.folder / "containers"
     shutil.rmtree(folder, ignore_errors=True)
     done = stack.interrupted_up(signal.SIGINT, folder.exists)  # preflight has made it
-    assert done.returncode != 0
-    assert "lab: interrupted: `make lab-up` goes on from here, `make lab-down` clears up" in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+    assert_interrupted(done)
     assert_nothing_left(stack, engine)
 
 
