@@ -1,30 +1,33 @@
-"""The drawing of a model: clients → SYN queue → accept queue → who accepts → hand-off → workers → answers.
+"""The drawing of a model: clients → SYN queue → accept queue → who accepts → hand-off → workers → responses.
 
-The drawing is the difference between the models. `draw` makes it once, as SVG with an id for everything that
-moves; `figures` says how a reading looks in it, as what to set on which id. So a browser gets the drawing
-once and a few numbers a second, and can animate the way from one to the next.
+The drawing is the difference between the models. `draw` makes it once, as SVG with a name on everything that moves;
+`figures` says how a reading looks in it, as what to set on which name. So a browser gets the drawing once and a few
+numbers a second, and can animate the way from one to the next. There are two of each: one from left to right, and one
+from top to bottom for a phone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING
+from itertools import groupby
+from math import log10
+from typing import TYPE_CHECKING, Any
 
 from lab.top.readings import MAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from lab.top.readings import Queue, Reading, WorkerReading
 
-WIDTH, ROW_HEIGHT, TOP = 960, 46, 40
-"""Of the drawing, in its own units: it grows with the page, and a row with each worker."""
-COLUMNS = {"clients": 20, "syn": 120, "accept": 250, "acceptor": 420, "handoff": 560, "worker": 700, "out": 900}
-"""Where each part begins."""
-BAR_WIDTH, WORKER_WIDTH = 110, 170
 MANY_QUEUED = 16
 """A hand-off queue of this many looks full: it has no limit but that of the connections."""
+MANY_HANDSHAKES = 128
+"""A SYN queue of this many looks full: its own limit is the host's, which no metric tells."""
+NEARLY_FULL = 0.8
+SLOTS = 16
+"""Marks across a queue, so that it is seen to be one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,11 @@ SHAPES = {
     "nginx": Shape("one", "", "", "worker"),
     "reuseport": Shape("each", "", "", "worker"),
 }
+VARIANTS = {
+    ("nodejs", "scheduling", "round-robin"): Shape("one", "primary", "private", "loop"),
+    ("ramcloud", "dispatch", "connection"): Shape("one", "dispatcher", "private", "worker"),
+}
+"""Options that change the drawing. That of nodejs means something where it is a cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,70 @@ class Look:
 
     level: float | None = None
     state: str = ""
-    text: str | None = None
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One box: what it is called in `figures`, what it is, and the words above it."""
+
+    name: str
+    kind: str
+    """ "clients", "queue", "thread" or "worker"."""
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Where a node is drawn, and where its words are in it."""
+
+    node: Node
+    x: float
+    y: float
+    width: float
+    height: float
+    texts: tuple[tuple[float, float, str], ...]
+    """x, y and anchor of each of the look's texts."""
+
+
+def shape_of(model: str, workers: Sequence[str], options: dict[str, Any]) -> Shape:
+    """The shape of a model with these options in force."""
+    if list(workers) != [MAIN]:
+        for (name, option, value), shape in VARIANTS.items():
+            if name == model and options.get(option) == value:
+                return shape
+    return SHAPES[model]
+
+
+def ranks(model: str, shape: Shape, workers: Sequence[str]) -> list[list[Node]]:
+    """The nodes in the order in which a connection meets them; those of one rank are beside each other."""
+
+    def each(part: str, kind: str, label: str) -> list[Node]:
+        return [
+            Node(f"{model}-{part}-{worker}", kind, label if place == 0 else "") for place, worker in enumerate(workers)
+        ]
+
+    queues = len(workers) if shape.queues == "each" else 1
+    found = [
+        [Node(f"{model}-clients", "clients", "clients")],
+        [Node(f"{model}-syn", "queue", "SYN queue")],
+        [
+            Node(f"{model}-accept-{number}", "queue", "" if number else f"accept queue{'s' * (queues > 1)}")
+            for number in range(queues)
+        ],
+        [Node(f"{model}-{MAIN}", "thread", shape.acceptor)] if shape.acceptor else [],
+        each("handoff", "queue", "handed off") if shape.handoff == "private" else [],
+        [Node(f"{model}-handoff-shared", "queue", "requests wait")] if shape.handoff == "shared" else [],
+        each("worker", "worker", shape.workers + "s" * (len(workers) > 1)),
+    ]
+    return [rank for rank in found if rank]
+
+
+def wires(rows: list[list[Box]]) -> Iterator[tuple[Box, Box]]:
+    """Between neighbouring ranks: one to one where there are as many, else from each to each."""
+    for left, right in zip(rows, rows[1:], strict=False):
+        pairs = zip(left, right, strict=True) if len(left) == len(right) else ((a, b) for a in left for b in right)
+        yield from pairs
 
 
 @dataclass(slots=True)
@@ -65,76 +136,188 @@ class Svg:
 
     parts: list[str] = field(default_factory=list)
 
-    def bar(self, name: str, x: float, y: float, width: float, label: str) -> None:
-        """A queue or a worker: a box that fills from the left, a label above, and a figure in it."""
+    def zone(self, x: float, y: float, width: float, height: float, caption: str) -> None:
+        """A panel behind what belongs together."""
         self.parts.append(
-            f'<g id="{name}" class="part"><text class="label" x="{x}" y="{y - 5}">{escape(label)}</text>'
-            f'<rect class="box" x="{x}" y="{y}" width="{width}" height="22" rx="3"/>'
-            f'<rect class="fill" x="{x}" y="{y}" width="{width}" height="22" rx="3" style="transform-origin:{x}px 0"/>'
-            f'<text class="figure" x="{x + 6}" y="{y + 16}" id="{name}-text"></text></g>'
+            f'<rect class="zone {caption}" x="{x}" y="{y}" width="{width}" height="{height}" rx="12"/>'
+            f'<text class="caption" x="{x + 12}" y="{y + 20}">{caption}</text>'
         )
 
-    def arrow(self, x1: float, y1: float, x2: float, y2: float) -> None:
-        """The way that connections, or requests, take."""
-        middle = (x1 + x2) / 2
-        self.parts.append(f'<path class="way" d="M{x1},{y1} C{middle},{y1} {middle},{y2} {x2},{y2}"/>')
+    def box(self, box: Box) -> None:
+        """A queue or a worker: a box that fills, a label above, and figures in it."""
+        node, place = box.node, f'x="{box.x}" y="{box.y}" width="{box.width}" height="{box.height}" rx="6"'
+        marks = "".join(
+            f"M{box.x + box.width * mark / SLOTS:.1f},{box.y}v{box.height}"
+            for mark in range(1, SLOTS * (node.kind == "queue"))
+        )
+        slots = f'<path class="slots" d="{marks}"/>' if marks else ""
+        texts = "".join(
+            f'<text class="figure {anchor}" x="{x}" y="{y}"></text>' for x, y, anchor in box.texts
+        )  # fmt: skip
+        label = f'<text class="label" x="{box.x}" y="{box.y - 8}">{escape(node.label)}</text>' if node.label else ""
+        self.parts.append(
+            f'{label}<g data-part="{node.name}" class="part" data-kind="{node.kind}"><rect class="box" {place}/>'
+            f'<rect class="fill" {place}/>{slots}{texts}</g>'
+        )
+
+    def way(self, target: str, path: str) -> None:
+        """The way that connections, or requests, take to `target`; dots run along it while they do."""
+        self.parts.append(f'<path class="way" d="{path}"/><path class="flow" data-flow="{target}" d="{path}"/>')
+
+    def note(self, name: str, x: float, y: float) -> None:
+        """Words on their own."""
+        self.parts.append(f'<g data-part="{name}" class="part"><text class="figure note" x="{x}" y="{y}"></text></g>')
+
+    def close(self, model: str, kind: str, width: float, height: float) -> str:
+        """All of it."""
+        return (
+            f'<svg viewBox="0 0 {width:g} {height:g}" class="anatomy {kind}" aria-hidden="true" '
+            f'data-drawing="{escape(model)}">{"".join(self.parts)}</svg>'
+        )
 
 
-def draw(model: str, workers: Sequence[str]) -> str:
-    """The SVG of a model with these workers (`main`, or `0`, `1`, …), all of it at rest."""
-    shape, rows = SHAPES[model], max(1, len(workers))
+def draw(model: str, workers: Sequence[str], options: dict[str, Any] | None = None) -> str:
+    """The drawings of a model with these workers (`main`, or `0`, `1`, …), all at rest: a wide and a tall one."""
+    shape = shape_of(model, workers, options or {})
+    return wide(model, shape, workers[:MOST_ROWS]) + tall(model, shape, workers[:MOST_COLUMNS])
+
+
+# From left to right.
+
+WIDTH, ROW_HEIGHT, TOP = 1000, 62, 62
+"""Of the wide drawing, in its own units: it grows with the page, and a row with each worker."""
+MOST_ROWS = 16
+BOX_HEIGHT = 38
+PLACES = {"clients": (4, 96), "syn": (150, 116), "accept": (300, 150), MAIN: (492, 112), "handoff": (636, 96),
+          "worker": (764, 196)}  # fmt: skip
+"""Where each part begins, and how wide it is."""
+KERNEL_ZONE, OWN_ZONE = (132, 334), (478, 494)
+
+
+def wide(model: str, shape: Shape, workers: Sequence[str]) -> str:
+    """The drawing from left to right."""
+    rows, svg = max(1, len(workers)), Svg()
     height = TOP + rows * ROW_HEIGHT
-    middle = TOP + (rows - 1) * ROW_HEIGHT / 2
-    svg, at = Svg(), COLUMNS
-    row_of = {worker: TOP + place * ROW_HEIGHT for place, worker in enumerate(workers)}
-    queue_rows = list(row_of.values()) if shape.queues == "each" else [middle]
-    svg.bar(f"{model}-clients", at["clients"], middle, 80, "clients")
-    svg.bar(f"{model}-syn", at["syn"], middle, BAR_WIDTH, "SYN queue")
-    svg.arrow(at["clients"] + 80, middle + 11, at["syn"], middle + 11)
-    for number, y in enumerate(queue_rows):
-        svg.bar(f"{model}-accept-{number}", at["accept"], y, BAR_WIDTH, "accept queue" if y == queue_rows[0] else "")
-        svg.arrow(at["syn"] + BAR_WIDTH, middle + 11, at["accept"], y + 11)
-    begin = at["accept"] + BAR_WIDTH
-    if shape.acceptor:
-        svg.bar(f"{model}-{MAIN}", at["acceptor"], middle, 100, shape.acceptor)
-        svg.arrow(begin, middle + 11, at["acceptor"], middle + 11)
-        begin = at["acceptor"] + 100
-    if shape.handoff == "shared":
-        svg.bar(f"{model}-handoff-shared", at["handoff"], middle, 90, "requests wait")
-        svg.arrow(begin, middle + 11, at["handoff"], middle + 11)
-        begin = at["handoff"] + 90
-    for place, (worker, y) in enumerate(row_of.items()):
-        source = y if shape.queues == "each" else middle
-        if shape.handoff == "private":
-            svg.bar(f"{model}-handoff-{worker}", at["handoff"], y, 90, "handed off" if place == 0 else "")
-            svg.arrow(begin, middle + 11, at["handoff"], y + 11)
-            svg.arrow(at["handoff"] + 90, y + 11, at["worker"], y + 11)
-        else:
-            svg.arrow(begin, source + 11, at["worker"], y + 11)
-        svg.bar(f"{model}-worker-{worker}", at["worker"], y, WORKER_WIDTH, shape.workers if place == 0 else "")
-        svg.arrow(at["worker"] + WORKER_WIDTH, y + 11, at["out"], y + 11)
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{model}-title" class="anatomy">'
-        f'<title id="{model}-title">How {escape(model)} accepts and serves connections</title>{"".join(svg.parts)}</svg>'
-    )
+    for (x, width), caption in ((KERNEL_ZONE, "kernel"), (OWN_ZONE, "server")):
+        svg.zone(x, 4, width, height - 8, caption)
+    placed = [list(column(model, rank, rows)) for rank in ranks(model, shape, workers)]
+    for left, right in wires(placed):
+        svg.way(right.node.name, curve(left.x + left.width, middle(left), right.x, middle(right)))
+    for box in placed[-1]:
+        svg.way(box.node.name, curve(box.x + box.width, middle(box), WIDTH - 2, middle(box)))
+    for box in (box for rank in placed for box in rank):
+        svg.box(box)
+    svg.note(f"{model}-drops", KERNEL_ZONE[0] + 100, 24)
+    return svg.close(model, "wide", WIDTH, height)
+
+
+def column(model: str, rank: list[Node], rows: int) -> Iterator[Box]:
+    """The boxes of one rank, one below the other."""
+    x, width = PLACES[part_of(model, rank[0])]
+    for place, node in enumerate(rank):
+        y = TOP + (place if len(rank) > 1 else (rows - 1) / 2) * ROW_HEIGHT
+        yield Box(node, x, y, width, BOX_HEIGHT, tuple(across(node, x, y + 25, width)))
+
+
+def across(node: Node, x: float, y: float, width: float) -> Iterator[tuple[float, float, str]]:
+    """A worker's three texts in one line; one in the middle for all others."""
+    if node.kind != "worker":
+        yield x + width / 2, y, "middle"
+        return
+    yield x + 10, y, "start"
+    yield x + 124, y, "end"
+    yield x + width - 8, y, "end"
+
+
+def part_of(model: str, node: Node) -> str:
+    """`accept` of `nginx-accept-0`."""
+    return node.name.removeprefix(f"{model}-").partition("-")[0]
+
+
+def middle(box: Box) -> float:
+    """Its height's."""
+    return box.y + box.height / 2
+
+
+def curve(x1: float, y1: float, x2: float, y2: float) -> str:
+    """A path from left to right."""
+    bend = (x1 + x2) / 2
+    return f"M{x1:g},{y1:g}C{bend:g},{y1:g} {bend:g},{y2:g} {x2:g},{y2:g}"
+
+
+# From top to bottom.
+
+TALL_WIDTH, MARGIN, TALL_GAP = 360, 10, 44
+MOST_COLUMNS = 4
+"""What a phone has room for."""
+TALL_HEIGHTS = {"worker": 74}
+TALL_TOP = 24
+
+
+def tall(model: str, shape: Shape, workers: Sequence[str]) -> str:
+    """The drawing from top to bottom."""
+    svg, y = Svg(), float(TALL_TOP)
+    placed: list[list[Box]] = []
+    for rank in ranks(model, shape, workers):
+        placed.append(list(band(rank, y)))
+        y += placed[-1][0].height + TALL_GAP
+    for zone, boxes in groupby(placed, key=lambda rank: zone_of(model, rank[0].node)):
+        shown = list(boxes)
+        if zone:
+            begin, end = shown[0][0].y - 30, shown[-1][0].y + shown[-1][0].height + 8
+            svg.zone(1, begin, TALL_WIDTH - 2, end - begin, zone)
+    for above, below in wires(placed):
+        svg.way(below.node.name, drop(above.x + above.width / 2, above.y + above.height, below.x + below.width / 2, below.y))
+    for box in (box for rank in placed for box in rank):
+        svg.box(box)
+    svg.note(f"{model}-drops", TALL_WIDTH / 2 - 40, placed[1][0].y - 10)
+    return svg.close(model, "tall", TALL_WIDTH, y - TALL_GAP + 12)
+
+
+def band(rank: list[Node], y: float) -> Iterator[Box]:
+    """The boxes of one rank, one beside the other."""
+    gap = 6
+    width = (TALL_WIDTH - 2 * MARGIN - gap * (len(rank) - 1)) / len(rank)
+    width = min(width, 200.0)
+    begin = (TALL_WIDTH - width * len(rank) - gap * (len(rank) - 1)) / 2
+    for place, node in enumerate(rank):
+        x, height = begin + place * (width + gap), TALL_HEIGHTS.get(node.kind, 34)
+        lines = range(3) if node.kind == "worker" else range(1)
+        yield Box(node, x, y, width, height, tuple((x + width / 2, y + 22 + 21 * line, "middle") for line in lines))
+
+
+def zone_of(model: str, node: Node) -> str:
+    """Whose it is."""
+    part = part_of(model, node)
+    return "" if part == "clients" else "kernel" if part in {"syn", "accept"} else "server"
+
+
+def drop(x1: float, y1: float, x2: float, y2: float) -> str:
+    """A path from top to bottom."""
+    bend = (y1 + y2) / 2
+    return f"M{x1:g},{y1:g}C{x1:g},{bend:g} {x2:g},{bend:g} {x2:g},{y2:g}"
+
+
+# What is read, as it looks.
 
 
 def workers_of(reading: Reading) -> list[str]:
-    """Who stands on the right of the drawing: those who serve; main where nobody else does."""
+    """Who stands at the end of the drawing: those who serve; main where nobody else does."""
     names = [worker.worker for worker in reading.workers]
     others = [name for name in names if name != MAIN]
     return others or names
 
 
 def figures(reading: Reading) -> dict[str, Look]:
-    """How each part of the drawing looks, by its id."""
-    model, shape = reading.model, SHAPES[reading.model]
+    """How each part of the drawing looks, by its name."""
     if not reading.up:
         return {}
-    shown = set(workers_of(reading))
+    model, shown = reading.model, workers_of(reading)
+    shape = shape_of(model, shown, reading.options)
     looks = {
-        f"{model}-clients": Look(text=f"{reading.connections} open"),
-        f"{model}-syn": Look(level=min(1.0, reading.syn_queue_length / 128), text=str(reading.syn_queue_length)),
+        f"{model}-clients": Look(texts=(f"{reading.connections:,} open",)),
+        f"{model}-syn": syn_look(reading.syn_queue_length),
+        f"{model}-drops": drops_look(reading),
     }
     for number, queue in enumerate(reading.queues):
         looks[f"{model}-accept-{number}"] = queue_look(queue, dropping=bool(reading.drops_per_second))
@@ -143,41 +326,74 @@ def figures(reading: Reading) -> dict[str, Look]:
             looks[f"{model}-worker-{worker.worker}"] = worker_look(worker)
             looks |= handoff(f"{model}-handoff-{worker.worker}", shape, worker.queue_depth, "private")
         elif shape.acceptor:
-            looks[f"{model}-{MAIN}"] = Look(level=(worker.cpu_percent or 0) / 100, text=percent(worker.cpu_percent))
+            looks[f"{model}-{MAIN}"] = Look(share(worker.cpu_percent), "", (percent(worker.cpu_percent),))
             looks |= handoff(f"{model}-handoff-shared", shape, worker.queue_depth, "shared")
     return looks
 
 
 def queue_look(queue: Queue, *, dropping: bool) -> Look:
     """An accept queue: red while it drops."""
-    share = queue.length / queue.limit if queue.limit else 0.0
-    state = "bad" if dropping and share >= 1 or queue.full else "warn" if share > 0.8 else ""
-    return Look(min(1.0, share), state, f"{queue.length} / {queue.limit}")
+    full = queue.length / queue.limit if queue.limit else 0.0
+    state = "bad" if (dropping and full >= 1) or queue.full else "warn" if full > NEARLY_FULL else ""
+    return Look(min(1.0, full), state, (f"{queue.length} / {queue.limit}",))
+
+
+def syn_look(length: int) -> Look:
+    """Handshakes that are not complete."""
+    return Look(min(1.0, length / MANY_HANDSHAKES), "", (str(length),))
+
+
+def drops_look(reading: Reading) -> Look:
+    """Connections that found the queue full; nothing where there were none."""
+    if not reading.drops:
+        return Look(texts=("",))
+    rate = reading.drops_per_second
+    now = f" · {rate:,.0f}/s" if rate else ""
+    return Look(None, "bad" if rate else "past", (f"✕ {reading.drops:,} dropped{now}",))
 
 
 def handoff(name: str, shape: Shape, depth: int, kind: str) -> dict[str, Look]:
     """A hand-off queue, where the model has one of that kind."""
     if shape.handoff != kind:
         return {}
-    return {name: Look(min(1.0, depth / MANY_QUEUED), "warn" if depth >= MANY_QUEUED else "", str(depth))}
+    return {name: Look(min(1.0, depth / MANY_QUEUED), "warn" if depth >= MANY_QUEUED else "", (str(depth),))}
 
 
 def worker_look(worker: WorkerReading) -> Look:
     """A worker: filled as far as its processor time, coloured by its state."""
     rate = "–" if worker.requests_per_second is None else f"{worker.requests_per_second:,.0f}/s"
     states = {"stalled": "bad", "crashed": "bad", "gone": "bad", "busy": "busy"}
+    name = "loop" if worker.worker == MAIN else worker.worker
     return Look(
-        level=min(1.0, (worker.cpu_percent or 0) / 100),
+        level=share(worker.cpu_percent),
         state=states.get(worker.state or "", ""),
-        text=f"{worker.worker}  {worker.connections} conn  {rate}",
+        texts=(f"{name} {worker.state or ''}".strip(), f"{worker.connections} conn", rate),
     )
+
+
+def flows(reading: Reading) -> dict[str, int]:
+    """How fast the dots run along the way to each part: 0 (none) to 3; by the part's name."""
+    if not reading.up:
+        return {}
+    model, accepts = reading.model, speed(reading.accepts_per_second)
+    found = {f"{model}-syn": accepts} | {f"{model}-accept-{number}": accepts for number in range(len(reading.queues))}
+    found |= {f"{model}-{MAIN}": accepts, f"{model}-handoff-shared": speed(reading.requests_per_second)}
+    for worker in reading.workers:
+        rate = speed(worker.requests_per_second)
+        found |= {f"{model}-worker-{worker.worker}": rate, f"{model}-handoff-{worker.worker}": min(accepts, rate)}
+    return found
+
+
+def speed(rate: float | None) -> int:
+    """One for a few a second, two for tens, three for hundreds and more."""
+    return 0 if not rate or rate < 0.5 else min(3, 1 + int(log10(max(1.0, rate))))
+
+
+def share(cpu_percent: float | None) -> float:
+    """Of a core, 0 to 1."""
+    return min(1.0, (cpu_percent or 0) / 100)
 
 
 def percent(value: float | None) -> str:
     """Of a core; a dash where it is not known yet."""
     return "–" if value is None else f"{value:.0f} % CPU"
-
-
-def as_updates(looks: Iterable[tuple[str, Look]]) -> dict[str, list[object]]:
-    """What the page's script takes: id → [level, state, text]."""
-    return {name: [look.level, look.state, look.text] for name, look in looks}

@@ -1,98 +1,144 @@
-"""The page itself, with NiceGUI: a Python page that a Python textbook can show."""
+"""The page itself, with NiceGUI: a Python page that a Python textbook can show.
+
+NiceGUI makes the frame and the controls. What moves, moves by `static/script.js`, which asks for `live.json`: so a
+sample is put into words once, however many look, and a model under load is not disturbed by who watches it.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab import settings
+
+os.environ.setdefault("NICEGUI_STORAGE_PATH", str(settings.STATE_DIR / "console"))  # before it is imported: it reads it then
+
+from fastapi import Response
 from nicegui import app, ui
 
-from lab import settings
-from lab.console import anatomy
+from lab.console import anatomy, compare, experiments, links, trials, tryit, xray
+from lab.console.guard import Guard
 from lab.console.history import History
+from lab.console.live import Live
 from lab.top import stack_sources
 from services.options import MODELS
 
 if TYPE_CHECKING:
-    from lab.top.readings import Reading
+    from collections.abc import Callable, Collection
 
-HERE = Path(__file__).parent
-STAGE_NAMES = {"accept_wait": "waits to be accepted", "kernel_wait": "waits to be read",
-               "dispatch_wait": "waits for a worker", "service": "is worked on",
-               "return_wait": "waits for the writer", "write": "is written"}  # fmt: skip
+TITLE = "Five ways to accept a connection"
+STATIC = Path(__file__).parent / "static"
+JSON = "application/json"
+PAGES = {"/": "X-ray", "/compare": "Compare", "/experiments": "Experiments"}
+HEAD = """
+<link rel="stylesheet" href="/lab/style.css">
+<link rel="icon" href="/lab/icon.svg">
+<meta name="description" content="Who listens, who accepts, who reads, who executes, and what does that cost?">
+<script src="/lab/script.js" defer></script>
+"""
 
 
-def serve(host: str = settings.HOST, port: int | None = None) -> None:
-    """Serve the page until SIGINT or SIGTERM."""
+def serve(host: str, port: int, names: Collection[str] = ()) -> None:
+    """Serve the page until SIGINT or SIGTERM. `names` are host names by which browsers may call it."""
     history = History(stack_sources())
+    loads, trial = tryit.Loads(), experiments.Trial()
+    app.add_middleware(Guard, names=names)
+    app.add_static_files("/lab", STATIC, max_cache_age=0)
     app.on_startup(history.start)
-    app.on_shutdown(history.close)
-
-    @ui.page("/", title="The lab")
-    def xray() -> None:
-        XRay(history)
-
+    for close in (history.close, loads.close, trial.close):
+        app.on_shutdown(close)
+    add_figures(history)
+    add_pages(history, loads, trial)
+    experiments.add_reports(app)
+    ui.add_head_html(HEAD, shared=True)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    app.on_startup(lambda: print(f"console ready: {url}", flush=True))
+    # Nothing here is bound to a variable, so nothing has to look for changed ones ten times a second.
     ui.run(
-        host=host, port=port or settings.CONSOLE.number, title="The lab", reload=False, show=False, dark=None,
-        show_welcome_message=False,
+        host=host, port=port, title=TITLE, reload=False, show=False, dark=None, tailwind=False,
+        show_welcome_message=False, binding_refresh_interval=None, favicon=STATIC / "icon.svg",
     )  # fmt: skip
 
 
-class XRay:
-    """One visitor's page: a drawing a model, and what it shows now."""
+def add_figures(history: History) -> None:
+    """What the script asks for."""
+    live = Live(history)
 
-    def __init__(self, history: History) -> None:
-        self._history = history
-        self._drawn: dict[str, list[str]] = {}
-        ui.add_css(HERE / "style.css")
-        ui.add_head_html(f"<script>{(HERE / 'script.js').read_text(encoding='utf-8')}</script>")
-        with ui.header(elevated=False).classes("items-center justify-between"):
-            ui.label("The lab: five ways to accept a connection").classes("text-h6")
-        self._cards: dict[str, ui.card] = {}
-        self._drawings: dict[str, ui.html] = {}
-        self._words: dict[str, ui.label] = {}
-        for model in MODELS:
-            with ui.card().classes("w-full") as card:
-                self._cards[model] = card
-                ui.label(model).classes("text-h5")
-                self._drawings[model] = ui.html("", sanitize=False).classes("w-full")
-                self._words[model] = ui.label("…").props("role=status")
-        ui.timer(history.interval_seconds, self._refresh)
+    @app.get("/live.json")
+    def latest() -> Response:
+        history.looked()
+        return Response(live.text(), media_type=JSON)
 
-    def _refresh(self) -> None:
-        updates: dict[str, list[object]] = {}
-        for reading in self._history.readings:
-            updates |= self._refresh_model(reading)
-        if updates:
-            ui.run_javascript(f"lab.show({app_json(updates)})")
+    @app.get("/series.json")
+    def series(since: float = 0.0) -> Response:
+        history.looked()
+        return Response(live.series(since), media_type=JSON)
 
-    def _refresh_model(self, reading: Reading) -> dict[str, list[object]]:
-        card = self._cards[reading.model]
-        card.classes(remove="down") if reading.up else card.classes(add="down")
-        self._words[reading.model].set_text(in_words(reading))
-        if not reading.up:
-            return {}
-        workers = anatomy.workers_of(reading)
-        if self._drawn.get(reading.model) != workers:
-            self._drawn[reading.model] = workers
-            self._drawings[reading.model].set_content(anatomy.draw(reading.model, workers))
-        return anatomy.as_updates(anatomy.figures(reading).items())
+    @app.get("/drawing/{model}")
+    def drawing(model: str) -> Response:
+        found = next((reading for reading in history.readings if reading.model == model and reading.up), None)
+        if found is None:
+            return Response(status_code=404)
+        return Response(anatomy.draw(model, anatomy.workers_of(found), found.options), media_type="text/html")
 
 
-def app_json(updates: dict[str, list[object]]) -> str:
-    """As a JavaScript value."""
-    import json
+def add_pages(history: History, loads: tryit.Loads, trial: experiments.Trial) -> None:
+    """What is opened."""
 
-    return json.dumps(updates)
+    @ui.page("/", title=f"X-ray · {TITLE}")
+    def every_model() -> None:
+        with frame("/", loads, history):
+            ui.html(f'<div class="models">{xray.cards(MODELS)}</div>', sanitize=False).classes("wide-content")
+
+    @ui.page("/model/{model}", title=f"X-ray · {TITLE}")
+    def one_model(model: str) -> None:
+        with frame("/", loads, history, model):
+            known = [model] if model in MODELS else []
+            content = f'<div class="models alone">{xray.cards(known)}</div>'
+            ui.html(content if known else f"<p>{unknown()}</p>", sanitize=False).classes("wide-content")
+
+    @ui.page("/compare", title=f"Compare · {TITLE}")
+    def side_by_side() -> None:
+        with frame("/compare", loads, history):
+            ui.html(compare.content(), sanitize=False).classes("wide-content")
+
+    @ui.page("/experiments", title=f"Experiments · {TITLE}")
+    def list_of_experiments() -> None:
+        with frame("/experiments", None, history):
+            trials.show(trial)
 
 
-def in_words(reading: Reading) -> str:
-    """One line below the drawing: rates, drops, and where a request's time goes."""
-    if not reading.up:
-        return f"does not answer: {reading.problem}"
-    rate = "–" if reading.requests_per_second is None else f"{reading.requests_per_second:,.0f}"
-    line = f"{rate} requests/s · {reading.drops:,} connections dropped so far"
-    stages = {stage: seconds for stage, seconds in reading.seconds_per_request.items() if seconds > 0}
-    if stages:
-        line += " · a request " + ", ".join(f"{STAGE_NAMES[stage]} {1e6 * s:,.0f} µs" for stage, s in stages.items())
-    return line
+def unknown() -> str:
+    """For an address that somebody typed."""
+    return "There is no such model; there are " + ", ".join(f'<a href="/model/{name}">{name}</a>' for name in MODELS)
+
+
+def frame(path: str, loads: tryit.Loads | None, history: History, model: str = "") -> ui.element:
+    """Header, navigation, the drawer of controls where there are some, and links; the content comes into what it returns."""
+    ui.html('<a class="skip" href="#content">To the content</a>', sanitize=False)
+    toggle: Callable[[], None] | None = None
+    if loads is not None:
+        toggle = tryit.drawer(loads, history, model or "nginx").toggle
+    with ui.header(elevated=False).classes("lab-header"):
+        navigation(path, toggle)
+    content = ui.element("main").classes("content").props("id=content tabindex=-1")
+    with ui.element("footer").classes("lab-footer"):
+        links.show(model)
+    ui.html('<div id="announce" class="sr-only" role="status" aria-live="polite"></div>', sanitize=False)
+    return content
+
+
+def navigation(path: str, toggle: Callable[[], None] | None) -> None:
+    """Title, pages, and the buttons at the right."""
+    entries = "".join(
+        f'<a href="{target}"{" aria-current=page" if target == path else ""}>{name}</a>' for target, name in PAGES.items()
+    )
+    ui.html(f'<h1><a href="/">{TITLE}</a></h1>', sanitize=False).classes("lab-title")
+    ui.html(f'<nav aria-label="Pages">{entries}</nav>', sanitize=False)
+    ui.space()
+    if toggle is not None:
+        ui.button("Try it", on_click=toggle).props("unelevated no-caps color=primary aria-controls=try-it").classes("try")
+    ui.button("◐", on_click=lambda: ui.run_javascript("lab.theme()")).props(
+        'flat round aria-label="Dark or light" title="Dark or light"'
+    ).classes("theme")

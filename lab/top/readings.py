@@ -88,6 +88,8 @@ class Reading:
     seconds_per_request: dict[str, float] = field(default_factory=dict)
     """In each stage, on average over all requests, so that the stages add up to the whole."""
     workers: list[WorkerReading] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    """Those in force."""
 
 
 def read(before: Sample | None, after: Sample) -> Reading:
@@ -115,6 +117,7 @@ def read(before: Sample | None, after: Sample) -> Reading:
         stages={stage: _quantiles(change, stage) for stage in STAGES},
         seconds_per_request=_seconds_per_request(change),
         workers=[_worker(change, name) for name in _names(after)],
+        options=after.state.get("options") or {},
     )
 
 
