@@ -401,7 +401,9 @@ def print_sample(sources: Sequence[Source], interval: float, *, as_json: bool) -
 
 @app.command(rich_help_panel=LOOKING)
 def console(
-    host: Annotated[str, typer.Option(help="Address to listen on: who can reach it can put load on the models.")] = HOST,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on: who can reach it can put load on the models.")
+    ] = HOST,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port [$LAB_CONSOLE_PORT, or 8080].", show_default=False)
     ] = None,

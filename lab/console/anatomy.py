@@ -164,6 +164,10 @@ class Svg:
         """The way that connections, or requests, take to `target`; dots run along it while they do."""
         self.parts.append(f'<path class="way" d="{path}"/><path class="flow" data-flow="{target}" d="{path}"/>')
 
+    def words(self, x: float, y: float, text: str) -> None:
+        """Words that stay, up to `x`."""
+        self.parts.append(f'<text class="label end" x="{x}" y="{y}">{text}</text>')
+
     def note(self, name: str, x: float, y: float) -> None:
         """Words on their own."""
         self.parts.append(f'<g data-part="{name}" class="part"><text class="figure note" x="{x}" y="{y}"></text></g>')
@@ -188,10 +192,10 @@ WIDTH, ROW_HEIGHT, TOP = 1000, 62, 62
 """Of the wide drawing, in its own units: it grows with the page, and a row with each worker."""
 MOST_ROWS = 16
 BOX_HEIGHT = 38
-PLACES = {"clients": (4, 96), "syn": (150, 116), "accept": (300, 150), MAIN: (492, 112), "handoff": (636, 96),
-          "worker": (764, 196)}  # fmt: skip
+PLACES = {"clients": (4, 92), "syn": (142, 100), "accept": (266, 136), MAIN: (444, 104), "handoff": (574, 84),
+          "worker": (684, 232)}  # fmt: skip
 """Where each part begins, and how wide it is."""
-KERNEL_ZONE, OWN_ZONE = (132, 334), (478, 494)
+KERNEL_ZONE, OWN_ZONE = (126, 290), (430, 494)
 
 
 def wide(model: str, shape: Shape, workers: Sequence[str]) -> str:
@@ -207,7 +211,8 @@ def wide(model: str, shape: Shape, workers: Sequence[str]) -> str:
         svg.way(box.node.name, curve(box.x + box.width, middle(box), WIDTH - 2, middle(box)))
     for box in (box for rank in placed for box in rank):
         svg.box(box)
-    svg.note(f"{model}-drops", KERNEL_ZONE[0] + 100, 24)
+    svg.words(WIDTH, TOP - 8, "responses")
+    svg.note(f"{model}-drops", KERNEL_ZONE[0] + 12, height - 10)
     return svg.close(model, "wide", WIDTH, height)
 
 
@@ -225,7 +230,7 @@ def across(node: Node, x: float, y: float, width: float) -> Iterator[tuple[float
         yield x + width / 2, y, "middle"
         return
     yield x + 10, y, "start"
-    yield x + 124, y, "end"
+    yield x + 162, y, "end"
     yield x + width - 8, y, "end"
 
 
@@ -247,11 +252,13 @@ def curve(x1: float, y1: float, x2: float, y2: float) -> str:
 
 # From top to bottom.
 
-TALL_WIDTH, MARGIN, TALL_GAP = 360, 10, 44
+TALL_WIDTH, MARGIN, TALL_GAP = 360, 10, 46
 MOST_COLUMNS = 4
 """What a phone has room for."""
 TALL_HEIGHTS = {"worker": 74}
 TALL_TOP = 24
+NOTE_HEIGHT = 24
+"""Room below the accept queue for what it has dropped."""
 
 
 def tall(model: str, shape: Shape, workers: Sequence[str]) -> str:
@@ -260,17 +267,21 @@ def tall(model: str, shape: Shape, workers: Sequence[str]) -> str:
     placed: list[list[Box]] = []
     for rank in ranks(model, shape, workers):
         placed.append(list(band(rank, y)))
-        y += placed[-1][0].height + TALL_GAP
+        y += placed[-1][0].height + TALL_GAP + NOTE_HEIGHT * (part_of(model, rank[0]) == "accept")
     for zone, boxes in groupby(placed, key=lambda rank: zone_of(model, rank[0].node)):
         shown = list(boxes)
         if zone:
-            begin, end = shown[0][0].y - 30, shown[-1][0].y + shown[-1][0].height + 8
+            begin = shown[0][0].y - 30
+            end = shown[-1][0].y + shown[-1][0].height + 8 + NOTE_HEIGHT * (zone == "kernel")
             svg.zone(1, begin, TALL_WIDTH - 2, end - begin, zone)
     for above, below in wires(placed):
-        svg.way(below.node.name, drop(above.x + above.width / 2, above.y + above.height, below.x + below.width / 2, below.y))
+        svg.way(
+            below.node.name, drop(above.x + above.width / 2, above.y + above.height, below.x + below.width / 2, below.y)
+        )
     for box in (box for rank in placed for box in rank):
         svg.box(box)
-    svg.note(f"{model}-drops", TALL_WIDTH / 2 - 40, placed[1][0].y - 10)
+    queue = placed[2][0]
+    svg.note(f"{model}-drops", 2 * MARGIN, queue.y + queue.height + NOTE_HEIGHT - 4)
     return svg.close(model, "tall", TALL_WIDTH, y - TALL_GAP + 12)
 
 
@@ -363,7 +374,7 @@ def worker_look(worker: WorkerReading) -> Look:
     """A worker: filled as far as its processor time, coloured by its state."""
     rate = "–" if worker.requests_per_second is None else f"{worker.requests_per_second:,.0f}/s"
     states = {"stalled": "bad", "crashed": "bad", "gone": "bad", "busy": "busy"}
-    name = "loop" if worker.worker == MAIN else worker.worker
+    name = "" if worker.worker == MAIN else worker.worker
     return Look(
         level=share(worker.cpu_percent),
         state=states.get(worker.state or "", ""),

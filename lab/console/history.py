@@ -50,6 +50,8 @@ class History:
         self.moments: deque[Moment] = deque(maxlen=round(KEPT_SECONDS / MOMENT_SECONDS))
         self.readings: list[Reading] = []
         """The latest of every model, in the order of `sources`."""
+        self.lately: list[Reading] = []
+        """The same, over the last `WINDOW_SECONDS`."""
         self.number = 0
         """Of the latest readings: it grows with each."""
         self._samples: deque[list[Sample]] = deque(maxlen=1 + round(WINDOW_SECONDS / WATCHED_SECONDS))
@@ -88,8 +90,8 @@ class History:
         now = self._clock()
         # A sample may come a little early; half a moment is as near to a whole one as to none.
         if self.readings and (not self.moments or now - self.moments[-1].at > MOMENT_SECONDS - WATCHED_SECONDS / 2):
-            wide = [read(then, latest) for then, latest in zip(self._samples[0], samples, strict=True)]
-            self.moments.append(Moment(now, {reading.model: figures_of(reading) for reading in wide}))
+            self.lately = [read(then, latest) for then, latest in zip(self._samples[0], samples, strict=True)]
+            self.moments.append(Moment(now, {reading.model: figures_of(reading) for reading in self.lately}))
 
     def since(self, at: float) -> list[Moment]:
         """The moments after this time, oldest first."""
@@ -104,7 +106,10 @@ class History:
 
 
 def jain(reading: Reading) -> float | None:
-    """Jain's fairness index of the workers' requests: 1 where all did as much, 1/n where one did all."""
+    """Jain's fairness index of the workers' requests: 1 where all did as much, 1/n where one did all.
+
+    None where nothing was done, or where there is nobody to share it with.
+    """
     rates = _rates(reading)
     return sum(rates) ** 2 / (len(rates) * sum(rate**2 for rate in rates)) if any(rates) else None
 
@@ -123,7 +128,8 @@ def tail(reading: Reading) -> float | None:
 
 def _rates(reading: Reading) -> list[float]:
     shown = set(workers_of(reading))
-    return [worker.requests_per_second or 0.0 for worker in reading.workers if worker.worker in shown]
+    rates = [worker.requests_per_second or 0.0 for worker in reading.workers if worker.worker in shown]
+    return rates if len(rates) > 1 else []
 
 
 def _slowest(reading: Reading) -> Quantiles | None:

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from lab.console.history import History
     from lab.top.readings import Reading
 
-SHOWN_OPTIONS = ("workers", "worker_kind", "backlog")
-"""Beside the model's own."""
-
 
 @dataclass(slots=True)
 class Live:
@@ -34,7 +31,8 @@ class Live:
         """`{"number": …, "models": {model: …}}`."""
         number, readings = self.history.number, self.history.readings
         if number != self._number:
-            models = {reading.model: document(reading) for reading in readings}
+            lately = {reading.model: reading for reading in self.history.lately}
+            models = {reading.model: document(reading, lately.get(reading.model, reading)) for reading in readings}
             self._number, self._text = number, json.dumps({"number": number, "models": models})
         return self._text
 
@@ -44,8 +42,8 @@ class Live:
         return json.dumps({"names": list(SERIES), "moments": moments})
 
 
-def document(reading: Reading) -> dict[str, Any]:
-    """How one model looks now."""
+def document(reading: Reading, lately: Reading) -> dict[str, Any]:
+    """How one model looks now; where its requests' time goes, of the last seconds."""
     if not reading.up:
         return {"up": False, "problem": reading.problem, "remedy": remedy(reading.model)}
     looks = anatomy.figures(reading).items()
@@ -54,7 +52,7 @@ def document(reading: Reading) -> dict[str, Any]:
         "drawing": drawing_key(reading),
         "looks": {name: [look.level, look.state, look.texts] for name, look in looks},
         "flows": {name: speed for name, speed in anatomy.flows(reading).items() if speed},
-        "stages": {stage: seconds for stage, seconds in reading.seconds_per_request.items() if seconds > 0},
+        "stages": {stage: seconds for stage, seconds in lately.seconds_per_request.items() if seconds > 0},
         "words": in_words(reading),
         "trouble": trouble(reading),
     }
@@ -83,10 +81,11 @@ def in_words(reading: Reading) -> str:
 
 
 def options_in_words(reading: Reading) -> str:
-    """The options in force that make a difference to the drawing: common ones, then the model's own."""
-    names = [*SHOWN_OPTIONS, *(option.key for option in MODELS[reading.model].options)]
-    shown = [(name.replace("_", "-"), reading.options[name]) for name in names if name in reading.options]
-    return " · ".join(f"{name} {value}" for name, value in shown if value != "")
+    """Who serves, and the model's own options in force."""
+    workers, kind = len(anatomy.workers_of(reading)), reading.options.get("worker_kind", "")
+    who = f"{workers} {kind} worker{'s' * (workers > 1)}".replace("  ", " ")
+    own = [option.key for option in MODELS[reading.model].options if option.key in reading.options]
+    return " · ".join([who, *(f"{name.replace('_', '-')} {reading.options[name]}" for name in own)])
 
 
 def remedy(model: str) -> str:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from lab import settings
 
-os.environ.setdefault("NICEGUI_STORAGE_PATH", str(settings.STATE_DIR / "console"))  # before it is imported: it reads it then
+os.environ.setdefault(
+    "NICEGUI_STORAGE_PATH", str(settings.STATE_DIR / "console")
+)  # before it is imported: it reads it then
 
 from fastapi import Response
 from nicegui import app, ui
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 TITLE = "Five ways to accept a connection"
 STATIC = Path(__file__).parent / "static"
+PRIMARY = "#1c6fc4"
+"""Of buttons: white on it, and it on both papers, have the contrast that WCAG asks for."""
 JSON = "application/json"
 PAGES = {"/": "X-ray", "/compare": "Compare", "/experiments": "Experiments"}
 HEAD = """
@@ -64,6 +68,10 @@ def serve(host: str, port: int, names: Collection[str] = ()) -> None:
 def add_figures(history: History) -> None:
     """What the script asks for."""
     live = Live(history)
+
+    @app.get("/healthz")
+    def healthy() -> Response:
+        return Response("ok\n", media_type="text/plain")
 
     @app.get("/live.json")
     def latest() -> Response:
@@ -116,6 +124,7 @@ def unknown() -> str:
 
 def frame(path: str, loads: tryit.Loads | None, history: History, model: str = "") -> ui.element:
     """Header, navigation, the drawer of controls where there are some, and links; the content comes into what it returns."""
+    ui.colors(primary=PRIMARY)
     ui.html('<a class="skip" href="#content">To the content</a>', sanitize=False)
     toggle: Callable[[], None] | None = None
     if loads is not None:
@@ -132,13 +141,16 @@ def frame(path: str, loads: tryit.Loads | None, history: History, model: str = "
 def navigation(path: str, toggle: Callable[[], None] | None) -> None:
     """Title, pages, and the buttons at the right."""
     entries = "".join(
-        f'<a href="{target}"{" aria-current=page" if target == path else ""}>{name}</a>' for target, name in PAGES.items()
+        f'<a href="{target}"{" aria-current=page" if target == path else ""}>{name}</a>'
+        for target, name in PAGES.items()
     )
     ui.html(f'<h1><a href="/">{TITLE}</a></h1>', sanitize=False).classes("lab-title")
     ui.html(f'<nav aria-label="Pages">{entries}</nav>', sanitize=False)
     ui.space()
     if toggle is not None:
-        ui.button("Try it", on_click=toggle).props("unelevated no-caps color=primary aria-controls=try-it").classes("try")
-    ui.button("◐", on_click=lambda: ui.run_javascript("lab.theme()")).props(
+        ui.button("Try it", on_click=toggle).props("unelevated no-caps color=primary aria-controls=try-it").classes(
+            "try"
+        )
+    ui.button("◐", color=None).on("click", js_handler="() => lab.theme()").props(
         'flat round aria-label="Dark or light" title="Dark or light"'
     ).classes("theme")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nicegui import run, ui
 
 from lab.console import experiments
+from lab.console.tryit import plain_button
 
 if TYPE_CHECKING:
     from lab.console.experiments import Experiment, Trial
@@ -46,7 +47,7 @@ class Row:
             with ui.row().classes("items-center"):
                 self._start = ui.button("Run", on_click=self._begin).props("unelevated no-caps color=primary")
                 self._start.props(f'aria-label="Run {experiment.name}"')
-                self._stop = ui.button("Stop", on_click=self._end).props("outline no-caps")
+                self._stop = plain_button("Stop", self._end)
                 ui.label(experiments.command(experiment.name)).classes("command")
             self._progress = ui.linear_progress(0, show_value=False).props('aria-label="Progress"')
             self._doing = ui.label("").classes("status")

@@ -23,11 +23,15 @@ from lab.stack import control
 from services.options import MODELS, options_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lab.console.history import History
     from services.options import Option
 
 MOST_USERS, MOST_SECONDS = 2000, 600
 STOP_SECONDS = 5.0
+BESIDES = ("workers", "backlog")
+"""Options of every model that change its drawing; the others are left to `lab set`."""
 REQUESTS = {"cheap": "cheap ones", "heavy": "every 20th is heavy", "hot": "one hot connection, the others quiet"}
 OUTCOMES = {
     GOOD: "ended: nothing failed",
@@ -181,11 +185,15 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def drawer(loads: Loads, history: History, model: str) -> ui.right_drawer:
     """Load and options, in a drawer that is closed at first."""
-    with ui.right_drawer(value=False, fixed=True).props("id=try-it width=350 breakpoint=800 bordered").classes("try-it") as found:
+    with (
+        ui.right_drawer(value=False, fixed=True)
+        .props("id=try-it width=350 breakpoint=800 bordered")
+        .classes("try-it") as found
+    ):
         found.props('aria-label="Try it"')
         with ui.row().classes("items-center justify-between no-wrap w-full"):
             ui.html("<h2>Try it</h2>", sanitize=False)
-            ui.button("✕", on_click=found.hide).props('flat round dense aria-label="Close"')
+            ui.button("✕", on_click=found.hide, color=None).props('flat round dense aria-label="Close"')
         chosen = ui.select(list(MODELS), value=model, label="Model").props("outlined dense").classes("full")
         LoadForm(loads, chosen)
         OptionForm(history, chosen)
@@ -205,12 +213,12 @@ class LoadForm:
         ui.html("<h3>Load</h3>", sanitize=False)
         with ui.element("div").classes("presets").props('role=group aria-label="Examples of load"'):
             for name, values in PRESETS.items():
-                ui.button(name, on_click=lambda values=values: self._take(values)).props("outline no-caps dense")
+                plain_button(name, lambda values=values: self._take(values))
         self._fields: dict[str, Any] = {}
         self._make_fields()
         with ui.row().classes("no-wrap full"):
             self._start = ui.button("Start", on_click=self._begin).props("unelevated no-caps color=primary")
-            self._stop = ui.button("Stop", on_click=self._end).props("outline no-caps")
+            self._stop = plain_button("Stop", self._end)
         self._status = ui.label("").classes("status").props("role=status")
         ui.label("The same in a terminal:").classes("hint")
         self._command = command_line("")
@@ -296,7 +304,7 @@ class OptionForm:
             self._fields = {
                 option.name: option_field(option, in_force.get(option.key, option.default))
                 for option in options_of(self._model.value)
-                if option.live
+                if option.live and (option.teaches or option.name in BESIDES)
             }
         for one in self._fields.values():
             one.on_value_change(self._refresh)
@@ -343,6 +351,11 @@ def option_field(option: Option, value: Any) -> Any:
     return made.tooltip(option.teaches or option.help)
 
 
+def plain_button(text: str, on_click: Callable[..., Any]) -> ui.button:
+    """A button that is not the main one; its colour is the text's."""
+    return ui.button(text, on_click=on_click, color=None).props("outline no-caps").classes("plain")
+
+
 def number(label: str, value: float, least: float, most: float | None) -> ui.number:
     """A field for a number."""
     return ui.number(label, value=value, min=least, max=most).props("outlined dense")
@@ -353,4 +366,3 @@ def spelled(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
-

@@ -126,7 +126,7 @@
 
   function nice(top) {
     const power = 10 ** Math.floor(Math.log10(top));
-    return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= top);
+    return [1, 1.2, 1.6, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= top);
   }
 
   function plot(figure, seen, end) {
