@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import log10
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +125,7 @@ def ranks(model: str, shape: Shape, workers: Sequence[str]) -> list[list[Node]]:
 
 def wires(rows: list[list[Box]]) -> Iterator[tuple[Box, Box]]:
     """Between neighbouring ranks: one to one where there are as many, else from each to each."""
-    for left, right in zip(rows, rows[1:], strict=False):
+    for left, right in pairwise(rows):
         pairs = zip(left, right, strict=True) if len(left) == len(right) else ((a, b) for a in left for b in right)
         yield from pairs
 
@@ -201,7 +201,7 @@ KERNEL_ZONE, OWN_ZONE = (126, 290), (430, 494)
 def wide(model: str, shape: Shape, workers: Sequence[str]) -> str:
     """The drawing from left to right."""
     rows, svg = max(1, len(workers)), Svg()
-    height = TOP + rows * ROW_HEIGHT
+    height = TOP + rows * ROW_HEIGHT + 6
     for (x, width), caption in ((KERNEL_ZONE, "kernel"), (OWN_ZONE, "server")):
         svg.zone(x, 4, width, height - 8, caption)
     placed = [list(column(model, rank, rows)) for rank in ranks(model, shape, workers)]

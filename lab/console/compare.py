@@ -32,7 +32,7 @@ CHARTS = (
 )
 FIGURES = {
     "requests": ("requests/s", "the last seconds"),
-    "jain": ("fairness", "Jain’s index over the workers: 1 where all do as much, 1/n where one does all"),
+    "jain": ("fairness", "Jain's index over the workers: 1 where all do as much, 1/n where one does all"),
     "imbalance": ("imbalance", "the busiest worker over the mean of all"),
     "p50": ("p50", "of the slowest stage"),
     "p99": ("p99", "of the slowest stage; that of the whole is at least this"),
@@ -50,7 +50,8 @@ def content() -> str:
 def bar() -> str:
     """What each line is, and how long the time axis."""
     legend = "".join(
-        f'<button type="button" class="key" data-key="{name}" aria-pressed="true"><i class="line {name}"></i>{name}</button>'
+        f'<button type="button" class="key" data-key="{name}" aria-pressed="true">'
+        f'<i class="line {name}"></i>{name}</button>'
         for name in MODELS
     )
     spans = "".join(

@@ -1,7 +1,7 @@
 """Who may speak to the page: only pages of its own, opened under an address that is its own.
 
-A browser is willing to send requests of any page on the web to 127.0.0.1. Of such a request the `Origin` is that page's,
-so it must be ours. A page on the web can also give its own name our address (DNS rebinding): then the origin is the
+A browser is willing to send requests of any page on the web to 127.0.0.1. The `Origin` of such a request is that page,
+so it must be this one. A page on the web can also give its own name our address (DNS rebinding): then the origin is the
 same, but `Host` is a name that nobody gave us. Addresses cannot be rebound, so any of them is good.
 """
 

@@ -47,7 +47,7 @@ class Link:
 
 LINKS = (
     Link("Grafana", settings.GRAFANA, "/api/health", "comes with containers: `make lab-up PLACE=containers`"),
-    Link("Prometheus", settings.PROMETHEUS, "/-/ready", "install your system’s prometheus package, then `make lab-up`"),
+    Link("Prometheus", settings.PROMETHEUS, "/-/ready", "install your system's prometheus package, then `make lab-up`"),
     Link("Locust", settings.LOCUST, "/", "`make lab-up` starts it"),
 )
 DASHBOARDS = {"": "lab-compare", "model": "lab-anatomy"}
@@ -74,7 +74,8 @@ def show(model: str) -> None:
             shown[link] = anchor, ui.label("").classes("missing")
 
     async def probe() -> None:
-        for link, there in zip(LINKS, await run.io_bound(probe_all), strict=True):
+        # None while the page is being shut down.
+        for link, there in zip(LINKS, await run.io_bound(probe_all) or [False] * len(LINKS), strict=True):
             anchor, missing = shown[link]
             anchor.set_visibility(there)
             missing.set_text("" if there else f"no {link.name}: {link.missing}")

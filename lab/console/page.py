@@ -123,10 +123,10 @@ def unknown() -> str:
 
 
 def frame(path: str, loads: tryit.Loads | None, history: History, model: str = "") -> ui.element:
-    """Header, navigation, the drawer of controls where there are some, and links; the content comes into what it returns."""
+    """Header, navigation, the drawer of controls where there are some, and links; the content goes into the result."""
     ui.colors(primary=PRIMARY)
     ui.html('<a class="skip" href="#content">To the content</a>', sanitize=False)
-    toggle: Callable[[], None] | None = None
+    toggle: Callable[[], object] | None = None
     if loads is not None:
         toggle = tryit.drawer(loads, history, model or "nginx").toggle
     with ui.header(elevated=False).classes("lab-header"):
@@ -138,7 +138,7 @@ def frame(path: str, loads: tryit.Loads | None, history: History, model: str = "
     return content
 
 
-def navigation(path: str, toggle: Callable[[], None] | None) -> None:
+def navigation(path: str, toggle: Callable[[], object] | None) -> None:
     """Title, pages, and the buttons at the right."""
     entries = "".join(
         f'<a href="{target}"{" aria-current=page" if target == path else ""}>{name}</a>'

@@ -284,7 +284,7 @@ class OptionForm:
     def __init__(self, history: History, model: ui.select) -> None:
         self._history, self._model = history, model
         self._fields: dict[str, Any] = {}
-        ui.html("<h3>The model’s options</h3>", sanitize=False)
+        ui.html("<h3>The model's options</h3>", sanitize=False)
         self._form = ui.element("div").classes("pair")
         self._apply = ui.button("Apply", on_click=self._change).props("unelevated no-caps color=primary")
         self._status = ui.label("").classes("status").props("role=status")

@@ -1,4 +1,4 @@
-"""X-ray: a card for each model with its drawing, where its requests' time goes, and what to do if it does not answer."""
+"""X-ray: a card a model, with its drawing, where its requests' time goes, and what to do if it does not answer."""
 
 from __future__ import annotations
 
@@ -61,6 +61,6 @@ def stage_bar() -> str:
         f'<li data-stage="{stage}" hidden><i class="{stage}"></i>{STAGE_WORDS[stage]} <b></b></li>' for stage in STAGES
     )
     return (
-        '<div class="stages"><p class="stages-title">Where a request’s time goes <b data-total>–</b></p>'
+        "<div class='stages'><p class='stages-title'>Where a request's time goes <b data-total>–</b></p>"
         f'<div class="bar" aria-hidden="true">{shares}</div><ul>{words}</ul></div>'
     )

@@ -98,6 +98,7 @@ def read(before: Sample | None, after: Sample) -> Reading:
         return Reading(after.model, after.source.url, up=False, problem=after.problem)
     change = Change(before, after)
     queues = _queues(after)
+    buckets = change.buckets("lab_stage_duration_seconds", "stage")
     return Reading(
         model=after.model,
         url=after.source.url,
@@ -114,7 +115,7 @@ def read(before: Sample | None, after: Sample) -> Reading:
         accepts_per_second=change.rate("lab_connections_accepted_total"),
         wasted_wakeups_per_second=change.rate("lab_accept_wasted_wakeups_total"),
         worker_restarts=int(after.total("lab_worker_restarts_total")),
-        stages={stage: _quantiles(change, stage) for stage in STAGES},
+        stages={stage: _quantiles(buckets.get(stage, ())) for stage in STAGES},
         seconds_per_request=_seconds_per_request(change),
         workers=[_worker(change, name) for name in _names(after)],
         options=after.state.get("options") or {},
@@ -146,16 +147,16 @@ class Change:
         gain = self.gain(name, **labels)
         return gain / self.seconds if gain is not None and self.seconds else None
 
-    def buckets(self, name: str, **labels: str) -> list[tuple[float, float]]:
-        """A histogram of what came between the samples: (upper bound, count up to it), summed over the series."""
+    def buckets(self, name: str, label: str) -> dict[str, list[tuple[float, float]]]:
+        """Histograms of what came between the samples, one a value of `label`: (upper bound, count up to it)."""
         if self._before is None:
-            return []
-        counts: dict[float, float] = defaultdict(float)
+            return {}
+        # Once over all series: this is most of what a reading costs.
+        counts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         for sample, sign in ((self.after, 1), (self._before, -1)):
             for found, value in sample.series.get(f"{name}_bucket", ()):
-                if labels.items() <= found.items():
-                    counts[float(found["le"])] += sign * value
-        return sorted(counts.items())
+                counts[found[label]][found["le"]] += sign * value
+        return {key: sorted((float(bound), count) for bound, count in own.items()) for key, own in counts.items()}
 
 
 def quantile(share: float, buckets: Sequence[tuple[float, float]]) -> float | None:
@@ -173,8 +174,7 @@ def quantile(share: float, buckets: Sequence[tuple[float, float]]) -> float | No
     return None
 
 
-def _quantiles(change: Change, stage: str) -> Quantiles | None:
-    buckets = change.buckets("lab_stage_duration_seconds", stage=stage)
+def _quantiles(buckets: Sequence[tuple[float, float]]) -> Quantiles | None:
     p50, p99 = quantile(0.5, buckets), quantile(0.99, buckets)
     return Quantiles(p50, p99) if p50 is not None and p99 is not None else None
 
