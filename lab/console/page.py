@@ -27,7 +27,7 @@ from lab.top import stack_sources
 from services.options import MODELS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
 TITLE = "Five ways to accept a connection"
 STATIC = Path(__file__).parent / "static"
@@ -125,21 +125,19 @@ def unknown() -> str:
 def frame(path: str, loads: tryit.Loads | None, history: History, model: str = "") -> ui.element:
     """Header, navigation, the drawer of controls where there are some, and links; the content goes into the result."""
     ui.colors(primary=PRIMARY)
-    ui.html('<a class="skip" href="#content">To the content</a>', sanitize=False)
-    toggle: Callable[[], object] | None = None
-    if loads is not None:
-        toggle = tryit.drawer(loads, history, model or "nginx").toggle
+    controls = tryit.drawer(loads, history, model or "nginx") if loads is not None else None
     with ui.header(elevated=False).classes("lab-header"):
-        navigation(path, toggle)
-    content = ui.element("main").classes("content").props("id=content tabindex=-1")
+        navigation(path, controls)
+    content = ui.element("div").classes("content").props("id=content tabindex=-1")
     with ui.element("footer").classes("lab-footer"):
         links.show(model)
     ui.html('<div id="announce" class="sr-only" role="status" aria-live="polite"></div>', sanitize=False)
     return content
 
 
-def navigation(path: str, toggle: Callable[[], object] | None) -> None:
+def navigation(path: str, controls: ui.right_drawer | None) -> None:
     """Title, pages, and the buttons at the right."""
+    ui.html('<a class="skip" href="#content">To the content</a>', sanitize=False)
     entries = "".join(
         f'<a href="{target}"{" aria-current=page" if target == path else ""}>{name}</a>'
         for target, name in PAGES.items()
@@ -147,10 +145,10 @@ def navigation(path: str, toggle: Callable[[], object] | None) -> None:
     ui.html(f'<h1><a href="/">{TITLE}</a></h1>', sanitize=False).classes("lab-title")
     ui.html(f'<nav aria-label="Pages">{entries}</nav>', sanitize=False)
     ui.space()
-    if toggle is not None:
-        ui.button("Try it", on_click=toggle).props("unelevated no-caps color=primary aria-controls=try-it").classes(
-            "try"
-        )
+    if controls is not None:
+        ui.button("Try it", on_click=controls.toggle).props(
+            f"unelevated no-caps color=primary aria-controls={controls.html_id}"
+        ).classes("try")
     ui.button("◐", color=None).on("click", js_handler="() => lab.theme()").props(
         'flat round aria-label="Dark or light" title="Dark or light"'
     ).classes("theme")

@@ -107,11 +107,14 @@ class Running:
         """How it goes, or how it went."""
         code = self.process.poll()
         if code is None:
-            left = max(0.0, self.load.seconds - (time.monotonic() - self.began))
-            return f"{self.load.users} users on {self.load.model}, {left:.0f} s to go"
+            return f"{self.load.users} users on {self.load.model} for {self.load.seconds} s"
         if self.stopped:
             return "stopped"
         return OUTCOMES.get(code, f"did not run: {self.last_words()}")
+
+    def progress(self) -> float:
+        """How much of its time is over, 0 to 1."""
+        return min(1.0, (time.monotonic() - self.began) / self.load.seconds)
 
     def last_words(self) -> str:
         """The last line that it has printed."""
@@ -185,12 +188,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def drawer(loads: Loads, history: History, model: str) -> ui.right_drawer:
     """Load and options, in a drawer that is closed at first."""
-    with (
-        ui.right_drawer(value=False, fixed=True)
-        .props("id=try-it width=350 breakpoint=800 bordered")
-        .classes("try-it") as found
-    ):
-        found.props('aria-label="Try it"')
+    with ui.right_drawer(value=False, fixed=True).props("width=350 breakpoint=800 bordered").classes("try-it") as found:
+        found.props('role=group aria-label="Try it"')
         with ui.row().classes("items-center justify-between no-wrap w-full"):
             ui.html("<h2>Try it</h2>", sanitize=False)
             ui.button("✕", on_click=found.hide, color=None).props('flat round dense aria-label="Close"')
@@ -219,6 +218,8 @@ class LoadForm:
         with ui.row().classes("no-wrap full"):
             self._start = ui.button("Start", on_click=self._begin).props("unelevated no-caps color=primary")
             self._stop = plain_button("Stop", self._end)
+        # Apart from each other, so that a screen reader is told of what begins and ends, and not of every second.
+        self._progress = ui.linear_progress(0, show_value=False).props("aria-hidden=true")
         self._status = ui.label("").classes("status").props("role=status")
         ui.label("The same in a terminal:").classes("hint")
         self._command = command_line("")
@@ -274,7 +275,9 @@ class LoadForm:
         under_load = self._loads.runs(load.model)
         self._start.set_enabled(not under_load)
         self._stop.set_enabled(under_load)
+        self._progress.set_visibility(under_load)
         if running is not None:
+            self._progress.set_value(running.progress())
             self._status.set_text(running.status())
 
 
@@ -284,6 +287,7 @@ class OptionForm:
     def __init__(self, history: History, model: ui.select) -> None:
         self._history, self._model = history, model
         self._fields: dict[str, Any] = {}
+        self._at_first: dict[str, Any] = {}
         ui.html("<h3>The model's options</h3>", sanitize=False)
         self._form = ui.element("div").classes("pair")
         self._apply = ui.button("Apply", on_click=self._change).props("unelevated no-caps color=primary")
@@ -306,6 +310,7 @@ class OptionForm:
                 for option in options_of(self._model.value)
                 if option.live and (option.teaches or option.name in BESIDES)
             }
+        self._at_first = {name: one.value for name, one in self._fields.items()}
         for one in self._fields.values():
             one.on_value_change(self._refresh)
         self._status.set_text("")
@@ -313,8 +318,9 @@ class OptionForm:
 
     def _changes(self) -> list[str]:
         in_force = self._in_force()
+        was = {name: spelled(in_force.get(name.replace("-", "_"), first)) for name, first in self._at_first.items()}
         now = {name: spelled(one.value) for name, one in self._fields.items() if one.value is not None}
-        return [f"{name}={text}" for name, text in now.items() if text != spelled(in_force.get(name.replace("-", "_")))]
+        return [f"{name}={text}" for name, text in now.items() if text != was[name]]
 
     def _refresh(self) -> None:
         changes = self._changes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ class Lab:
 
     def end_page(self) -> None:
         self.process.terminate()
-        assert self.process.wait(15) == 0
+        assert self.process.wait(15) in {0, -signal.SIGTERM}
 
     def cpu_seconds(self) -> float:
         times = psutil.Process(self.process.pid).cpu_times()

@@ -1,7 +1,7 @@
 // What moves: figures of the drawings and the charts. Asks for them a few times a second while the page is seen.
 "use strict";
 (() => {
-  const LIVE_MS = 500, SERIES_MS = 1000, ANNOUNCE_MS = 5000, SUMMARY_MS = 5000, KEPT_SECONDS = 900;
+  const LIVE_MS = 500, SOON_MS = 50, SERIES_MS = 1000, ANNOUNCE_MS = 5000, SUMMARY_MS = 5000, KEPT_SECONDS = 900;
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const one = (selector, root = document) => root.querySelector(selector);
   const setText = (node, text) => { if (node && node.textContent !== text) node.textContent = text; };
@@ -12,11 +12,12 @@
     return answer;
   }
 
-  // A request is only made when the last one was answered; none while nobody sees the page.
-  function every(milliseconds, work) {
+  // A request is only made when the last one was answered; none while nobody sees the page, or has it yet.
+  function every(milliseconds, selector, work) {
     const turn = async () => {
-      if (!document.hidden) { try { await work(); lost(false); } catch { lost(true); } }
-      setTimeout(turn, milliseconds);
+      const there = one(selector) !== null;
+      if (there && !document.hidden) { try { await work(); lost(false); } catch { lost(true); } }
+      setTimeout(turn, there ? milliseconds : SOON_MS);
     };
     turn();
   }
@@ -183,6 +184,6 @@
     const wait = setInterval(() => { if (window.Quasar?.Dark && document.querySelector(".lab-header")) { clearInterval(wait); window.lab.theme(chosen === "true"); } }, 50);
   }
 
-  every(LIVE_MS, async () => { if (one("[data-model]")) await live(); });
-  every(SERIES_MS, async () => { if (one("[data-series]")) await series(); });
+  every(LIVE_MS, "[data-model]", live);
+  every(SERIES_MS, "[data-series]", series);
 })();

@@ -52,7 +52,7 @@ def test_second_load_on_a_model_waits_for_the_first(loads):
         own.start(Load("nginx"))
     own.start(Load("nodejs"))
     assert own.runs("nginx")
-    assert "50 users on nginx" in own.last("nginx").status()
+    assert "50 users on nginx for 30 s" in own.last("nginx").status()
 
 
 def test_stopped_load_takes_what_it_has_started_with_it(loads):
