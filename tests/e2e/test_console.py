@@ -216,7 +216,7 @@ def test_everything_can_be_reached_by_keyboard(visit):
     page.keyboard.press("Enter")
     page.get_by_text("--users 400", exact=False).wait_for()
     tab_to(page, "Start")
-    assert "3px" in page.evaluate("getComputedStyle(document.activeElement).boxShadow")
+    assert "0px 0px 0px 5px" in page.evaluate("getComputedStyle(document.activeElement).boxShadow")
 
 
 def tab_to(page, name, most=60):

@@ -96,7 +96,7 @@
   }
 
   // Compare.
-  const NS = "http://www.w3.org/2000/svg", WIDTH = 600, HEIGHT = 240, LEFT = 62, RIGHT = 8, TOP = 10, BOTTOM = 26;
+  const NS = "http://www.w3.org/2000/svg", WIDTH = 600, HEIGHT = 240, LEFT = 78, RIGHT = 8, TOP = 10, BOTTOM = 26;
   const shown = { span: 60, off: new Set(), names: [], moments: [] };
   const units = { s: seconds, "×": (v) => `${v.toPrecision(3)}`, "/s": (v) => short(v), "": (v) => short(v) };
   const short = (v) => v >= 1e6 ? `${(v / 1e6).toPrecision(3)}M` : v >= 1e4 ? `${(v / 1e3).toPrecision(3)}k` : v >= 100 || Number.isInteger(v) ? `${Math.round(v)}` : v.toPrecision(2);
