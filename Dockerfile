@@ -42,6 +42,8 @@ ENTRYPOINT ["python", "-m", "services"]
 
 FROM common AS lab
 ENV LAB_STATE_DIR=/state
+# Where the live page has the models' volumes: as folders of this image, they give new volumes their owner.
+RUN for model in nodejs memcached ramcloud nginx reuseport; do mkdir -p "/state/models/$model"; done
 COPY --from=packages-lab /venv /venv
 COPY services services
 COPY loadtests loadtests
