@@ -48,6 +48,8 @@ RUN command -v ip >/dev/null || { \
       apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends iproute2 \
       && rm -rf /var/lib/apt/lists/*; }
 USER 10001:10001
+# Where the live page has the models' volumes: as folders of this image, they give new volumes their owner.
+RUN for model in nodejs memcached ramcloud nginx reuseport; do mkdir -p "/state/models/$model"; done
 COPY --from=packages-lab /venv /venv
 COPY services services
 COPY loadtests loadtests

@@ -17,7 +17,7 @@ help:  ## list the targets
 
 setup: $(LAB) $(TEST) $(BENCH)  ## make the virtual environment with everything in it
 
-lab-up: $(LAB)  ## start the five models, Prometheus and Locust, and print where they are (PLACE=auto|containers|local|vms)
+lab-up: $(LAB)  ## start models, live page, Prometheus and Locust; print where they are (PLACE=auto|containers|local|vms)
 	@$(BIN)/lab up --place $(PLACE)
 
 lab-down:  ## stop all that lab-up started (PLACE=vms REMOVE=yes: and take it off the hosts)

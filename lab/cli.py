@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from lab.settings import SettingError
+from lab.settings import CONSOLE, HOST, SettingError
 from loadtests.kinds import KINDS
 from services.options import MODELS
 
@@ -398,6 +398,36 @@ def print_sample(sources: Sequence[Source], interval: float, *, as_json: bool) -
         print_rich([render(readings, Screen(interval, live=False))], least_columns=COLUMNS)
     if not any(reading.up for reading in readings):
         refuse(HINT)
+
+
+@app.command(rich_help_panel=LOOKING)
+def console(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on: who can reach it can put load on the models.")
+    ] = HOST,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port [$LAB_CONSOLE_PORT, or 8080].", show_default=False)
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOSTNAME",
+            help="By which browsers may call it, beside addresses and localhost; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Show the running models in a browser: their anatomy with live figures, charts, load, options, experiments.
+
+    It needs neither Prometheus nor Grafana. The stack has one already; this is the page alone. Ctrl-C ends.
+    """
+    from lab.console.page import serve as serve_page
+    from lab.stack.ports import explain, listening, refusal
+
+    number = port or CONSOLE.number
+    if code := refusal(number, host):
+        refuse(f"port {number} {explain(code, listening().get(number))}: move it with --port or {CONSOLE.variable}")
+    serve_page(host, number, name or ())
 
 
 # Measuring.

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lab import settings
 from lab.stack import containers, inside, parts, status
 from services.options import options_of
 
@@ -49,7 +50,7 @@ def ask(model: str, changes: dict[str, str]) -> dict[str, Any]:
     """Send the changes to the model's socket; all options in force. Raises ControlError."""
     line = json.dumps({"set": changes}).encode() + b"\n"
     try:
-        if status.place() == containers.PLACE:
+        if not here(model) and status.place() == containers.PLACE:
             answer = json.loads(inside.say(model, line, ANSWER_SECONDS))
         else:
             answer = json.loads(say_here(model, line))
@@ -65,6 +66,11 @@ def ask(model: str, changes: dict[str, str]) -> dict[str, Any]:
         raise ControlError(f"{model}: {answer['error']}")
     options: dict[str, Any] = answer["options"]
     return options
+
+
+def here(model: str) -> bool:
+    """Whether we are inside the network ourselves: then the model's own volume is in our state folder."""
+    return settings.host_of(model) != settings.HOST
 
 
 def say_here(model: str, line: bytes) -> bytes:

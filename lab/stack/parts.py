@@ -86,18 +86,16 @@ PIECES: dict[str, Piece] = {
     },
     "prometheus": Piece("prometheus", settings.PROMETHEUS, settings.PROMETHEUS, "/-/ready"),
     "locust": Piece("locust", settings.LOCUST, settings.LOCUST, "/"),
+    "console": Piece("console", settings.CONSOLE, settings.CONSOLE, "/healthz"),
 }
 """What the local place can run, in the order in which it is shown."""
 
 GRAFANA = Piece("grafana", settings.GRAFANA, settings.GRAFANA, "/api/health")
 """Only containers have it."""
 
-LEFT_OUT = {
-    "local": {
-        "grafana": "needs a container engine, so it is not part of the local place",
-        "console": "is not part of the local place yet",
-    },
-    "containers": {"console": "is not part of the containers place yet"},
+LEFT_OUT: dict[str, dict[str, str]] = {
+    "local": {"grafana": "needs a container engine, so it is not part of the local place"},
+    "containers": {},
 }
 
 

@@ -54,13 +54,13 @@ def conflicts(ports: Iterable[Port]) -> list[Conflict]:
     return found
 
 
-def refusal(number: int) -> int:
+def refusal(number: int, host: str = settings.HOST) -> int:
     """The errno with which the kernel refuses to listen on the port; 0 if it does not."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As the servers do: connections of the past in TIME_WAIT are no hindrance.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.HOST, number))
+            probe.bind((host, number))
             probe.listen()
         except OSError as error:
             return error.errno or errno.EADDRINUSE

@@ -8,38 +8,45 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lab import settings
 from lab.top.readings import Reading, read
-from lab.top.samples import Sample, Source, take
+from lab.top.samples import Source, take
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console
+
+    from lab.top.samples import Sample
 
 NOTHING_ANSWERS = 2
 
 
 def stack_sources() -> list[Source]:
     """The five models of the stack, up or not. Raises `settings.SettingError`."""
-    return [Source(name, port.url) for name, port in settings.ADMIN_PORTS.items()]
+    ports = settings.ADMIN_PORTS.items()
+    return [Source(name, f"http://{settings.host_of(name)}:{port.number}") for name, port in ports]
+
+
+def sample(
+    sources: Sequence[Source], interval_seconds: Callable[[], float], stop: threading.Event
+) -> Iterator[list[Sample]]:
+    """Samples of all, the first at once and then one an interval, until `stop` is set."""
+    with ThreadPoolExecutor(max_workers=len(sources)) as pool:
+        due = time.monotonic()
+        while not stop.wait(max(0.0, due - time.monotonic())):
+            yield list(pool.map(take, sources))
+            # A poll that was late does not make the next ones come in a burst.
+            due = max(due + interval_seconds(), time.monotonic())
 
 
 def watch(sources: Sequence[Source], interval_seconds: float, stop: threading.Event) -> Iterator[list[Reading]]:
     """Readings until `stop` is set: the first after one interval, since a rate takes two samples."""
-    with ThreadPoolExecutor(max_workers=len(sources)) as pool:
-        before = list(pool.map(take, sources))
-        due = time.monotonic()
-        while not stop.is_set():
-            # A poll that was late does not make the next ones come in a burst.
-            due = max(due + interval_seconds, time.monotonic())
-            if stop.wait(max(0.0, due - time.monotonic())):
-                return
-            after: list[Sample] = list(pool.map(take, sources))
-            yield [read(then, now) for then, now in zip(before, after, strict=True)]
-            before = after
+    for before, after in pairwise(sample(sources, lambda: interval_seconds, stop)):
+        yield [read(then, now) for then, now in zip(before, after, strict=True)]
 
 
 def live(sources: Sequence[Source], interval_seconds: float, console: Console) -> None:

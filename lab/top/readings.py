@@ -74,6 +74,8 @@ class Reading:
     accept_queue: Queue = Queue(0, 0)
     """Over all listeners."""
     fullest_queue: Queue = Queue(0, 0)
+    queues: list[Queue] = field(default_factory=list)
+    """One a listener, in their order."""
     syn_queue_length: int = 0
     drops: int = 0
     drops_per_second: float | None = None
@@ -83,7 +85,11 @@ class Reading:
     wasted_wakeups_per_second: float | None = None
     worker_restarts: int = 0
     stages: dict[str, Quantiles | None] = field(default_factory=dict)
+    seconds_per_request: dict[str, float] = field(default_factory=dict)
+    """In each stage, on average over all requests, so that the stages add up to the whole."""
     workers: list[WorkerReading] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    """Those in force."""
 
 
 def read(before: Sample | None, after: Sample) -> Reading:
@@ -92,6 +98,7 @@ def read(before: Sample | None, after: Sample) -> Reading:
         return Reading(after.model, after.source.url, up=False, problem=after.problem)
     change = Change(before, after)
     queues = _queues(after)
+    buckets = change.buckets("lab_stage_duration_seconds", "stage")
     return Reading(
         model=after.model,
         url=after.source.url,
@@ -99,6 +106,7 @@ def read(before: Sample | None, after: Sample) -> Reading:
         seconds=change.seconds,
         accept_queue=Queue(sum(queue.length for queue in queues), sum(queue.limit for queue in queues)),
         fullest_queue=max(queues, key=lambda queue: queue.length, default=Queue(0, 0)),
+        queues=queues,
         syn_queue_length=int(after.total("lab_syn_queue_length")),
         drops=int(after.total("lab_listener_drops_total")),
         drops_per_second=change.rate("lab_listener_drops_total"),
@@ -107,8 +115,10 @@ def read(before: Sample | None, after: Sample) -> Reading:
         accepts_per_second=change.rate("lab_connections_accepted_total"),
         wasted_wakeups_per_second=change.rate("lab_accept_wasted_wakeups_total"),
         worker_restarts=int(after.total("lab_worker_restarts_total")),
-        stages={stage: _quantiles(change, stage) for stage in STAGES},
+        stages={stage: _quantiles(buckets.get(stage, ())) for stage in STAGES},
+        seconds_per_request=_seconds_per_request(change),
         workers=[_worker(change, name) for name in _names(after)],
+        options=after.state.get("options") or {},
     )
 
 
@@ -137,16 +147,16 @@ class Change:
         gain = self.gain(name, **labels)
         return gain / self.seconds if gain is not None and self.seconds else None
 
-    def buckets(self, name: str, **labels: str) -> list[tuple[float, float]]:
-        """A histogram of what came between the samples: (upper bound, count up to it), summed over the series."""
+    def buckets(self, name: str, label: str) -> dict[str, list[tuple[float, float]]]:
+        """Histograms of what came between the samples, one a value of `label`: (upper bound, count up to it)."""
         if self._before is None:
-            return []
-        counts: dict[float, float] = defaultdict(float)
+            return {}
+        # Once over all series: this is most of what a reading costs.
+        counts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         for sample, sign in ((self.after, 1), (self._before, -1)):
             for found, value in sample.series.get(f"{name}_bucket", ()):
-                if labels.items() <= found.items():
-                    counts[float(found["le"])] += sign * value
-        return sorted(counts.items())
+                counts[found[label]][found["le"]] += sign * value
+        return {key: sorted((float(bound), count) for bound, count in own.items()) for key, own in counts.items()}
 
 
 def quantile(share: float, buckets: Sequence[tuple[float, float]]) -> float | None:
@@ -164,10 +174,15 @@ def quantile(share: float, buckets: Sequence[tuple[float, float]]) -> float | No
     return None
 
 
-def _quantiles(change: Change, stage: str) -> Quantiles | None:
-    buckets = change.buckets("lab_stage_duration_seconds", stage=stage)
+def _quantiles(buckets: Sequence[tuple[float, float]]) -> Quantiles | None:
     p50, p99 = quantile(0.5, buckets), quantile(0.99, buckets)
     return Quantiles(p50, p99) if p50 is not None and p99 is not None else None
+
+
+def _seconds_per_request(change: Change) -> dict[str, float]:
+    requests = change.gain("lab_requests_total")
+    sums = {stage: change.gain("lab_stage_duration_seconds_sum", stage=stage) for stage in STAGES}
+    return {stage: total / requests for stage, total in sums.items() if requests and total is not None}
 
 
 def _queues(sample: Sample) -> list[Queue]:

@@ -32,6 +32,15 @@ def free_ports(count: int) -> list[int]:
     return list(islice(filter(is_free, candidates), count))
 
 
+def outer_environment() -> dict[str, str]:
+    """Ours, without what is meant for ourselves alone.
+
+    A make above us would hand its settings down to ours, and NiceGUI behaves otherwise where it sees pytest.
+    """
+    own = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTEST_CURRENT_TEST"}
+    return {name: value for name, value in os.environ.items() if name not in own}
+
+
 def is_free(number: int) -> bool:
     return not accepts(number)
 
@@ -74,9 +83,7 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         moved = {variable: str(number) for variable, number in self.ports.items()}
-        # Without these a make above us would hand its own settings down to ours.
-        outer = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
-        return {**outer, **moved, "LAB_STATE_DIR": str(self.folder), **self.variables}
+        return {**outer_environment(), **moved, "LAB_STATE_DIR": str(self.folder), **self.variables}
 
     def make(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

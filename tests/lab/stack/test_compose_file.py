@@ -111,10 +111,21 @@ def test_models_differ_in_names_ports_and_options_only():
     assert len({neutral(model) for model in MODELS}) == 1
 
 
-@pytest.mark.parametrize("service", ["locust", "locust-worker", "lab"])
+@pytest.mark.parametrize("service", ["locust", "locust-worker", "lab", "console"])
 def test_who_makes_load_finds_every_model_in_the_network(service):
     hosts = {f"LAB_{model.upper()}_HOST": model for model in MODELS}
     assert SERVICES[service]["environment"].items() >= hosts.items()
+
+
+def test_console_has_the_volume_of_every_model_where_it_looks_for_their_sockets():
+    assert SERVICES["console"]["volumes"] == [f"{model}:/state/models/{model}" for model in MODELS]
+
+
+def test_console_knows_where_a_browser_finds_the_other_tools():
+    environment = SERVICES["console"]["environment"]
+    for port in (settings.PROMETHEUS, settings.GRAFANA, settings.LOCUST):
+        assert environment[f"LAB_{port.part.upper()}_HOST"] in SERVICES
+        assert environment[port.variable] == f"${{{port.variable}:-{port.default}}}"
 
 
 def test_composes_defaults_are_ansibles():

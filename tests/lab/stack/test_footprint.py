@@ -23,4 +23,4 @@ def test_parts_are_added_up():
     text = footprint.markdown(document)
     assert "| locust-worker × 2 | 3 | 8 |\n| together | 6 | 16 |\n" in text
     assert "70 MB for `accept-lab-lab`" in text
-    assert "without grafana" in text
+    assert "without console, grafana" in text

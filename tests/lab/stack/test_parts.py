@@ -38,4 +38,4 @@ def test_sockets_of_two_deep_state_folders_differ(state_dir):
 
 def test_ports_of_all_parts_are_there_once():
     numbers = [port.variable for port in parts.ports()]
-    assert len(numbers) == len(set(numbers)) == 12
+    assert len(numbers) == len(set(numbers)) == 13

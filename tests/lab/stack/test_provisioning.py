@@ -28,7 +28,7 @@ def test_ports_of_the_models_are_those_of_the_settings(name, ports):
     assert found == {model: (port.variable, port.default) for model, port in ports.items()}
 
 
-@pytest.mark.parametrize("port", [settings.PROMETHEUS, settings.LOCUST, settings.GRAFANA])
+@pytest.mark.parametrize("port", [settings.PROMETHEUS, settings.LOCUST, settings.GRAFANA, settings.CONSOLE])
 def test_ports_of_the_other_parts_are_those_of_the_settings(port):
     assert lookup_of(VARIABLES[f"lab_{port.part}_port"]) == (port.variable, port.default)
 

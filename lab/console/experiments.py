@@ -1,0 +1,195 @@
+"""What the page knows of experiments: the list of them, a run of one, and reports of runs that are over.
+
+A run is `lab run NAME --quick --json --progress`: JSON documents on stdout, one an experiment (DESIGN.md, section 7),
+and on stderr lines such as `{"progress": 0.4, "doing": "arm herd, 2 of 5"}`. Results are in `.lab/results/RUN/`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shlex
+import subprocess
+import sys
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from fastapi import Response
+from fastapi.responses import FileResponse
+
+from lab import settings
+from lab.console import tryit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastapi import FastAPI
+
+RESULTS = settings.STATE_DIR / "results"
+REPORT = "report.html"
+SAID_LINES = 5
+MISSING = "lab.experiments"
+
+
+class Experiment(Protocol):
+    """What an experiment says about itself."""
+
+    name: str
+    chapter: str
+    question: str
+    predict: str
+    explanation: str
+
+
+def known() -> Sequence[Experiment]:
+    """All experiments; none where this checkout has no engine for them."""
+    try:
+        engine = importlib.import_module(MISSING)
+    except ModuleNotFoundError as error:
+        if error.name != MISSING:
+            raise
+        return []
+    found: Sequence[Experiment] = engine.all_experiments()
+    return found
+
+
+class BusyError(Exception):
+    """An experiment runs already: two would disturb each other's figures."""
+
+
+@dataclass(slots=True)
+class State:
+    """How far a run is, and what it found."""
+
+    name: str = ""
+    progress: float = 0.0
+    doing: str = ""
+    documents: list[dict[str, Any]] = field(default_factory=list)
+    """One for each experiment that is over."""
+    ended: bool = False
+    problem: str = ""
+    """Why there is no result."""
+
+
+class Trial:
+    """The one run that there may be at a time, whoever has started it."""
+
+    def __init__(self, program: Sequence[str] = (sys.executable, "-m", "lab")) -> None:
+        self._program = program
+        self._process: subprocess.Popen[bytes] | None = None
+        self._threads: list[threading.Thread] = []
+        self._said: deque[str] = deque(maxlen=SAID_LINES)
+        self.state = State()
+
+    def runs(self) -> bool:
+        """Whether one runs."""
+        return self._process is not None and not self.state.ended
+
+    def start(self, name: str) -> None:
+        """Begin. Raises BusyError."""
+        if self.runs():
+            raise BusyError(f"{self.state.name} is still running")
+        self.state = state = State(name)
+        self._said.clear()
+        process = subprocess.Popen(
+            [*self._program, *arguments(name)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, start_new_session=True, cwd=settings.CHECKOUT,
+        )  # fmt: skip
+        self._process = process
+        assert process.stdout is not None
+        assert process.stderr is not None
+        progress = threading.Thread(target=self._read_progress, args=(state, process.stderr), daemon=True)
+        results = threading.Thread(target=self._read_results, args=(state, process, progress), daemon=True)
+        self._threads = [progress, results]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End the run, if there is one."""
+        if self._process is not None and self._process.poll() is None:
+            self.state.problem = "stopped"
+            tryit.end(self._process)
+
+    def close(self) -> None:
+        """End what runs, and wait for its last words."""
+        self.stop()
+        for thread in self._threads:
+            thread.join()
+
+    def _read_progress(self, state: State, stream: IO[bytes]) -> None:
+        for line in stream:
+            document = read_document(line)
+            if document and "progress" in document:
+                state.progress = min(1.0, max(0.0, float(document["progress"])))
+                state.doing = str(document.get("doing", ""))
+            elif text := line.decode(errors="replace").strip():
+                self._said.append(text)
+
+    def _read_results(self, state: State, process: subprocess.Popen[bytes], progress: threading.Thread) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if (document := read_document(line)) and "verdict" in document:
+                state.documents.append(document)
+        code = process.wait()
+        progress.join()
+        if not state.documents and not state.problem:
+            state.problem = self._said[-1] if self._said else f"it ended with {code} and said nothing"
+        state.ended = True
+
+
+def arguments(name: str) -> list[str]:
+    """Of `lab`."""
+    return ["run", name, "--quick", "--json", "--progress"]
+
+
+def command(name: str) -> str:
+    """What to type for the same."""
+    return shlex.join(["lab", "run", name, "--quick"])
+
+
+def read_document(line: bytes) -> dict[str, Any] | None:
+    """A line that is a JSON object; None for any other."""
+    try:
+        document = json.loads(line)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+# Reports.
+
+
+def latest_report(name: str, results: Path = RESULTS) -> str:
+    """The address of the latest report on an experiment, on this page; empty where there is none."""
+    for folder in sorted(results.glob("*/"), key=lambda path: path.stat().st_mtime, reverse=True):
+        if (folder / REPORT).is_file() and name in experiments_of(folder / "result.json"):
+            return f"/results/{folder.name}/{REPORT}"
+    return ""
+
+
+def experiments_of(path: Path) -> set[str]:
+    """The experiments that a result is about: the file holds one document, a list of them, or one a line."""
+    if not path.is_file():
+        return set()
+    text = path.read_text(encoding="utf-8")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = [read_document(line.encode()) for line in text.splitlines()]
+    documents = found if isinstance(found, list) else found.get("experiments", [found])
+    return {str(one.get("experiment")) for one in documents if isinstance(one, dict)}
+
+
+def add_reports(app: FastAPI, results: Path = RESULTS) -> None:
+    """Serve the reports, and no other file."""
+
+    @app.get(f"/results/{{run}}/{REPORT}")
+    def report(run: str) -> Response:
+        path = results / run / REPORT
+        # A run's name is one part of a path; what is not directly below the results is none of our business.
+        if path.resolve().parent.parent != results.resolve() or not path.is_file():
+            return Response("There is no such report.", status_code=404, media_type="text/plain")
+        return FileResponse(path, media_type="text/html")

@@ -1,0 +1,166 @@
+"""The last quarter of an hour, in memory: what the page shows.
+
+The latest readings are kept whole; of the others, the few figures that are drawn. A thread samples, so that a model
+that does not answer holds up no visitor. While nobody looks it samples less often, but never stops: who comes later
+sees what was before.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lab import top
+from lab.console.anatomy import workers_of
+from lab.top.readings import read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lab.top.readings import Quantiles, Reading
+    from lab.top.samples import Sample, Source
+
+WATCHED_SECONDS, UNWATCHED_SECONDS = 0.5, 1.0
+"""Between two samples, while somebody looks and while nobody does."""
+FORGET_VISITOR_SECONDS = 5.0
+KEPT_SECONDS = 15 * 60
+MOMENT_SECONDS = 1.0
+WINDOW_SECONDS = 5.0
+"""A moment's rates and quantiles are of so long before it: of half a second they would be mostly chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The figures of all models at one time."""
+
+    at: float
+    """Seconds since the epoch."""
+    figures: dict[str, tuple[float | None, ...]]
+    """model → one figure for each of `SERIES`."""
+
+
+class History:
+    """Samples `sources` until it is closed."""
+
+    def __init__(self, sources: Sequence[Source], clock: Callable[[], float] = time.time) -> None:
+        self.sources = sources
+        self.moments: deque[Moment] = deque(maxlen=round(KEPT_SECONDS / MOMENT_SECONDS))
+        self.readings: list[Reading] = []
+        """The latest of every model, in the order of `sources`."""
+        self.lately: list[Reading] = []
+        """The same, over the last `WINDOW_SECONDS`."""
+        self.number = 0
+        """Of the latest readings: it grows with each."""
+        self._samples: deque[list[Sample]] = deque(maxlen=1 + round(WINDOW_SECONDS / WATCHED_SECONDS))
+        self._clock = clock
+        self._looked = float("-inf")
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="sampling", daemon=True)
+
+    def start(self) -> None:
+        """Begin to sample."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the sampling."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def looked(self) -> None:
+        """Somebody looks."""
+        self._looked = time.monotonic()
+
+    def interval_seconds(self) -> float:
+        """Until the next sample."""
+        watched = time.monotonic() - self._looked < FORGET_VISITOR_SECONDS
+        return WATCHED_SECONDS if watched else UNWATCHED_SECONDS
+
+    def note(self, samples: list[Sample]) -> None:
+        """Keep what these samples show."""
+        if self._samples:
+            self.readings = [read(then, now) for then, now in zip(self._samples[-1], samples, strict=True)]
+            self.number += 1
+        self._samples.append(samples)
+        while len(self._samples) > 2 and samples[0].taken - self._samples[0][0].taken > WINDOW_SECONDS:
+            self._samples.popleft()
+        now = self._clock()
+        # A sample may come a little early; half a moment is as near to a whole one as to none.
+        if self.readings and (not self.moments or now - self.moments[-1].at > MOMENT_SECONDS - WATCHED_SECONDS / 2):
+            self.lately = [read(then, latest) for then, latest in zip(self._samples[0], samples, strict=True)]
+            self.moments.append(Moment(now, {reading.model: figures_of(reading) for reading in self.lately}))
+
+    def since(self, at: float) -> list[Moment]:
+        """The moments after this time, oldest first."""
+        return [moment for moment in list(self.moments) if moment.at > at]
+
+    def _sample(self) -> None:
+        for samples in top.sample(self.sources, self.interval_seconds, self._stop):
+            self.note(samples)
+
+
+# What is kept of a reading.
+
+
+def jain(reading: Reading) -> float | None:
+    """Jain's fairness index of the workers' requests: 1 where all did as much, 1/n where one did all.
+
+    None where nothing was done, or where there is nobody to share it with.
+    """
+    rates = _rates(reading)
+    return sum(rates) ** 2 / (len(rates) * sum(rate**2 for rate in rates)) if any(rates) else None
+
+
+def imbalance(reading: Reading) -> float | None:
+    """The busiest worker's requests over the mean of all: 1 where all did as much."""
+    rates = _rates(reading)
+    return max(rates) * len(rates) / sum(rates) if any(rates) else None
+
+
+def tail(reading: Reading) -> float | None:
+    """How many times longer the slowest hundredth takes than the median, in the slowest stage."""
+    slowest = _slowest(reading)
+    return slowest.p99 / slowest.p50 if slowest and slowest.p50 else None
+
+
+def _rates(reading: Reading) -> list[float]:
+    shown = set(workers_of(reading))
+    rates = [worker.requests_per_second or 0.0 for worker in reading.workers if worker.worker in shown]
+    return rates if len(rates) > 1 else []
+
+
+def _slowest(reading: Reading) -> Quantiles | None:
+    """Of the stage with the largest p99. Quantiles of stages do not add up; that of the whole is at least this."""
+    return max((stage for stage in reading.stages.values() if stage), key=lambda stage: stage.p99, default=None)
+
+
+def _p50(reading: Reading) -> float | None:
+    slowest = _slowest(reading)
+    return slowest.p50 if slowest else None
+
+
+def _p99(reading: Reading) -> float | None:
+    slowest = _slowest(reading)
+    return slowest.p99 if slowest else None
+
+
+SERIES: dict[str, Callable[[Reading], float | None]] = {
+    "requests": lambda reading: reading.requests_per_second,
+    "p50": _p50,
+    "p99": _p99,
+    "accept_queue": lambda reading: float(reading.fullest_queue.length),
+    "drops": lambda reading: reading.drops_per_second,
+    "imbalance": imbalance,
+    "jain": jain,
+    "tail": tail,
+}
+"""What is kept of a reading, by name."""
+
+
+def figures_of(reading: Reading) -> tuple[float | None, ...]:
+    """One for each of `SERIES`, as precise as a line on a screen; None where there is none, so that it has a gap."""
+    found = (ask(reading) if reading.up else None for ask in SERIES.values())
+    return tuple(None if figure is None else float(f"{figure:.4g}") for figure in found)

@@ -1,0 +1,96 @@
+"""Links to Grafana, Prometheus and Locust: where each is, or what is missing and how to get it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from nicegui import context, run, ui
+
+from lab import settings
+
+if TYPE_CHECKING:
+    from lab.settings import Port
+
+PROBE_SECONDS, PROBE_EVERY_SECONDS = 1.0, 10.0
+TIME = {"from": "now-15m", "to": "now", "refresh": "5s"}
+"""What the page itself remembers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One tool beside this page."""
+
+    name: str
+    port: Port
+    health_path: str
+    missing: str
+
+    def answers(self) -> bool:
+        """Whether it is there. Takes up to `PROBE_SECONDS`."""
+        # In containers it is found under its own name, at its own port; the one published is for browsers.
+        host = os.environ.get(f"LAB_{self.port.part.upper()}_HOST", settings.HOST)
+        port = self.port.number if host == settings.HOST else self.port.default
+        connection = http.client.HTTPConnection(host, port, timeout=PROBE_SECONDS)
+        try:
+            connection.request("GET", self.health_path, headers={"Connection": "close"})
+            return connection.getresponse().status < http.client.BAD_REQUEST
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+LINKS = (
+    Link("Grafana", settings.GRAFANA, "/api/health", "comes with containers: `make lab-up PLACE=containers`"),
+    Link("Prometheus", settings.PROMETHEUS, "/-/ready", "install your system's prometheus package, then `make lab-up`"),
+    Link("Locust", settings.LOCUST, "/", "`make lab-up` starts it"),
+)
+DASHBOARDS = {"": "lab-compare", "model": "lab-anatomy"}
+"""The uid of the dashboard that shows what the page shows: all models, or one."""
+
+
+def path_of(link: Link, model: str) -> str:
+    """Where in the tool to begin: at what this page shows, and at its time."""
+    if link.port is settings.GRAFANA:
+        chosen = {"var-model": model} if model else {}
+        return f"/d/{DASHBOARDS['model' if model else '']}?{urlencode({**TIME, **chosen})}"
+    if link.port is settings.PROMETHEUS:
+        return "/query?" + urlencode({"g0.expr": "sum by (model) (rate(lab_requests_total[5s]))", "g0.tab": "graph"})
+    return "/"
+
+
+def show(model: str) -> None:
+    """The links, each with what is missing while it does not answer."""
+    host = host_of_the_page()
+    shown = {}
+    for link in LINKS:
+        with ui.element("span").classes("tool"):
+            anchor = ui.link(link.name, f"http://{host}:{link.port.number}{path_of(link, model)}", new_tab=True)
+            shown[link] = anchor, ui.label("").classes("missing")
+
+    async def probe() -> None:
+        # None while the page is being shut down.
+        for link, there in zip(LINKS, await run.io_bound(probe_all) or [False] * len(LINKS), strict=True):
+            anchor, missing = shown[link]
+            anchor.set_visibility(there)
+            missing.set_text("" if there else f"no {link.name}: {link.missing}")
+
+    ui.timer(PROBE_EVERY_SECONDS, probe)
+
+
+def probe_all() -> list[bool]:
+    """Whether each of `LINKS` answers."""
+    with ThreadPoolExecutor(len(LINKS)) as pool:
+        return list(pool.map(Link.answers, LINKS))
+
+
+def host_of_the_page() -> str:
+    """By what name the browser has found us, which is where the others are, too."""
+    request = context.client.request
+    host = request.url.hostname or settings.HOST
+    return f"[{host}]" if ":" in host else host

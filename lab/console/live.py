@@ -1,0 +1,94 @@
+"""What a browser asks for a few times a second: the latest readings as what to set on the drawings, as JSON.
+
+It is made once for each sample, however many look.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lab import settings
+from lab.console import anatomy
+from lab.console.history import SERIES
+from services.options import MODELS
+
+if TYPE_CHECKING:
+    from lab.console.history import History
+    from lab.top.readings import Reading
+
+
+@dataclass(slots=True)
+class Live:
+    """The latest readings of a history, as JSON."""
+
+    history: History
+    _number: int = -1
+    _text: str = "{}"
+
+    def text(self) -> str:
+        """`{"number": …, "models": {model: …}}`."""
+        number, readings = self.history.number, self.history.readings
+        if number != self._number:
+            lately = {reading.model: reading for reading in self.history.lately}
+            models = {reading.model: document(reading, lately.get(reading.model, reading)) for reading in readings}
+            self._number, self._text = number, json.dumps({"number": number, "models": models})
+        return self._text
+
+    def series(self, since: float) -> str:
+        """The moments after that time: `{"names": [series, …], "moments": [[time, {model: [figure, …]}], …]}`."""
+        moments = [[round(moment.at, 2), moment.figures] for moment in self.history.since(since)]
+        return json.dumps({"names": list(SERIES), "moments": moments})
+
+
+def document(reading: Reading, lately: Reading) -> dict[str, Any]:
+    """How one model looks now; where its requests' time goes, of the last seconds."""
+    if not reading.up:
+        return {"up": False, "problem": reading.problem, "remedy": remedy(reading.model)}
+    looks = anatomy.figures(reading).items()
+    return {
+        "up": True,
+        "drawing": drawing_key(reading),
+        "looks": {name: [look.level, look.state, look.texts] for name, look in looks},
+        "flows": {name: speed for name, speed in anatomy.flows(reading).items() if speed},
+        "stages": {stage: seconds for stage, seconds in lately.seconds_per_request.items() if seconds > 0},
+        "words": in_words(reading),
+        "trouble": trouble(reading),
+    }
+
+
+def drawing_key(reading: Reading) -> str:
+    """What the drawing depends on: a browser that has another asks for it anew."""
+    workers = anatomy.workers_of(reading)
+    return f"{len(workers)} {anatomy.shape_of(reading.model, workers, reading.options)}"
+
+
+def trouble(reading: Reading) -> str:
+    """What a screen reader should say once when it begins, and everybody should see."""
+    if any(queue.full for queue in reading.queues) or reading.drops_per_second:
+        return "its accept queue overflows: new connections are dropped"
+    stalled = [worker.worker for worker in reading.workers if worker.state == "stalled"]
+    if stalled and len(stalled) == len(anatomy.workers_of(reading)):
+        return "all that serve are stalled"
+    return ""
+
+
+def in_words(reading: Reading) -> str:
+    """One line below the name: rates, and the options in force."""
+    rate = "–" if reading.requests_per_second is None else f"{reading.requests_per_second:,.0f}"
+    return f"{rate} requests/s · {options_in_words(reading)}"
+
+
+def options_in_words(reading: Reading) -> str:
+    """Who serves, and the model's own options in force."""
+    workers, kind = len(anatomy.workers_of(reading)), reading.options.get("worker_kind", "")
+    who = f"{workers} {kind} worker{'s' * (workers > 1)}".replace("  ", " ")
+    own = [option.key for option in MODELS[reading.model].options if option.key in reading.options]
+    return " · ".join([who, *(f"{name.replace('_', '-')} {reading.options[name]}" for name in own)])
+
+
+def remedy(model: str) -> str:
+    """What to do about a model that does not answer."""
+    port = settings.ADMIN_PORTS[model]
+    return f"`lab up` starts it; `lab status` shows how it is. It is expected at port {port.number} ({port.variable})"

@@ -1,0 +1,189 @@
+// What moves: figures of the drawings and the charts. Asks for them a few times a second while the page is seen.
+"use strict";
+(() => {
+  const LIVE_MS = 500, SOON_MS = 50, SERIES_MS = 1000, ANNOUNCE_MS = 5000, SUMMARY_MS = 5000, KEPT_SECONDS = 900;
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const one = (selector, root = document) => root.querySelector(selector);
+  const setText = (node, text) => { if (node && node.textContent !== text) node.textContent = text; };
+
+  async function ask(path) {
+    const answer = await fetch(path, { cache: "no-store" });
+    if (!answer.ok) throw new Error(answer.status);
+    return answer;
+  }
+
+  // A request is only made when the last one was answered; none while nobody sees the page, or has it yet.
+  function every(milliseconds, selector, work) {
+    const turn = async () => {
+      const there = one(selector) !== null;
+      if (there && !document.hidden) { try { await work(); lost(false); } catch { lost(true); } }
+      setTimeout(turn, there ? milliseconds : SOON_MS);
+    };
+    turn();
+  }
+  function lost(gone) { document.body.classList.toggle("lost", gone); }
+
+  // X-ray.
+  const seconds = (s) => s >= 1 ? `${s.toPrecision(3)} s` : s >= 1e-3 ? `${(s * 1e3).toPrecision(3)} ms` : `${Math.round(s * 1e6)} µs`;
+  const known = new Map(), announced = { at: 0, waiting: [] };
+  let summarised = 0;
+
+  async function live() {
+    const { models } = await (await ask("/live.json")).json();
+    const summarise = Date.now() - summarised > SUMMARY_MS;
+    if (summarise) summarised = Date.now();
+    for (const [model, now] of Object.entries(models ?? {})) {
+      for (const card of all(`[data-model="${model}"]`)) await show(card, model, now, summarise);
+      tell(model, now);
+    }
+    announce();
+  }
+
+  async function show(card, model, now, summarise) {
+    card.classList.remove("waiting");
+    card.classList.toggle("down", !now.up);
+    card.classList.toggle("troubled", Boolean(now.trouble));
+    setText(one("[data-words]", card), now.up ? now.words : "");
+    setText(one("[data-trouble]", card), now.trouble ? `⚠ ${now.trouble}` : "");
+    setText(one("[data-problem]", card), now.up ? "" : `${model} does not answer (${now.problem}). ${now.remedy}.`);
+    if (!now.up) { for (const flow of all("[data-flow]", card)) flow.removeAttribute("data-speed"); return; }
+    const drawing = one("[data-drawing-of]", card);
+    if (drawing.dataset.key !== now.drawing) {
+      drawing.innerHTML = await (await ask(`/drawing/${model}`)).text();
+      drawing.dataset.key = now.drawing;
+    }
+    for (const part of all("[data-part]", drawing)) dress(part, now.looks[part.dataset.part]);
+    for (const flow of all("[data-flow]", drawing)) {
+      const speed = now.flows[flow.dataset.flow];
+      if (speed) flow.dataset.speed = speed; else flow.removeAttribute("data-speed");
+    }
+    stages(card, now.stages);
+    if (summarise) setText(one("[data-summary]", card), `${model}: ${now.words}. ${now.trouble}`);
+  }
+
+  function dress(part, look) {
+    if (!look) return;
+    const [level, state, texts] = look;
+    if (level !== null) part.style.setProperty("--level", level);
+    const dressed = `part ${state}`;
+    if (part.getAttribute("class") !== dressed) part.setAttribute("class", dressed);
+    all("text", part).forEach((text, place) => setText(text, texts[place] ?? ""));
+  }
+
+  function stages(card, shares) {
+    const total = Object.values(shares).reduce((sum, share) => sum + share, 0);
+    setText(one("[data-total]", card), total ? seconds(total) : "–");
+    for (const share of all("[data-share]", card)) share.style.flexGrow = total ? (shares[share.dataset.share] ?? 0) / total : 0;
+    for (const row of all("[data-stage]", card)) {
+      const share = shares[row.dataset.stage];
+      row.hidden = !share;
+      if (share) setText(one("b", row), seconds(share));
+    }
+  }
+
+  // Said once when something begins or ends, and never more often than a listener can take.
+  function tell(model, now) {
+    const state = now.up ? now.trouble : "does not answer";
+    const before = known.get(model);
+    known.set(model, state);
+    if (before !== undefined && before !== state) announced.waiting.push(`${model}: ${state || "all is well again"}`);
+  }
+  function announce() {
+    if (!announced.waiting.length || Date.now() - announced.at < ANNOUNCE_MS) return;
+    setText(one("#announce"), announced.waiting.slice(-3).join(". "));
+    announced.at = Date.now();
+    announced.waiting = [];
+  }
+
+  // Compare.
+  const NS = "http://www.w3.org/2000/svg", WIDTH = 600, HEIGHT = 240, LEFT = 78, RIGHT = 8, TOP = 10, BOTTOM = 26;
+  const shown = { span: 60, off: new Set(), names: [], moments: [] };
+  const units = { s: seconds, "×": (v) => `${v.toPrecision(3)}`, "/s": (v) => short(v), "": (v) => short(v) };
+  const short = (v) => v >= 1e6 ? `${(v / 1e6).toPrecision(3)}M` : v >= 1e4 ? `${(v / 1e3).toPrecision(3)}k` : v >= 100 || Number.isInteger(v) ? `${Math.round(v)}` : v.toPrecision(2);
+
+  async function series() {
+    const last = shown.moments.at(-1)?.[0] ?? 0;
+    const { names, moments } = await (await ask(`/series.json?since=${last}`)).json();
+    shown.names = names;
+    shown.moments.push(...moments);
+    const oldest = (shown.moments.at(-1)?.[0] ?? 0) - KEPT_SECONDS;
+    shown.moments.splice(0, shown.moments.findIndex(([at]) => at >= oldest));
+    redraw();
+  }
+
+  function redraw() {
+    const end = shown.moments.at(-1)?.[0] ?? 0;
+    const seen = shown.moments.filter(([at]) => at >= end - shown.span);
+    for (const chart of all("[data-series]")) plot(chart, seen, end);
+    const latest = shown.moments.at(-1)?.[1] ?? {};
+    for (const cell of all("[data-cell]")) {
+      const [model, name] = cell.dataset.cell.split(" ");
+      const value = latest[model]?.[shown.names.indexOf(name)];
+      const unit = name === "p50" || name === "p99" ? "s" : ["jain", "imbalance", "tail"].includes(name) ? "×" : "";
+      setText(cell, value === null || value === undefined ? "–" : (name === "jain" ? value.toFixed(2) : units[unit](value)) + (name === "tail" ? "×" : ""));
+      cell.classList.toggle("bad", name === "drops" && value > 0);
+    }
+  }
+
+  function nice(top) {
+    const power = 10 ** Math.floor(Math.log10(top));
+    return [1, 1.2, 1.6, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= top);
+  }
+
+  function plot(figure, seen, end) {
+    const svg = one("svg", figure), place = shown.names.indexOf(figure.dataset.series), unit = units[figure.dataset.unit];
+    const lines = Object.keys(seen.at(-1)?.[1] ?? {}).filter((model) => !shown.off.has(model));
+    let top = 0;
+    for (const [, figures] of seen) for (const model of lines) top = Math.max(top, figures[model]?.[place] ?? 0);
+    top = nice(top * 1.02 || 1);
+    const x = (at) => LEFT + (WIDTH - LEFT - RIGHT) * (1 - (end - at) / shown.span);
+    const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top);
+    const parts = [];
+    for (const share of [0, 0.5, 1]) {
+      parts.push(`<path class="grid" d="M${LEFT},${y(top * share)}H${WIDTH - RIGHT}"/><text class="tick" text-anchor="end" x="${LEFT - 8}" y="${y(top * share) + 5}">${unit(top * share)}</text>`);
+      const ago = shown.span * (1 - share);
+      parts.push(`<text class="tick" text-anchor="${share === 1 ? "end" : share ? "middle" : "start"}" x="${x(end - ago)}" y="${HEIGHT - 6}">${ago ? (ago >= 120 ? `−${ago / 60} min` : `−${ago} s`) : "now"}</text>`);
+    }
+    for (const model of lines) {
+      let path = "", pen = "M";
+      for (const [at, figures] of seen) {
+        const value = figures[model]?.[place];
+        if (value === null || value === undefined) { pen = "M"; continue; }
+        path += `${pen}${x(at).toFixed(1)},${y(value).toFixed(1)}`;
+        pen = "L";
+      }
+      if (path) parts.push(`<path class="line ${model}" d="${path}"/>`);
+    }
+    svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+    svg.innerHTML = parts.join("");
+  }
+
+  function press(button, group) {
+    for (const other of group) other.setAttribute("aria-pressed", String(other === button));
+  }
+  document.addEventListener("click", ({ target }) => {
+    const key = target.closest?.("[data-key].key"), span = target.closest?.("[data-span]");
+    if (key) {
+      const off = !shown.off.delete(key.dataset.key);
+      if (off) shown.off.add(key.dataset.key);
+      key.setAttribute("aria-pressed", String(!off));
+    }
+    if (span) { press(span, all("[data-span]")); shown.span = Number(span.dataset.span); }
+    if (key || span) redraw();
+  });
+
+  // Dark or light: what was chosen last, else what the system says.
+  window.lab = {
+    theme(dark = !document.body.classList.contains("body--dark")) {
+      window.Quasar?.Dark.set(dark);
+      localStorage.setItem("lab-dark", String(dark));
+    },
+  };
+  const chosen = localStorage.getItem("lab-dark");
+  if (chosen) {
+    const wait = setInterval(() => { if (window.Quasar?.Dark && document.querySelector(".lab-header")) { clearInterval(wait); window.lab.theme(chosen === "true"); } }, 50);
+  }
+
+  every(LIVE_MS, "[data-model]", live);
+  every(SERIES_MS, "[data-series]", series);
+})();

@@ -1,0 +1,152 @@
+"""Experiments: the list, each with its question, a prediction to make before it runs, and what came out."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from nicegui import run, ui
+
+from lab.console import experiments
+from lab.console.tryit import plain_button
+
+if TYPE_CHECKING:
+    from lab.console.experiments import Experiment, Trial
+
+NONE_YET = (
+    "There are no experiments in this checkout yet. What they need is here already: put load on a model with Try it, "
+    "and watch X-ray and Compare."
+)
+VERDICTS = {"holds": "✓ the claim holds", "fails": "✕ the claim fails", "inconclusive": "? inconclusive"}
+REFRESH_SECONDS = 0.5
+
+
+def show(trial: Trial) -> None:
+    """The whole list."""
+    found = experiments.known()
+    ui.html("<h2>Experiments</h2>", sanitize=False)
+    if not found:
+        ui.label(NONE_YET).classes("kind-line")
+        return
+    ui.label("Say first what you expect; then let the machine answer.").classes("kind-line")
+    for chapter, own in groupby(found, key=lambda one: one.chapter):
+        ui.label(str(chapter)).classes("chapter").props("role=heading aria-level=3")
+        for one in own:
+            Row(one, trial)
+
+
+class Row:
+    """One experiment."""
+
+    def __init__(self, experiment: Experiment, trial: Trial) -> None:
+        self._experiment, self._trial = experiment, trial
+        self._shown: object = None
+        with ui.expansion(experiment.question).classes("experiment"):
+            ui.label(experiment.predict).classes("predict")
+            self._prediction = ui.input("Your prediction").props("outlined dense").classes("full")
+            with ui.row().classes("items-center"):
+                self._start = ui.button("Run", on_click=self._begin).props("unelevated no-caps color=primary")
+                self._start.props(f'aria-label="Run {experiment.name}"')
+                self._stop = plain_button("Stop", self._end)
+                ui.label(experiments.command(experiment.name)).classes("command")
+            self._progress = ui.linear_progress(0, show_value=False).props('aria-label="Progress"')
+            self._doing = ui.label("").classes("status")
+            self._outcome = ui.element("div").classes("outcome").props("aria-live=polite")
+        self._prediction.on_value_change(self._refresh)
+        self._refresh()
+        ui.timer(REFRESH_SECONDS, self._refresh)
+
+    def _begin(self) -> None:
+        try:
+            self._trial.start(self._experiment.name)
+        except experiments.BusyError as error:
+            ui.notify(str(error), type="warning")
+        self._refresh()
+
+    async def _end(self) -> None:
+        await run.io_bound(self._trial.stop)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        state = self._trial.state
+        own = state.name == self._experiment.name
+        running = own and self._trial.runs()
+        # A prediction that is made after the answer is none.
+        self._start.set_enabled(bool((self._prediction.value or "").strip()) and not self._trial.runs())
+        self._stop.set_enabled(running)
+        self._progress.set_visibility(running)
+        self._doing.set_text(self._words(own=own, running=running))
+        if not own:
+            return
+        self._progress.set_value(state.progress)
+        if state.ended and self._shown is not state:
+            self._shown = state
+            self._show_outcome(state)
+
+    def _words(self, *, own: bool, running: bool) -> str:
+        if running:
+            return self._trial.state.doing or "starting"
+        if not own and self._trial.runs():
+            return f"{self._trial.state.name} is running: one at a time, or they would disturb each other"
+        return "" if self._prediction.value else "Write down what you expect, and the button wakes up."
+
+    def _show_outcome(self, state: experiments.State) -> None:
+        self._outcome.clear()
+        with self._outcome:
+            if state.problem:
+                ui.label(state.problem).classes("trouble")
+            for document in state.documents:
+                show_document(document)
+            if state.documents:
+                if self._prediction.value:
+                    ui.label(f"You said: {self._prediction.value}").classes("predict")
+                ui.label(self._experiment.explanation).classes("explanation")
+            if address := experiments.latest_report(self._experiment.name):
+                ui.link("The whole report", address, new_tab=True)
+
+
+def show_document(document: dict[str, Any]) -> None:
+    """Verdict, checks and figures of one experiment."""
+    verdict = str(document["verdict"])
+    ui.label(VERDICTS.get(verdict, verdict)).classes(f"verdict {verdict}")
+    checks = document.get("checks", [])
+    if checks:
+        rows = [[text_of(one.get(name)) for name in ("claim", "expected", "measured")] for one in checks]
+        marks = ["✓" if one.get("holds") else "✕" for one in checks]
+        table(("", "claim", "expected", "measured"), [[mark, *row] for mark, row in zip(marks, rows, strict=True)])
+    arms = document.get("arms", [])
+    names = list(dict.fromkeys(name for arm in arms for name in arm.get("metrics", {})))
+    if names:
+        table(("", *names), [[str(arm["name"]), *(figure(arm["metrics"].get(name)) for name in names)] for arm in arms])
+
+
+def figure(metric: dict[str, Any] | None) -> str:
+    """The median and its spread."""
+    if not metric:
+        return "–"
+    median, least, most = (text_of(metric.get(name)) for name in ("median", "min", "max"))
+    return f"{median} {metric.get('unit', '')} ({least} … {most})"
+
+
+def text_of(value: Any) -> str:
+    """A number with four digits that matter; anything else as it is."""
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def table(heads: tuple[str, ...], rows: list[list[str]]) -> None:
+    """A small table that scrolls on its own where it is too wide."""
+    with ui.element("div").classes("scroll").props("tabindex=0"), ui.element("table").classes("figures"):
+        with ui.element("thead"), ui.element("tr"):
+            for head in heads:
+                cell("th", head)
+        with ui.element("tbody"):
+            for row in rows:
+                with ui.element("tr"):
+                    for text in row:
+                        cell("td", text)
+
+
+def cell(tag: str, text: str) -> None:
+    """One cell; its words are somebody else's, so they are never markup."""
+    with ui.element(tag):
+        ui.label(text)

@@ -1,0 +1,374 @@
+"""Try it: put load on a model, or change its options, with a few clicks; each is a command that is shown, too.
+
+A load is `lab load` itself, run as a process of its own, so that the page and the terminal do the very same thing.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from typing import IO, TYPE_CHECKING, Any
+
+from nicegui import run, ui
+
+from lab import settings
+from lab.measure.load import FAILURES, GOOD, SATURATED_EXIT
+from lab.stack import control
+from services.options import MODELS, options_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.console.history import History
+    from services.options import Option
+
+MOST_USERS, MOST_SECONDS = 2000, 600
+STOP_SECONDS = 5.0
+BESIDES = ("workers", "backlog")
+"""Options of every model that change its drawing; the others are left to `lab set`."""
+REQUESTS = {"cheap": "cheap ones", "heavy": "every 20th is heavy", "hot": "one hot connection, the others quiet"}
+OUTCOMES = {
+    GOOD: "ended: nothing failed",
+    FAILURES: "ended: some requests or connections failed",
+    SATURATED_EXIT: "ended: the generator was saturated, so its figures are its own",
+}
+
+
+class LoadError(Exception):
+    """A load that cannot be started; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is chosen on the page."""
+
+    model: str = "nginx"
+    requests: str = "cheap"
+    """One of `REQUESTS`."""
+    keep_alive: bool = True
+    users: int = 50
+    rate: float = 50.0
+    """Users started a second."""
+    seconds: int = 30
+    think_ms: int = 10
+    block_ms: int = 20
+    """Of a heavy request: it blocks its worker for so long …"""
+    cpu_ms: int = 0
+    """… and uses so much of the processor."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of user that does so."""
+        return {"cheap": "keep-alive" if self.keep_alive else "connect", "heavy": "work", "hot": "hot"}[self.requests]
+
+    def arguments(self) -> list[str]:
+        """Of `lab`."""
+        words = ["load", self.model, "--users", str(self.users), "--rate", f"{self.rate:g}"]
+        words += ["--seconds", str(self.seconds), "--kind", self.kind, "--", "--think", f"{self.think_ms / 1000:g}"]
+        if self.requests != "cheap":
+            words += ["--block", f"{self.block_ms}ms", "--cpu", f"{self.cpu_ms}ms"]
+        if self.requests == "heavy" and not self.keep_alive:
+            words.append("--no-keep-alive")
+        return words
+
+    def command(self) -> str:
+        """What to type for the same."""
+        return shlex.join(["lab", *self.arguments()])
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "Steady": {"requests": "cheap", "keep_alive": True, "users": 50, "rate": 50.0, "think_ms": 10},
+    "A connection each": {"requests": "cheap", "keep_alive": False, "users": 50, "rate": 50.0, "think_ms": 10},
+    "Fill the accept queue": {"requests": "heavy", "keep_alive": False, "users": 400, "rate": 400.0, "think_ms": 0,
+                              "block_ms": 1000, "cpu_ms": 0},
+    "One hot connection": {"requests": "hot", "keep_alive": True, "users": 20, "rate": 20.0, "think_ms": 50,
+                           "block_ms": 0, "cpu_ms": 50},
+}  # fmt: skip
+"""What a teacher shows first."""
+
+
+@dataclass(slots=True)
+class Running:
+    """A load that was started."""
+
+    load: Load
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+    began: float = field(default_factory=time.monotonic)
+    stopped: bool = False
+
+    def status(self) -> str:
+        """How it goes, or how it went."""
+        code = self.process.poll()
+        if code is None:
+            return f"{self.load.users} users on {self.load.model} for {self.load.seconds} s"
+        if self.stopped:
+            return "stopped"
+        return OUTCOMES.get(code, f"did not run: {self.last_words()}")
+
+    def progress(self) -> float:
+        """How much of its time is over, 0 to 1."""
+        return min(1.0, (time.monotonic() - self.began) / self.load.seconds)
+
+    def last_words(self) -> str:
+        """The last line that it has printed."""
+        lines = self.said().splitlines()
+        return lines[-1] if lines else "it has said nothing"
+
+    def said(self) -> str:
+        """All that it has printed."""
+        self.output.seek(0)
+        return self.output.read().decode(errors="replace").strip()
+
+
+class Loads:
+    """At most one load a model, whoever has started it."""
+
+    def __init__(self, program: tuple[str, ...] = (sys.executable, "-m", "lab")) -> None:
+        self._program = program
+        self._runs: dict[str, Running] = {}
+
+    def start(self, load: Load) -> None:
+        """Begin. Raises LoadError where one runs already, or the numbers are out of bounds."""
+        if self.runs(load.model):
+            raise LoadError(f"{load.model} is under load already: stop that first")
+        if not 1 <= load.users <= MOST_USERS or not 1 <= load.seconds <= MOST_SECONDS or load.rate <= 0:
+            raise LoadError(f"give 1 to {MOST_USERS} users, 1 to {MOST_SECONDS} s and a rate above 0")
+        output = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the run
+        # A group of its own, so that Locust below it ends with it.
+        process = subprocess.Popen(
+            [*self._program, *load.arguments()], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            start_new_session=True, cwd=settings.CHECKOUT, env={**os.environ, "COLUMNS": "100"},
+        )  # fmt: skip
+        self._runs[load.model] = Running(load, process, output)
+
+    def last(self, model: str) -> Running | None:
+        """The latest load on the model."""
+        return self._runs.get(model)
+
+    def runs(self, model: str) -> bool:
+        """Whether the model is under load."""
+        running = self.last(model)
+        return running is not None and running.process.poll() is None
+
+    def stop(self, model: str) -> None:
+        """End the model's load, if there is one."""
+        running = self.last(model)
+        if running is not None and running.process.poll() is None:
+            running.stopped = True
+            end(running.process)
+
+    def close(self) -> None:
+        """End all of them."""
+        for model in list(self._runs):
+            self.stop(model)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all below it: they are a session of their own."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(STOP_SECONDS)
+        except ProcessLookupError:
+            process.poll()
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
+# The controls.
+
+
+def drawer(loads: Loads, history: History, model: str) -> ui.right_drawer:
+    """Load and options, in a drawer that is closed at first."""
+    with ui.right_drawer(value=False, fixed=True).props("width=350 breakpoint=800 bordered").classes("try-it") as found:
+        found.props('role=group aria-label="Try it"')
+        with ui.row().classes("items-center justify-between no-wrap w-full"):
+            ui.html("<h2>Try it</h2>", sanitize=False)
+            ui.button("✕", on_click=found.hide, color=None).props('flat round dense aria-label="Close"')
+        chosen = ui.select(list(MODELS), value=model, label="Model").props("outlined dense").classes("full")
+        LoadForm(loads, chosen)
+        OptionForm(history, chosen)
+    return found
+
+
+def command_line(text: str) -> ui.label:
+    """The same in a terminal."""
+    return ui.label(text).classes("command")
+
+
+class LoadForm:
+    """What load to make, and how it goes."""
+
+    def __init__(self, loads: Loads, model: ui.select) -> None:
+        self._loads, self._model = loads, model
+        ui.html("<h3>Load</h3>", sanitize=False)
+        with ui.element("div").classes("presets").props('role=group aria-label="Examples of load"'):
+            for name, values in PRESETS.items():
+                plain_button(name, lambda values=values: self._take(values))
+        self._fields: dict[str, Any] = {}
+        self._make_fields()
+        with ui.row().classes("no-wrap full"):
+            self._start = ui.button("Start", on_click=self._begin).props("unelevated no-caps color=primary")
+            self._stop = plain_button("Stop", self._end)
+        # Apart from each other, so that a screen reader is told of what begins and ends, and not of every second.
+        self._progress = ui.linear_progress(0, show_value=False).props("aria-hidden=true")
+        self._status = ui.label("").classes("status").props("role=status")
+        ui.label("The same in a terminal:").classes("hint")
+        self._command = command_line("")
+        model.on_value_change(self._refresh)
+        self._refresh()
+        ui.timer(1.0, self._refresh)
+
+    def _make_fields(self) -> None:
+        default, fields = Load(), self._fields
+        fields["requests"] = ui.select(REQUESTS, value=default.requests, label="Requests")
+        fields["keep_alive"] = ui.switch("Many requests a connection (keep-alive)", value=default.keep_alive)
+        with ui.element("div").classes("pair"):
+            fields["users"] = number("Users", default.users, 1, MOST_USERS)
+            fields["rate"] = number("Started a second", default.rate, 1, MOST_USERS)
+            fields["seconds"] = number("For (s)", default.seconds, 1, MOST_SECONDS)
+            fields["think_ms"] = number("Pause between (ms)", default.think_ms, 0, 10_000)
+            fields["block_ms"] = number("Heavy: blocks (ms)", default.block_ms, 0, 10_000)
+            fields["cpu_ms"] = number("Heavy: processor (ms)", default.cpu_ms, 0, 10_000)
+        for one in fields.values():
+            one.on_value_change(self._refresh)
+        fields["requests"].props("outlined dense").classes("full")
+
+    def _load(self) -> Load:
+        default = Load()
+        values = {name: one.value for name, one in self._fields.items()}
+        # An empty field is None: until it holds something again, the default stands.
+        values = {name: type(getattr(default, name))(value) for name, value in values.items() if value is not None}
+        return replace(default, model=self._model.value, **values)
+
+    def _take(self, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            self._fields[name].set_value(value)
+
+    def _begin(self) -> None:
+        try:
+            self._loads.start(self._load())
+        except LoadError as error:
+            self._status.set_text(str(error))
+            ui.notify(str(error), type="negative")
+        else:
+            self._refresh()
+
+    async def _end(self) -> None:
+        await run.io_bound(self._loads.stop, self._model.value)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        load, running = self._load(), self._loads.last(self._model.value)
+        self._command.set_text(load.command())
+        for name in ("block_ms", "cpu_ms"):
+            self._fields[name].set_enabled(load.requests != "cheap")
+        self._fields["keep_alive"].set_enabled(load.requests != "hot")
+        under_load = self._loads.runs(load.model)
+        self._start.set_enabled(not under_load)
+        self._stop.set_enabled(under_load)
+        self._progress.set_visibility(under_load)
+        if running is not None:
+            self._progress.set_value(running.progress())
+            self._status.set_text(running.status())
+
+
+class OptionForm:
+    """The options of the chosen model that can be changed while it runs."""
+
+    def __init__(self, history: History, model: ui.select) -> None:
+        self._history, self._model = history, model
+        self._fields: dict[str, Any] = {}
+        self._at_first: dict[str, Any] = {}
+        ui.html("<h3>The model's options</h3>", sanitize=False)
+        self._form = ui.element("div").classes("pair")
+        self._apply = ui.button("Apply", on_click=self._change).props("unelevated no-caps color=primary")
+        self._status = ui.label("").classes("status").props("role=status")
+        ui.label("The same in a terminal:").classes("hint")
+        self._command = command_line("")
+        model.on_value_change(self._make_fields)
+        self._make_fields()
+
+    def _in_force(self) -> dict[str, Any]:
+        found = (reading.options for reading in self._history.readings if reading.model == self._model.value)
+        return next(found, {})
+
+    def _make_fields(self) -> None:
+        self._form.clear()
+        in_force = self._in_force()
+        with self._form:
+            self._fields = {
+                option.name: option_field(option, in_force.get(option.key, option.default))
+                for option in options_of(self._model.value)
+                if option.live and (option.teaches or option.name in BESIDES)
+            }
+        self._at_first = {name: one.value for name, one in self._fields.items()}
+        for one in self._fields.values():
+            one.on_value_change(self._refresh)
+        self._status.set_text("")
+        self._refresh()
+
+    def _changes(self) -> list[str]:
+        in_force = self._in_force()
+        was = {name: spelled(in_force.get(name.replace("-", "_"), first)) for name, first in self._at_first.items()}
+        now = {name: spelled(one.value) for name, one in self._fields.items() if one.value is not None}
+        return [f"{name}={text}" for name, text in now.items() if text != was[name]]
+
+    def _refresh(self) -> None:
+        changes = self._changes()
+        example = changes or [f"{name}={spelled(one.value)}" for name, one in list(self._fields.items())[:1]]
+        self._command.set_text(shlex.join(["lab", "set", self._model.value, *example]))
+        self._apply.set_enabled(bool(changes))
+
+    async def _change(self) -> None:
+        model, changes = self._model.value, self._changes()
+        self._apply.set_enabled(False)
+        self._status.set_text("…")
+        problem = await run.io_bound(change, model, changes)
+        self._status.set_text(problem or f"{model} now runs with {' '.join(changes)}")
+        self._apply.set_enabled(bool(problem))
+
+
+def change(model: str, changes: list[str]) -> str:
+    """Change the model's options; why not, or nothing."""
+    try:
+        control.change(model, changes)
+    except control.ControlError as error:
+        return str(error)
+    return ""
+
+
+def option_field(option: Option, value: Any) -> Any:
+    """A field of the option's type. What it teaches is its hint."""
+    if option.choices:
+        made: Any = ui.select(list(option.choices), value=value, label=option.name).props("outlined dense")
+    elif isinstance(option.default, bool):
+        made = ui.switch(option.name, value=bool(value))
+    else:
+        made = number(option.name, value, option.minimum, option.maximum)
+    return made.tooltip(option.teaches or option.help)
+
+
+def plain_button(text: str, on_click: Callable[..., Any]) -> ui.button:
+    """A button that is not the main one; its colour is the text's."""
+    return ui.button(text, on_click=on_click, color=None).props("outline no-caps").classes("plain")
+
+
+def number(label: str, value: float, least: float, most: float | None) -> ui.number:
+    """A field for a number."""
+    return ui.number(label, value=value, min=least, max=most).props("outlined dense")
+
+
+def spelled(value: Any) -> str:
+    """As `lab set` takes it: whole numbers without a point."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)

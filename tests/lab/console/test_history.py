@@ -1,0 +1,134 @@
+"""A quarter of an hour in memory, and no more; figures that mean what they say."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+
+import pytest
+from support.fake_admin import FakeModel, FakeWorker, serve_fake
+from support.servers import wait_until
+
+from lab.console import history as keeping
+from lab.console.history import History
+from lab.console.live import Live
+from lab.top.readings import Quantiles, Reading, WorkerReading
+from lab.top.samples import Sample, Source, take
+
+SOURCE = Source("nginx", "http://127.0.0.1:1")
+
+
+def sample_at(seconds, requests=0):
+    """What a model with one worker and so many requests would have said."""
+    return Sample(
+        SOURCE, seconds, state={"model": "nginx", "pid": 1, "options": {"wakeup": "herd"}, "workers": [{"worker": "0", "state": "idle"}]},
+        series={"lab_requests_total": [({"worker": "0"}, float(requests))]},
+    )  # fmt: skip
+
+
+def fast_forward(history, seconds, rate=100):
+    """Samples of so many seconds, without waiting for them."""
+    for half_second in range(int(seconds / keeping.WATCHED_SECONDS)):
+        now = half_second * keeping.WATCHED_SECONDS
+        history.clock_now = now
+        history.note([sample_at(now, requests=int(now * rate))])
+
+
+@pytest.fixture
+def history():
+    made = History([SOURCE], clock=lambda: made.clock_now)
+    made.clock_now = 0.0
+    return made
+
+
+def size_of(thing, seen=None):
+    """Bytes of an object and of all that it holds."""
+    seen = set() if seen is None else seen
+    if id(thing) in seen:
+        return 0
+    seen.add(id(thing))
+    held = list(itertools.chain.from_iterable(thing.items())) if isinstance(thing, dict) else []
+    if isinstance(thing, (list, tuple, set, frozenset)) or type(thing).__name__ == "deque":
+        held = list(thing)
+    held += [getattr(thing, name) for name in getattr(type(thing), "__slots__", ()) if hasattr(thing, name)]
+    held += [vars(thing)] if hasattr(thing, "__dict__") and not isinstance(thing, type) else []
+    return sys.getsizeof(thing) + sum(size_of(one, seen) for one in held)
+
+
+def test_memory_stays_the_same_after_a_quarter_of_an_hour(history):
+    fast_forward(history, keeping.KEPT_SECONDS + 60)
+    once = size_of(history.moments) + size_of(history._samples)
+    assert len(history.moments) == keeping.KEPT_SECONDS
+    history.moments.clear()
+    history._samples.clear()
+    fast_forward(history, 4 * keeping.KEPT_SECONDS)
+    four_times = size_of(history.moments) + size_of(history._samples)
+    assert four_times < once * 1.05
+    assert once < 2_000_000
+    assert history.moments[-1].at - history.moments[0].at == pytest.approx(keeping.KEPT_SECONDS, abs=2)
+
+
+def test_rates_of_a_moment_are_those_of_the_last_seconds(history):
+    fast_forward(history, 30, rate=100)
+    (latest,) = history.moments[-1].figures.values()
+    assert latest[list(keeping.SERIES).index("requests")] == pytest.approx(100, rel=0.01)
+
+
+def test_only_what_is_new_is_given_to_who_has_the_rest(history):
+    fast_forward(history, 30)
+    everything = json.loads(Live(history).series(0.0))["moments"]
+    rest = json.loads(Live(history).series(everything[-3][0]))["moments"]
+    assert rest == everything[-2:]
+
+
+def reading(rates, **figures):
+    workers = [
+        WorkerReading(str(place), "process", 1, "idle", 0, 0, rate, None, None, None)
+        for place, rate in enumerate(rates)
+    ]
+    return Reading("nginx", "", up=True, workers=workers, **figures)
+
+
+@pytest.mark.parametrize(
+    ("rates", "fairness", "imbalance"),
+    [([5, 5, 5, 5], 1.0, 1.0), ([20, 0, 0, 0], 0.25, 4.0), ([3, 1], 0.8, 1.5), ([0, 0], None, None), ([7], None, None)],
+)
+def test_fairness_and_imbalance_are_those_of_the_workers(rates, fairness, imbalance):
+    assert keeping.jain(reading(rates)) == (None if fairness is None else pytest.approx(fairness))
+    assert keeping.imbalance(reading(rates)) == (None if imbalance is None else pytest.approx(imbalance))
+
+
+def test_tail_is_of_the_slowest_stage():
+    stages = {"service": Quantiles(0.001, 0.004), "kernel_wait": Quantiles(0.01, 0.2), "write": None}
+    assert keeping.tail(reading([1, 1], stages=stages)) == pytest.approx(20)
+    assert keeping.tail(reading([1, 1], stages={"write": None})) is None
+
+
+def test_model_that_is_down_leaves_a_gap():
+    assert set(keeping.figures_of(Reading("nginx", "", up=False, problem="connection refused"))) == {None}
+
+
+def test_sampling_follows_a_model_down_and_up_again():
+    model = FakeModel(workers={"main": FakeWorker(), "0": FakeWorker()})
+    with serve_fake(model) as url:
+        history = History([Source("nginx", url)])
+        history.looked()
+        history.start()
+        try:
+            wait_until(lambda: history.readings and history.readings[0].up)
+            assert json.loads(Live(history).text())["models"]["nginx"]["up"]
+        finally:
+            history.close()
+    history = History([Source("nginx", url)])
+    history.note([take(history.sources[0])])
+    history.note([take(history.sources[0])])
+    (down,) = json.loads(Live(history).text())["models"].values()
+    assert not down["up"]
+    assert "lab up" in down["remedy"]
+
+
+def test_fewer_samples_are_taken_while_nobody_looks(history):
+    assert history.interval_seconds() == keeping.UNWATCHED_SECONDS
+    history.looked()
+    assert history.interval_seconds() == keeping.WATCHED_SECONDS

@@ -1,0 +1,103 @@
+"""Loads that the page starts are `lab load`, one a model, and end when they should."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from support.servers import alive, wait_until
+from typer.testing import CliRunner
+
+from lab import cli
+from lab.console import tryit
+from lab.console.tryit import PRESETS, Load, LoadError, Loads
+from lab.measure import load as measuring
+from loadtests.kinds import KINDS
+
+
+def test_whatever_is_chosen_is_a_command_that_lab_takes(monkeypatch):
+    asked = []
+    monkeypatch.setattr(measuring, "run", lambda *given: asked.append(given) or 0)
+    for values in [{}, *PRESETS.values(), {"requests": "heavy", "keep_alive": False}]:
+        load = Load(model="reuseport", **values)
+        done = CliRunner().invoke(cli.app, load.arguments())
+        assert done.exit_code == 0, done.output
+        model, users, rate, seconds, kind, extra = asked.pop()
+        assert (model, users, rate, seconds) == ("reuseport", load.users, load.rate, load.seconds)
+        assert kind in KINDS
+        assert ("--no-keep-alive" in extra) == (load.requests == "heavy" and not load.keep_alive)
+    assert Load().command() == "lab load nginx --users 50 --rate 50 --seconds 30 --kind keep-alive -- --think 0.01"
+
+
+@pytest.fixture
+def loads():
+    made = []
+
+    def with_program(code):
+        made.append(Loads((sys.executable, "-c", code)))
+        return made[-1]
+
+    yield with_program
+    for one in made:
+        one.close()
+
+
+SLEEPING = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+
+
+def test_second_load_on_a_model_waits_for_the_first(loads):
+    own = loads(SLEEPING)
+    own.start(Load("nginx"))
+    with pytest.raises(LoadError, match="under load already"):
+        own.start(Load("nginx"))
+    own.start(Load("nodejs"))
+    assert own.runs("nginx")
+    assert "50 users on nginx for 30 s" in own.last("nginx").status()
+
+
+def test_stopped_load_takes_what_it_has_started_with_it(loads):
+    own = loads(SLEEPING)
+    own.start(Load("nginx"))
+    pid = own.last("nginx").process.pid
+    import psutil
+
+    wait_until(lambda: psutil.Process(pid).children())
+    (child,) = psutil.Process(pid).children()
+    own.stop("nginx")
+    assert not own.runs("nginx")
+    assert own.last("nginx").status() == "stopped"
+    wait_until(lambda: not alive(child.pid))
+
+
+def test_load_that_cannot_run_says_why_in_one_line(loads):
+    own = loads("import sys; print('noise'); print('lab: nothing answers', file=sys.stderr); sys.exit(2)")
+    own.start(Load("nginx"))
+    own.last("nginx").process.wait(10)
+    assert own.last("nginx").status() == "did not run: lab: nothing answers"
+
+
+@pytest.mark.parametrize(("code", "words"), [(0, "nothing failed"), (1, "failed"), (3, "saturated")])
+def test_outcome_is_what_the_exit_code_says(loads, code, words):
+    own = loads(f"raise SystemExit({code})")
+    own.start(Load("nginx"))
+    own.last("nginx").process.wait(10)
+    assert words in own.last("nginx").status()
+
+
+@pytest.mark.parametrize("wrong", [{"users": 0}, {"users": 10**6}, {"seconds": 0}, {"rate": 0.0}])
+def test_loads_out_of_bounds_are_refused(loads, wrong):
+    with pytest.raises(LoadError, match="give 1 to"):
+        loads("").start(Load(**wrong))
+
+
+def test_change_that_is_refused_is_one_line(monkeypatch):
+    def refuse(model, changes):
+        raise tryit.control.ControlError(f"{model}: no {changes[0]}")
+
+    monkeypatch.setattr(tryit.control, "change", refuse)
+    assert tryit.change("nginx", ["workers=x"]) == "nginx: no workers=x"
+
+
+@pytest.mark.parametrize(("value", "text"), [(2.0, "2"), (0.5, "0.5"), (True, "true"), ("herd", "herd"), (4, "4")])
+def test_values_are_spelled_as_lab_set_takes_them(value, text):
+    assert tryit.spelled(value) == text
