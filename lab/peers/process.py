@@ -122,6 +122,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         while time.monotonic() < deadline:
             os.killpg(process.pid, signal.SIGKILL)
+            # As process 1 of a sandbox we inherit its children: until somebody waits for them, they are still there.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(-process.pid, os.WNOHANG)
             time.sleep(POLL_SECONDS)
 
 
