@@ -14,6 +14,7 @@ import os
 import sys
 from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -438,6 +439,10 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="One round of 1 s loads: a look, not a figure.")] = False,
     rounds: Annotated[int | None, typer.Option(min=1, help="Times that every server has its turn [5].")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.5, help="Length of each load [5].")] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Put the parts that were measured into this JSON document."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure throughput, connection rate, latency and memory beside real servers, in one run.
@@ -458,6 +463,10 @@ def bench(
         )
     except (measuring.BenchError, WrkError, PeerError, IdleError) as error:
         refuse(str(error))
+    if into and "inconclusive" not in document:
+        stored = json.loads(into.read_text(encoding="utf-8"))
+        text = json.dumps(measuring.merged(stored, document), indent=2, ensure_ascii=False)
+        into.write_text(f"{text}\n", encoding="utf-8")
     if as_json:
         print_json(document)
     else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from locust import events
+from locust import events, runners
 
 from loadtests import shapes
 from loadtests.exporter import Exporter
@@ -19,6 +19,10 @@ from loadtests.options import add_options, options_of
 
 if TYPE_CHECKING:
     from locust.env import Environment
+
+# Seconds of silence after which the master gives a worker up, and with the last one the whole test. A worker's business
+# is to be busy: Locust's own 3 s ended tests on a slow host (an emulated one) as soon as the first users started.
+runners.HEARTBEAT_LIVENESS = 30
 
 # Locust runs every user class that it finds in this file's namespace. It would apply a shape found here
 # to every run, so shapes are chosen in `begin` instead.

@@ -6,35 +6,36 @@ has another. Three parts:
 
 - `rows`: keep-alive `GET /`, a connection a request, memory; for every server;
 - `idle`: what 10,000 idle connections cost one `nodejs`, in memory and in the latency of the others;
-- `watching`: what metrics cost, as server processor time a request with them and without, in pairs.
+- `watching`: what metrics cost, as server processor time a request with them and without (lab/measure/watching.py).
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
-from functools import partial
-from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from lab import peers
 from lab.measure import environment, processes, wrk
+from lab.measure.bench_servers import (
+    WARM_UP_SECONDS,
+    BenchError,
+    Cores,
+    Server,
+    check,
+    load,
+    model_server,
+    peer_server,
+)
 from lab.measure.bench_tables import tables
 from lab.measure.idle import IdleConnections
-from lab.measure.scraper import Scraper
 from lab.measure.summary import Summary, summarise
-from lab.peers import model as own
+from lab.measure.watching import PAIRS, watching
 from lab.peers.nginx import NAME as NGINX
 from services.options import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from contextlib import AbstractContextManager
-
-    from lab.peers.process import Peer
 
     Progress = Callable[[str], None]
 
@@ -42,38 +43,12 @@ __all__ = ["BenchError", "run", "tables"]
 
 PARTS = frozenset({"rows", "idle", "watching"})
 CORES_NEEDED = 2
-WARM_UP_SECONDS = 1.0
 BUSY_LOAD = 0.5
 """Load average of the last minute above which the machine is not ours alone."""
 IDLE_SERVER = "nodejs"
 IDLE_CONNECTIONS = 10_000
 IDLE_TIMEOUT_SECONDS = 3600
-PAIRS = 10
-"""On and off run side by side, this many times: a single ratio is noise."""
-SLICE_SECONDS = 2.0
-"""In its first second a load is sampled more densely than later, so slices are not shorter."""
 UNITS = {"keepalive_rps": "1/s", "connections_per_second": "1/s", "p50_ms": "ms", "p99_ms": "ms", "pss_bytes": "B"}
-
-
-class BenchError(Exception):
-    """The benchmark cannot be run as asked; the text says why and what to do."""
-
-
-class Cores(NamedTuple):
-    """Who runs where."""
-
-    server: int
-    load: int
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server that can take part. `expect` is a text that its answer to `GET /` must contain."""
-
-    name: str
-    kind: str
-    expect: str
-    start: Callable[[int], AbstractContextManager[Peer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +93,23 @@ def run(servers: list[str] | None, seconds: float, rounds: int, parts: set[str],
     return document
 
 
+def merged(stored: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
+    """`stored` with the parts that were `measured` in place of its own.
+
+    Rows take their environment with them; for the other parts `measured_apart` says what theirs was.
+    """
+    result, apart = dict(stored), dict(stored.get("measured_apart", {}))
+    if measured["rows"]:
+        result |= {key: measured[key] for key in ("environment", "rows", "missing", "load_average", "spreads")}
+    for part in {"idle_connections", "watching"} & measured.keys():
+        # Models that were not measured now keep what they had.
+        result[part] = {**stored.get(part, {}), **measured[part]}
+        apart.pop(part, None)
+        if not measured["rows"]:
+            apart[part] = measured["environment"]
+    return {**result, "measured_apart": apart} if apart else result
+
+
 def pick_cores() -> Cores | None:
     """Two processors that we may use; None when there is one."""
     allowed = sorted(os.sched_getaffinity(0))
@@ -144,17 +136,6 @@ def choose(names: list[str] | None) -> tuple[list[Server], list[dict[str, str]]]
     return present, missing
 
 
-def peer_server(kind: peers.PeerKind) -> Server:
-    """A real server with one worker."""
-    return Server(kind.NAME, "peer", "hello", lambda cpu: kind.start(0, 1, {cpu}))
-
-
-def model_server(name: str, *options: str) -> Server:
-    """One of our models with one worker and its defaults; `nodejs` has no workers at all."""
-    given = (*(() if name == "nodejs" else ("--workers", "1")), *options)
-    return Server(name, "model", name, lambda cpu: own.start(name, *given, cpus={cpu}))
-
-
 # Part one: throughput, connection rate, latency, memory.
 
 
@@ -179,22 +160,6 @@ def one_turn(server: Server, cores: Cores, seconds: float) -> Turn:
         pss = processes.pss_bytes(processes.tree(running.pid))
         fresh = load(running.url, seconds, cores, keep_alive=False)
     return Turn(steady.requests_per_second, fresh.requests_per_second, steady.p50_ms, steady.p99_ms, pss)
-
-
-def check(server: Server, url: str) -> None:
-    """A figure counts only if the answers are right. Raises BenchError."""
-    response = httpx.get(url, timeout=5.0, trust_env=False)
-    said = response.text + response.headers.get("X-Model", "")
-    if response.status_code != httpx.codes.OK or server.expect not in said:
-        raise BenchError(f"{server.name} answered GET / with {response.status_code} {response.text[:100]!r}")
-
-
-def load(url: str, seconds: float, cores: Cores, *, keep_alive: bool = True) -> wrk.WrkResult:
-    """wrk on its own core. Raises BenchError when a request failed."""
-    result = wrk.run(url, seconds, cpu=cores.load, keep_alive=keep_alive)
-    if result.errors or not result.requests:
-        raise BenchError(f"{url}: {result.errors} of {result.requests} requests failed under load")
-    return result
 
 
 def spread(turns: Iterable[Turn]) -> dict[str, Summary]:
@@ -239,103 +204,3 @@ def idle_connections(cores: Cores, seconds: float, rounds: int, count: int, prog
         "p99_ms_with": summarise(beside, "ms"),
         "p99_ratio": summarise(ratios, "1"),
     }
-
-
-# Part three: what watching costs.
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Processor time a request, in µs: of main and its workers, and of the admin process."""
-
-    serving: float
-    admin: float
-
-
-def watching(name: str, cores: Cores, seconds: float, pairs: int, progress: Progress) -> dict[str, Any]:
-    """Server processor time a request with metrics on, scraped once a second, and with metrics off."""
-    costs: dict[str, list[Cost]] = {"on": [], "off": []}
-    for number in range(1, pairs + 1):
-        progress(f"cost of watching, pair {number} of {pairs}: {name}")
-        for metrics, cost in one_pair(name, cores, seconds).items():
-            costs[metrics].append(cost)
-    ratio = [on.serving / off.serving for on, off in zip(costs["on"], costs["off"], strict=True)]
-    everything = [(on.serving + on.admin) / off.serving for on, off in zip(costs["on"], costs["off"], strict=True)]
-    return {
-        "pairs": pairs,
-        "cpu_us_per_request_on": summarise([cost.serving for cost in costs["on"]], "us"),
-        "cpu_us_per_request_off": summarise([cost.serving for cost in costs["off"]], "us"),
-        "admin_cpu_us_per_request": summarise([cost.admin for cost in costs["on"]], "us"),
-        "ratio": summarise(ratio, "1"),
-        "ratio_with_admin": summarise(everything, "1"),
-    }
-
-
-def one_pair(name: str, cores: Cores, seconds: float) -> dict[str, Cost]:
-    """Two fresh servers, "on" and "off", loaded in turn for a slice each, until each has had its `seconds`.
-
-    A virtual machine's speed wanders within seconds by more than what is to be measured: whole runs, one
-    after the other, gave ratios between 0.55 and 1.98; the sums of slices 0.94 to 1.19. So a server's cost is
-    the median of its slices.
-    """
-    slices = max(1, round(seconds / SLICE_SECONDS))
-    with Meter(name, "on", cores) as on, Meter(name, "off", cores) as off:
-        for number in range(slices):
-            for meter in (on, off) if number % 2 else (off, on):
-                meter.load(SLICE_SECONDS)
-        return {"on": on.cost(), "off": off.cost()}
-
-
-class Meter:
-    """One server, and what each slice of load has cost it. While it is not loaded, it costs next to nothing."""
-
-    def __init__(self, name: str, metrics: str, cores: Cores) -> None:
-        self._server = model_server(name, "--metrics", metrics)
-        self._cores = cores
-        self._slices: list[Cost] = []
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        """Start the server, and warm it up."""
-        self._running = self._stack.enter_context(self._server.start(self._cores.server))
-        check(self._server, self._running.url)
-        load(self._running.url, WARM_UP_SECONDS, self._cores)
-        self._serving, self._admin = roles(self._running)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the server."""
-        self._stack.close()
-
-    def load(self, seconds: float) -> None:
-        """Load it, and scrape it meanwhile if it is watched. Raises BenchError when that fails."""
-        watch = Scraper(self._running.admin_url, self._cores.load) if self._running.admin_url else nullcontext()
-        before = self._used()
-        with watch as scraper:
-            requests = load(self._running.url, seconds, self._cores).requests
-        after = self._used()
-        if scraper and (scraper.failures or not scraper.scrapes):
-            raise BenchError(f"{self._server.name} was to be watched, but {scraper.failures} scrapes failed")
-        each = partial(_microseconds_each, requests=requests)
-        self._slices.append(Cost(each(after.serving - before.serving), each(after.admin - before.admin)))
-
-    def cost(self) -> Cost:
-        """Per request: the median of the slices."""
-        return Cost(median(cost.serving for cost in self._slices), median(cost.admin for cost in self._slices))
-
-    def _used(self) -> Cost:
-        return Cost(processes.cpu_seconds(self._serving), processes.cpu_seconds(self._admin))
-
-
-def roles(running: Peer) -> tuple[list[int], list[int]]:
-    """(pids that serve, pids that watch): `/state` names main and the workers, the rest is the admin process."""
-    everyone = processes.tree(running.pid)
-    if not running.admin_url:
-        return everyone, []
-    state = httpx.get(f"{running.admin_url}/state", timeout=5.0, trust_env=False).json()
-    serving = {running.pid, state["pid"], *(worker["pid"] for worker in state["workers"])}
-    return [pid for pid in everyone if pid in serving], [pid for pid in everyone if pid not in serving]
-
-
-def _microseconds_each(seconds: float, requests: int) -> float:
-    return seconds * 1e6 / requests

@@ -1,5 +1,5 @@
 """The stored benchmark as the README's table: `python -m lab.measure.bench_readme` after
-`lab bench --json > docs/benchmark.json`.
+`lab bench --json > docs/benchmark.json`, or `lab bench --only watching --into docs/benchmark.json` for a part alone.
 
 Figures in the README are never typed; a test holds the two together.
 """
@@ -75,12 +75,18 @@ def _besides(document: dict[str, Any]) -> list[str]:
             f"50-connection load beside them is {idle['p99_ratio']['median']:.2f} × what it is without."
         )
     for name, watching in document.get("watching", {}).items():
-        ratio = watching["ratio"]
+        ratio, apart = watching["ratio"], _apart(document, "watching")
         lines.append(
             f"- Watching `{name}` costs {ratio['median']:.2f} × the server CPU a request of `--metrics off` "
-            f"(median of {ratio['n']} interleaved pairs, {ratio['min']:.2f} to {ratio['max']:.2f})."
+            f"(median of {ratio['n']} interleaved pairs, {ratio['min']:.2f} to {ratio['max']:.2f}{apart})."
         )
     return ["", *lines] if lines else []
+
+
+def _apart(document: dict[str, Any], part: str) -> str:
+    """Where a part was measured at another commit than the rest."""
+    where = document.get("measured_apart", {}).get(part)
+    return f"; commit {where['commit']}" if where else ""
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def run(model: str, users: int, rate: float, seconds: float, kind: str, extra: l
         return BAD_USAGE
     with tempfile.TemporaryDirectory(prefix="lab-load-") as folder:
         result_file = Path(folder) / "result.json"
-        command = _command(model, users, rate, seconds, kind, extra, result_file)
+        command = locust_command(model, users, rate, seconds, kind, extra, result_file)
         done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, cwd=settings.CHECKOUT)
         if not result_file.exists():
             errors.print(
@@ -95,9 +95,10 @@ def _run_in_the_network(model: str, users: int, rate: float, seconds: float, kin
     return beside.run(*load, "--", *extra)
 
 
-def _command(
+def locust_command(
     model: str, users: int, rate: float, seconds: float, kind: str, extra: list[str], result_file: Path
 ) -> list[str]:
+    """Locust without its page, which leaves what it measured in `result_file`. `extra` goes to it as it is."""
     locust = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary"]
     load = ["--model", model, "-u", str(users), "-r", str(rate), "-t", f"{max(1, round(seconds))}s"]
     _, classes = KINDS[kind]

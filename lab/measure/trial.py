@@ -198,13 +198,15 @@ class Trial:
             return load.result()
 
     @contextlib.contextmanager
-    def started(self, *command: str, cpus: set[int] | None = None) -> Iterator[subprocess.Popen[str]]:
+    def started(
+        self, *command: str, cpus: set[int] | None = None, stdin: int = subprocess.DEVNULL
+    ) -> Iterator[subprocess.Popen[str]]:
         """A process in the client's namespace, its output a pipe; killed at the end if it still runs."""
         chosen = cpus or self.client_cpus
         with self.client.entered():
             process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 text=True,
                 cwd=CHECKOUT,

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HOW_TO_GET = "apt-get install wrk"
 GRACE_SECONDS = 15.0
+TIMEOUT_SECONDS = 2
+"""A response that takes longer is an error; wrk's own default."""
 UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
@@ -38,18 +45,39 @@ def require() -> str:
 
 def run(url: str, seconds: float, *, cpu: int | None, connections: int = 50, keep_alive: bool = True) -> WrkResult:
     """One run with a single thread, on processor `cpu` if given; wrk takes whole seconds, at least one."""
+    with started(url, seconds, cpu=cpu, connections=connections, keep_alive=keep_alive) as process:
+        return finish(process, url, seconds)
+
+
+@contextlib.contextmanager
+def started(
+    url: str,
+    seconds: float,
+    *,
+    cpu: int | None,
+    connections: int = 50,
+    keep_alive: bool = True,
+    timeout_seconds: int = TIMEOUT_SECONDS,
+) -> Iterator[subprocess.Popen[str]]:
+    """wrk's process, as `run` has it; what of it still runs at the end, or is stopped, is killed."""
     command = [require(), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
+    command += ["--timeout", f"{timeout_seconds}s"]
     if not keep_alive:
         command += ["-H", "Connection: close"]
-    process = subprocess.Popen([*command, url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    with process:
-        if cpu is not None:
-            os.sched_setaffinity(process.pid, {cpu})
+    # A stopped process would wait for ever if this one ended before it, so it is to be killed then.
+    command = ["setpriv", "--pdeathsig", "KILL", *command, url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
-            output, _ = process.communicate(timeout=seconds + GRACE_SECONDS)
-        except BaseException:
+            if cpu is not None:
+                os.sched_setaffinity(process.pid, {cpu})
+            yield process
+        finally:
             process.kill()
-            raise
+
+
+def finish(process: subprocess.Popen[str], url: str, seconds: float) -> WrkResult:
+    """Wait for its figures. Raises WrkError when it failed."""
+    output, _ = process.communicate(timeout=seconds + GRACE_SECONDS)
     if process.returncode:
         raise WrkError(f"wrk failed on {url}: {output.strip()}")
     return parse(output)

@@ -45,7 +45,7 @@ class RetryingUser(LabUser):
         # The draft takes the key as a structured-field string, hence the quotes; request-id is for the
         # strategy of that name.
         headers = {"Idempotency-Key": f'"{key}"', "X-Request-Id": key}
-        request = self.request("POST", self._path, headers=headers)
+        request = self.request("POST", f"{self._path}?block={self.options.effect}", headers=headers)
         self._uncertain += 1
         for _ in range(MAX_TRIES):
             if random.random() < self.options.lose:

@@ -22,9 +22,9 @@ from services.metrics import slots
 
 SPARSE = 32
 """N of `auto` under load, at least."""
-SAMPLES_A_SECOND = 500
-"""`auto` takes about this many at the most. A timed request costs 20 to 30 µs more than others where they are
-rare (its code is cold), so this is about 1.5 % of a core, and p99 of 10 s still rests on 50 samples above it."""
+SAMPLES_A_SECOND = 100
+"""`auto` takes about this many at the most. A timed request costs 20 to 50 µs more than others where they are
+rare (its code is cold), so this is at most 0.5 % of a core, and p99 of 10 s still rests on 10 samples above it."""
 MANY_A_SECOND = 1000
 FEW_A_SECOND = 700
 """`auto` samples 1 in SPARSE, or fewer, above the first rate and everything below the second; between them it
@@ -32,6 +32,7 @@ stays as it is, or a load near the limit would change N every second."""
 NEVER = 1 << 62
 
 BOUNDS_NS = tuple(round(bound * 1e9) for bound in slots.BUCKETS_SECONDS)
+STAGE_SLOTS = {stage: (tuple(slots.STAGE_BUCKETS[stage]), slots.STAGE_SUM_NS[stage]) for stage in slots.STAGES}
 
 SO_TIMESTAMPNS = SCM_TIMESTAMPNS = 35
 unpack_timespec = struct.Struct("@ll").unpack
@@ -63,11 +64,12 @@ class Rate:
             self.mean = 1
         return self.mean == 1 < before
 
-    def hurry(self, total: int) -> None:
-        """Do not wait for the second's end to sample more rarely when it already holds many events."""
+    def hurried(self, total: int) -> int:
+        """The mean now: not even the second's end is waited for when it already holds many events."""
         new = total - self._total
-        if self._adapts and new > MANY_A_SECOND:
+        if new > MANY_A_SECOND and self._adapts:
             self.mean = max(self.mean, SPARSE, new // SAMPLES_A_SECOND)
+        return self.mean
 
 
 class Sampler:
@@ -88,6 +90,12 @@ class Sampler:
         """Requests (connections) left until the next sample; due at 0 or below, which saves the hot
         path a call. The loop subtracts."""
         self._times: list[tuple[str, int, int]] = []
+        self.record = self._times.append
+        """Note a stage's (name, ns, weight), the weight being the requests that it stands for; `count` adds it.
+
+        Only noted, and without a call of Python's own, because code that runs once in 32 requests finds its own bytes
+        and data cold in the processor's caches. Adding many times in one go took a timed request from 29 µs to 20 µs.
+        """
         self._connections_drawn = 1
         self._sampled_at = 0
         self._connections_weighed = 0
@@ -96,36 +104,24 @@ class Sampler:
         """Sample a request: its weight, given how many `requests` there have been, this one included."""
         weight = requests - self._sampled_at
         self._sampled_at = requests
-        self._request_rate.hurry(requests)
-        self.gap = self._draw(self._request_rate.mean) - 1
+        self.gap = int(self._random() * (2 * self._request_rate.hurried(requests) - 1))
         return weight
 
     def take_connection(self) -> int:
         """Sample a connection: its weight. The caller subtracts every connection, this one as well."""
         weight = self._connections_drawn - self.connection_gap
         self._connections_weighed += weight
-        self._connection_rate.hurry(self._connections_weighed)
-        self.connection_gap = self._connections_drawn = self._draw(self._connection_rate.mean)
+        mean = self._connection_rate.hurried(self._connections_weighed)
+        self.connection_gap = self._connections_drawn = 1 + int(self._random() * (2 * mean - 1))
         return weight
 
-    def _draw(self, mean: int) -> int:
-        return 1 + int(self._random() * (2 * mean - 1))
-
-    def record(self, stage: str, duration_ns: int, weight: int) -> None:
-        """Note a time for `weight` requests; `count` adds it. Clocks of two kinds meet in a stage: below 0 counts as 0.
-
-        Only noted, because code that runs once in 32 requests finds its own bytes and data cold in the
-        processor's caches. Adding many times in one go took a timed request from 29 µs to 20 µs.
-        """
-        self._times.append((stage, duration_ns, weight))
-
     def count(self) -> None:
-        """Add the times noted since the last call to the slots."""
+        """Add the times noted since the last call to the slots. Clocks of two kinds meet in a stage: below 0 is 0."""
         block = self.block
         for stage, duration_ns, weight in self._times:
-            buckets = slots.STAGE_BUCKETS[stage]
+            buckets, total = STAGE_SLOTS[stage]
             if duration_ns > 0:
-                block[slots.STAGE_SUM_NS[stage]] += weight * duration_ns
+                block[total] += weight * duration_ns
                 block[buckets[bisect_left(BOUNDS_NS, duration_ns)]] += weight
             else:
                 block[buckets[0]] += weight

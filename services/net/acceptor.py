@@ -76,7 +76,7 @@ class Acceptor(Source):
         if sampler.connection_gap <= 0:
             if accept_wait_ns is None:
                 accept_wait_ns = stages.accept_wait_ns(connection.socket)
-            sampler.record("accept_wait", accept_wait_ns, sampler.take_connection())
+            sampler.record(("accept_wait", accept_wait_ns, sampler.take_connection()))
         sampler.connection_gap -= 1
         if loop.open_everywhere() + len(loop.accepted) >= loop.limits.max_connections:
             loop.block[slots.CLOSED["max_connections"]] += 1

@@ -296,7 +296,7 @@ class Connection(Source):
         self._job = None
         answer = self._protocol.encode(job.message, response)
         if job.weight:
-            self._loop.sampler.record("return_wait", time.monotonic_ns() - job.ready_ns, job.weight)
+            self._loop.sampler.record(("return_wait", time.monotonic_ns() - job.ready_ns, job.weight))
             self._write_sample = (job.weight, time.monotonic_ns())
         self._send_answer(answer, response.filler)  # only now: encoding an answer to HEAD clears the filler
 
@@ -429,7 +429,7 @@ class Connection(Source):
         self._inbox = inbox
         self._phase = "idle"
         weight = loop.take_sample()
-        sampler.record("kernel_wait", kernel_wait, weight)
+        sampler.record(("kernel_wait", kernel_wait, weight))
         if self._execute is not None:
             self.deadline_ns = NEVER_NS
             self._submit(Job(self, message, weight, time.monotonic_ns()))
@@ -439,8 +439,8 @@ class Connection(Source):
         started = time.monotonic_ns()
         response = loop.handle(message)
         done = time.monotonic_ns()
-        sampler.record("service", done - started, weight)
-        sampler.record("return_wait", 0, weight)
+        sampler.record(("service", done - started, weight))
+        sampler.record(("return_wait", 0, weight))
         self._write_sample = (weight, done)
         answer = protocol.encode(message, response)
         if loop.codes is not None:
@@ -451,7 +451,7 @@ class Connection(Source):
         assert self._write_sample is not None
         weight, began = self._write_sample
         self._write_sample = None
-        self._loop.sampler.record("write", time.monotonic_ns() - began, weight)
+        self._loop.sampler.record(("write", time.monotonic_ns() - began, weight))
 
 
 def last_answer(message: Message) -> None:

@@ -166,8 +166,8 @@ class Worker(Party, ABC):
             started = time.monotonic_ns()
             response = loop.handle(job.message)
             job.ready_ns = time.monotonic_ns()
-            loop.sampler.record("dispatch_wait", started - job.submitted_ns, job.weight)
-            loop.sampler.record("service", job.ready_ns - started, job.weight)
+            loop.sampler.record(("dispatch_wait", started - job.submitted_ns, job.weight))
+            loop.sampler.record(("service", job.ready_ns - started, job.weight))
         if loop.codes is not None:
             self.block[slots.REQUESTS[response.code]] += 1
         return response
@@ -186,7 +186,7 @@ class Worker(Party, ABC):
         sampler = self.loop.sampler
         if sampler.connection_gap <= 0:
             waited = time.monotonic_ns() - connection.handed_off_ns
-            sampler.record("dispatch_wait", waited, sampler.take_connection())
+            sampler.record(("dispatch_wait", waited, sampler.take_connection()))
         sampler.connection_gap -= 1
         connection.arrived_ns = time.time_ns()  # what it waited for us is dispatch_wait's, not kernel_wait's
         self.loop.accepted.append(connection)

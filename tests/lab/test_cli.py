@@ -343,11 +343,23 @@ def test_bench_measures_what_was_asked_for(lab, bench_gives, arguments, expected
     assert asked == [expected]
 
 
-def test_bench_with_too_few_cores_is_inconclusive(lab, bench_gives):
+def test_bench_puts_a_part_into_a_stored_run(lab, bench_gives, tmp_path):
+    stored = tmp_path / "stored.json"
+    stored.write_text(json.dumps({**EMPTY, "rows": [1], "watching": {"nodejs": "old"}}))
+    bench_gives({**EMPTY, "watching": {"nodejs": "new"}})
+    assert lab("bench", "--only", "watching", "--into", str(stored), "--json").exit_code == 0
+    after = json.loads(stored.read_text())
+    assert (after["rows"], after["watching"]) == ([1], {"nodejs": "new"})
+
+
+def test_bench_with_too_few_cores_is_inconclusive(lab, bench_gives, tmp_path):
     bench_gives({**EMPTY, "inconclusive": "needs 2 cores"})
-    done = lab("bench")
+    stored = tmp_path / "stored.json"
+    stored.write_text("{}")
+    done = lab("bench", "--into", str(stored))
     assert done.exit_code == 3
     assert "inconclusive: needs 2 cores" in done.stderr
+    assert stored.read_text() == "{}"
 
 
 def test_bench_that_cannot_run_says_why(lab, bench_gives):

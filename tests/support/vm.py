@@ -35,6 +35,8 @@ MEMORY_MIB = 1536
 HOST_AS_SEEN_FROM_THE_GUEST = "10.0.2.2"
 GUEST = "10.0.2.15"
 BOOT_SECONDS = 600
+CONNECT_SECONDS = 60
+"""Until sshd's banner: a guest that is busy starting units, on a host that is busy too, took more than 5 s."""
 BUILD_SECONDS = 900
 
 
@@ -140,7 +142,7 @@ class Vm:
     def try_ssh(self, command: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
         words = [
             "ssh", "-p", str(self.forwards[22]), "-i", str(self.image.key), *self.ssh_options,
-            "-o", "ConnectTimeout=5", "-o", "BatchMode=yes", "root@127.0.0.1", command,
+            "-o", f"ConnectTimeout={CONNECT_SECONDS}", "-o", "BatchMode=yes", "root@127.0.0.1", command,
         ]  # fmt: skip
         try:
             return subprocess.run(

@@ -76,36 +76,6 @@ def test_rounds_are_interleaved(monkeypatch):
     assert order == ["nodejs", "nginx", "nodejs", "nginx"]
 
 
-class FakeMeter:
-    """Costs 10.5 µs a request when on and 10.0 when off, and notes when it is loaded."""
-
-    order: list[str]
-
-    def __init__(self, _name, metrics, _cores):
-        self.metrics = metrics
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def load(self, _seconds):
-        self.order.append(self.metrics)
-
-    def cost(self):
-        return bench.Cost(10.5, 1.0) if self.metrics == "on" else bench.Cost(10.0, 0.0)
-
-
-def test_watched_and_unwatched_take_turns(monkeypatch):
-    monkeypatch.setattr(FakeMeter, "order", [], raising=False)
-    monkeypatch.setattr(bench, "Meter", FakeMeter)
-    watched = bench.watching("nodejs", bench.Cores(0, 1), 2 * bench.SLICE_SECONDS, 3, silent)
-    assert FakeMeter.order == ["off", "on", "on", "off"] * 3
-    assert watched["ratio"]["median"] == pytest.approx(1.05)
-    assert watched["ratio_with_admin"]["median"] == pytest.approx(1.15)
-
-
 def test_tables_of_every_part(document):
     three = {"median": 2.0, "min": 1.0, "max": 3.0, "unit": "ms", "n": 3}
     figures = ("pss_bytes_per_connection", "p99_ms_without", "p99_ms_with", "p99_ratio")
@@ -116,6 +86,26 @@ def test_tables_of_every_part(document):
     text = shown({**document, "idle_connections": idle, "watching": watched, "missing": missing})
     for expected in ("10,000 idle connections on nodejs", "10 pairs", "apt-get install nodejs"):
         assert expected in text
+
+
+def test_a_part_alone_goes_into_the_stored_document(document):
+    measured = {
+        "rows": [],
+        "missing": [],
+        "environment": {"commit": "new"},
+        "load_average": 9.0,
+        "watching": {"nodejs": 2},
+    }
+    old = {**document, "watching": {"nodejs": 1, "nginx": 1}}
+    both = bench.merged(old, measured)
+    assert both["watching"] == {"nodejs": 2, "nginx": 1}
+    assert both["measured_apart"] == {"watching": {"commit": "new"}}
+    assert {key: both[key] for key in document} == document
+
+
+def test_rows_measured_anew_replace_all_rows(document):
+    both = bench.merged({**document, "rows": ["old"], "watching": {}}, document)
+    assert both == {**document, "watching": {}}
 
 
 def test_one_core_is_inconclusive(monkeypatch):

@@ -40,6 +40,12 @@ def test_cpu_seconds_grow_with_work():
     assert processes.cpu_seconds([os.getpid()]) - before >= 0.08
 
 
+def test_cpu_seconds_of_a_child_are_its_own(parent_and_child):
+    parent, child = (processes.cpu_seconds([pid]) for pid in parent_and_child)
+    assert 0 < child < parent  # which also started the interpreter
+    assert processes.cpu_seconds(parent_and_child) >= parent + child
+
+
 def test_a_process_that_is_gone():
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         pass

@@ -13,7 +13,7 @@ def work(shared: slots.Slots, number: int) -> None:
     sampler = Sampler(block, "1")
     for _ in range(REQUESTS):
         block[slots.REQUESTS["200"]] += 1
-        sampler.record("service", 30_000 * (number + 1), 1)
+        sampler.record(("service", 30_000 * (number + 1), 1))
         sampler.count()
 
 

@@ -39,7 +39,7 @@ class Loop:
         for _ in range(requests):
             self.requests += 1
             if self.sampler.gap <= 0:
-                self.sampler.record("service", duration_ns, self.sampler.take(self.requests))
+                self.sampler.record(("service", duration_ns, self.sampler.take(self.requests)))
                 samples += 1
             else:
                 self.sampler.gap -= 1
@@ -112,12 +112,12 @@ def test_sampler_auto_takes_every_request_until_there_are_many(block):
     assert loop.serve(3200) < 200
 
 
-def test_sampler_auto_takes_no_more_than_five_hundred_a_second(block):
+def test_sampler_auto_takes_no_more_than_a_hundred_a_second(block):
     loop = Loop(block, "auto", seed=12)
     loop.sampler.tick(0, SECOND)
     loop.sampler.tick(80_000, 2 * SECOND)
-    # Distances are uniform in 1 … 319: standard deviation 92, so 500 ± 13 samples of 80,000 requests.
-    assert loop.serve(80_000) == pytest.approx(500, abs=52)
+    # Distances are uniform in 1 … 1599: standard deviation 462, so 100 ± 6 samples of 80,000 requests.
+    assert loop.serve(80_000) == pytest.approx(100, abs=24)
 
 
 def test_sampler_auto_stays_as_it_is_between_the_limits(block):
@@ -154,7 +154,7 @@ def test_sampler_auto_adapts_to_connections_of_their_own(block):
     loop.sampler.tick(0, 2 * SECOND)
     assert connect(loop.sampler, 33_000) < 2300  # the second's end is not waited for
     loop.sampler.tick(0, 3 * SECOND)
-    assert 25 < connect(loop.sampler, 3200) < 200
+    assert 3 < connect(loop.sampler, 3200) < 50
     assert loop.serve(10) == 10
     while loop.sampler.connection_gap < 20:
         connect(loop.sampler, 1)
@@ -193,7 +193,7 @@ def test_sampler_refuses_a_rate_that_is_none(block, rate):
 )
 def test_record_puts_a_time_under_the_first_bound_that_is_not_below_it(block, duration_ns, bucket):
     sampler = Sampler(block, "1")
-    sampler.record("write", duration_ns, 7)
+    sampler.record(("write", duration_ns, 7))
     sampler.count()
     assert block[slots.STAGE_BUCKETS["write"][bucket]] == count(block, "write") == 7
     assert block[slots.STAGE_SUM_NS["write"]] == 7 * max(0, duration_ns)

@@ -1,0 +1,228 @@
+"""Clients that repeat what was not answered: which strategy makes at-least-once delivery an exactly-once effect?"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from lab.measure.checks import always, between
+from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
+from lab.measure.injector import CUT, REPEAT, Plan
+from lab.measure.load import locust_command
+from lab.measure.processes import cpu_seconds, tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.measure.trial import Server, Trial
+
+WORKERS = 2
+USERS = 16
+FAULTS = 0.2
+"""Share of the requests whose answer is lost, or which are sent twice."""
+EFFECT = "2ms"
+"""How long an effect takes: what `request-id` leaves open between looking up and remembering."""
+ASKS = 200
+"""Connections after which every worker should have been met."""
+
+DRAFT = "draft-ietf-httpapi-idempotency-key-header-07"
+EXACTLY_ONCE = "at-least-once delivery + deduplication = exactly-once effect"
+
+
+def trial(trial: Trial) -> Observation:
+    """Locust's RetryingUser through the injector; then compare the counters with what was applied."""
+    with trial.serving() as server:
+        cpu_before = cpu_seconds(tree(server.peer.pid))
+        with injecting(trial, server) as (port, finish):
+            make_load(trial, f"http://{trial.client.address}:{port}")
+            seen = finish()
+        cpu = cpu_seconds(tree(server.peer.pid)) - cpu_before
+        counters = read_counters(trial, server, list(seen["paths"]))
+    observation = Observation(shares={"operations": {}})
+    requests = sum(path["requests"] for path in seen["paths"].values())
+    for fault, word in ((CUT, "later"), (REPEAT, "meanwhile")):
+        paths = {name: path for name, path in seen["paths"].items() if path["fault"] == fault}
+        excess = {name: counters[name] - len(path["applied"]) for name, path in paths.items()}
+        duplicated, lost = sum(max(0, n) for n in excess.values()), sum(max(0, -n) for n in excess.values())
+        observation.metrics |= {
+            f"duplicated, retries {word}": Quantity(duplicated),
+            f"lost, retries {word}": Quantity(lost),
+            f"faults, retries {word}": Quantity(sum(path["faults"] for path in paths.values())),
+        }
+        observation.shares["operations"] |= {f"duplicated, {word}": duplicated, f"lost, {word}": lost}
+    observation.metrics |= {
+        "operations": Quantity(sum(len(path["applied"]) for path in seen["paths"].values())),
+        "server cpu a request": Quantity(cpu / requests * 1e6, "µs"),
+        "time a request": Quantity(seen["seconds"] / requests * 1000, "ms"),
+    }
+    return observation
+
+
+@contextlib.contextmanager
+def injecting(trial: Trial, server: Server) -> Iterator[tuple[int, Any]]:
+    """The injector in front of the server: its port, and a function that ends it and returns what it has seen."""
+    share = trial.parameter("faults")
+    plan = Plan(*server.address, trial.client.address, share, share, seed=trial.repetition)
+    command = [sys.executable, "-m", "lab.measure.injector", json.dumps(asdict(plan))]
+    with trial.started(*command, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        yield port, lambda: json.loads(process.communicate()[0])
+
+
+def make_load(trial: Trial, url: str) -> None:
+    """Users that repeat a POST until it is answered. What they find wrong in the end, we count ourselves."""
+    result = trial.folder / "locust.json"
+    extra = ["--host", url, "--think", "0", "--effect", EFFECT]
+    command = locust_command("nginx", USERS, USERS, 1 if trial.quick else 8, "counters", extra, result)
+    with trial.started(*command) as process:
+        process.communicate(timeout=60)
+
+
+def read_counters(trial: Trial, server: Server, paths: list[str]) -> dict[str, int]:
+    """The effects that are there. Workers with a store of their own are all asked, and their counters added up."""
+    found: dict[str, dict[str, int]] = {}
+    for _ in range(ASKS):
+        if len(found) == WORKERS:
+            break
+        with trial.client.entered():
+            connection = http.client.HTTPConnection(*server.address, timeout=10)
+            values = {path: ask(connection, path) for path in paths}
+        connection.close()
+        worker = {worker for _, worker in values.values()}.pop()
+        found[worker] = {path: value for path, (value, _) in values.items()}
+    asked = list(found.values()) if trial.parameter("add up") else list(found.values())[:1]
+    return {path: sum(values[path] for values in asked) for path in paths}
+
+
+def ask(connection: http.client.HTTPConnection, path: str) -> tuple[int, str]:
+    """A counter's value and the worker that said it."""
+    connection.request("GET", path)
+    response = connection.getresponse()
+    return int(response.read()), response.headers["X-Worker"]
+
+
+def arm(name: str, strategy: str = "", *, store: str = "sqlite", faults: float = FAULTS) -> Arm:
+    """NGINX's model, so workers are processes."""
+    options = {"workers": WORKERS, "worker_kind": "process", "idempotency": strategy or name, "store": store}
+    return Arm(name, "nginx", options, parameters={"faults": faults, "add up": store == "memory"})
+
+
+def none_of(arm: str, what: str, retries: str) -> Any:
+    """No operation was lost, or duplicated, in any trial."""
+    return always(arm, f"{what}, retries {retries}", 0, 0)
+
+
+PRIVATE = "idempotency-key, own memory"
+CHECKS = (
+    Check(
+        "none-duplicates",
+        "without a strategy, a retry after a lost answer is a second effect",
+        EXACTLY_ONCE,
+        "duplicated at least 1",
+        between("none", "duplicated, retries later", least=1),
+    ),
+    Check(
+        "request-id-catches-later",
+        "looking up and then remembering catches retries that come later",
+        "services/apps/idempotency.py, RequestId",
+        "duplicated 0",
+        none_of("request-id", "duplicated", "later"),
+    ),
+    Check(
+        "request-id-misses-meanwhile",
+        "but not a duplicate that comes before it has remembered",
+        "services/apps/idempotency.py, RequestId",
+        "duplicated at least 1",
+        between("request-id", "duplicated, retries meanwhile", least=1),
+    ),
+    *(
+        Check(
+            f"{strategy}-{what}-{retries}",
+            f"{strategy} with a shared store: nothing is {what} by retries that come {retries}",
+            source,
+            f"{what} 0",
+            none_of(strategy, what, retries),
+        )
+        for strategy, source in (("upsert", "UNIQUE constraint"), ("idempotency-key", DRAFT))
+        for what in ("duplicated", "lost")
+        for retries in ("later", "meanwhile")
+    ),
+    Check(
+        "own-memory-duplicates",
+        "a store in the memory of each process does not know what another has applied",
+        "DESIGN.md, section 2",
+        "duplicated at least 1",
+        between(PRIVATE, "duplicated, retries later", least=1),
+    ),
+)
+
+EXPERIMENT = Experiment(
+    name="idempotent-retries",
+    chapter="idempotency",
+    question="Answers get lost and clients repeat their POST. How often is a counter raised that was asked once?",
+    predict=f"{FAULTS:.0%} of the answers are lost: how many operations are duplicated under each strategy?",
+    arms=(
+        arm("none"),
+        arm("request-id"),
+        arm("upsert"),
+        arm("idempotency-key"),
+        arm(PRIVATE, "idempotency-key", store="memory"),
+    ),
+    trial=trial,
+    checks=CHECKS,
+    controls=(
+        Control(
+            "no-faults",
+            "no answer is lost and nothing is sent twice",
+            (
+                arm("none", faults=0),
+                arm("request-id", faults=0),
+                arm(PRIVATE, "idempotency-key", store="memory", faults=0),
+            ),
+            ("none-duplicates", "request-id-misses-meanwhile", "own-memory-duplicates"),
+        ),
+        Control(
+            "no-strategy",
+            "every POST is applied",
+            (arm("request-id", "none"), arm("upsert", "none"), arm("idempotency-key", "none")),
+            (
+                "request-id-catches-later",
+                *(f"{s}-duplicated-{r}" for s in ("upsert", "idempotency-key") for r in ("later", "meanwhile")),
+            ),
+        ),
+        Control(
+            "store-forgets",
+            "each process has a store of its own, and only one of them is asked in the end",
+            tuple(
+                Arm(
+                    name,
+                    "nginx",
+                    {"workers": WORKERS, "worker_kind": "process", "idempotency": name, "store": "memory"},
+                    parameters={"faults": FAULTS, "add up": False},
+                )
+                for name in ("upsert", "idempotency-key")
+            ),
+            tuple(f"{s}-lost-{r}" for s in ("upsert", "idempotency-key") for r in ("later", "meanwhile")),
+        ),
+    ),
+    repetitions=3,
+    explanation="""\
+A client that gets no answer cannot know whether its request was lost or only the answer. If it gives up, an effect may
+be missing; if it repeats, it may happen twice. So it has to repeat, *and* the server has to recognise the repetition.
+
+Recognising is itself a read and a write, and has to be one step with the effect. `request-id` looks up, applies and
+then remembers: a retry after a second is caught, but a duplicate that arrives meanwhile (a proxy that asks twice, an
+impatient client) finds nothing yet. `upsert` lets the database decide: under a UNIQUE constraint only one INSERT
+succeeds. `idempotency-key` reserves the key before the effect, answers 409 while the first is still at work, and
+stores status and body, so that a repetition gets the very same answer.
+
+And all of this only where the repetition is *seen*: it arrives on a new connection, which another worker may accept.
+Processes with a store in their own memory deduplicate each for itself, which is not deduplication.
+""",
+)
