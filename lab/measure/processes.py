@@ -27,7 +27,12 @@ def cpu_seconds(pids: list[int]) -> float:
 
 def pss_bytes(pids: list[int]) -> int:
     """Proportional set size: a page shared by n processes counts 1/n to each, so the sum is real memory."""
-    return sum(_pss(pid) for pid in pids)
+    return sum(_rolled_up(pid, "Pss:") for pid in pids)
+
+
+def uss_bytes(pids: list[int]) -> int:
+    """Unique set size: what each has to itself, and what would be free if it ended."""
+    return sum(_rolled_up(pid, "Private_") for pid in pids)
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -38,9 +43,10 @@ def _cpu_seconds(pid: int) -> float:
         return 0.0
 
 
-def _pss(pid: int) -> int:
+def _rolled_up(pid: int, names: str) -> int:
+    """The lines of smaps_rollup whose names begin so, in bytes. A process that is gone counts 0."""
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     except OSError:
         return 0
-    return next(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
+    return sum(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith(names))

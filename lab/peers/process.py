@@ -122,13 +122,18 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         while time.monotonic() < deadline:
             os.killpg(process.pid, signal.SIGKILL)
+            # As process 1 of a sandbox we inherit its children: until somebody waits for them, they are still there.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(-process.pid, os.WNOHANG)
             time.sleep(POLL_SECONDS)
 
 
-def wait_until_accepting(name: str, process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+def wait_until_accepting(
+    name: str, process: subprocess.Popen[bytes], port: int, folder: Path, host: str = HOST
+) -> None:
     """Return when `port` takes a connection. Raises PeerError when the process ends first or takes too long."""
     deadline = time.monotonic() + START_SECONDS
-    while not accepts(port):
+    while not accepts(port, host):
         if process.poll() is not None:
             raise PeerError(f"{name} ended with {process.returncode} before it listened: {last_words(folder)}")
         if time.monotonic() > deadline:

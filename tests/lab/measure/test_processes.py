@@ -33,6 +33,10 @@ def test_pss_of_a_tree_is_the_sum(parent_and_child):
     assert processes.pss_bytes(parent_and_child) == pytest.approx(sum(parts), rel=0.1)
 
 
+def test_uss_is_what_nobody_shares(parent_and_child):
+    assert 0 < processes.uss_bytes(parent_and_child) < processes.pss_bytes(parent_and_child)
+
+
 def test_cpu_seconds_grow_with_work():
     before, ended = processes.cpu_seconds([os.getpid()]), time.process_time() + 0.1
     while time.process_time() < ended:

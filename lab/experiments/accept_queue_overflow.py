@@ -1,0 +1,278 @@
+"""How many finished connections wait for `accept()`, and what does the one too many see?"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.measure.checks import shown
+from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
+from lab.sandbox.sockets import accept_queue
+from lab.sandbox.wire import Ghost, Segment, capturing, ghost_addresses, ghost_socket, retry_steps, route_ghosts
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+
+    from lab.measure.experiment import Results
+    from lab.measure.trial import Trial
+    from lab.sandbox.wire import Capture
+
+PORT = 8000
+TOO_MANY = 3
+"""Clients beyond those that a full queue holds."""
+QUICK_ROOM_SECONDS, ROOM_SECONDS = 0.5, 4.5
+"""When the server begins to accept: between two retries, so that the next one finds room."""
+SETTLE_SECONDS = 0.1
+"""Far longer than a packet takes, far shorter than a retry."""
+LATE_SHARE = 0.1
+DEADLINE_SECONDS = 12.0
+
+LINEAR = "net.ipv4.tcp_syn_linear_timeouts"
+EXPONENTIAL: dict[str, int | str] = {LINEAR: 0} if Path("/proc/sys", LINEAR.replace(".", "/")).exists() else {}
+"""Kernels before 6.5 have no such setting, and know no other schedule."""
+
+FULL = "Linux, sock.h: sk_acceptq_is_full: length > limit; listen(2): the limit is min(backlog, somaxconn)"
+COUNTED = "Linux, tcp_input.c: tcp_conn_request and tcp_ipv4.c: tcp_v4_syn_recv_sock count both, one beside the other"
+RETRIES = "Linux, tcp_timer.c: tcp_retransmit_timer; ip-sysctl: tcp_syn_linear_timeouts"
+ABORT = "Linux, tcp_minisocks.c: tcp_check_req; ip-sysctl: tcp_abort_on_overflow"
+
+
+def trial(trial: Trial) -> Observation:
+    """Fill the queue of a server that does not accept, knock on it in two ways, then accept after all."""
+    observation = Observation()
+    room = QUICK_ROOM_SECONDS if trial.quick else ROOM_SECONDS
+    route_ghosts(trial.server, trial.client)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(trial.server.socket())
+        listener.bind((trial.server.address, PORT))
+        listener.listen(trial.parameter("backlog"))
+        capture = stack.enter_context(capturing(trial.server, "server0"))
+        sending = stack.enter_context(ghost_socket(trial.client))
+        ghost = Ghost(sending, (next(ghost_addresses()), 40_000), listener.getsockname())
+
+        ghost.syn()
+        for _ in range(trial.parameter("clients") - TOO_MANY):
+            stack.enter_context(trial.connect(ghost.server))
+        time.sleep(SETTLE_SECONDS)
+        queue = accept_queue(trial.server, PORT)
+        begun = time.monotonic()
+        late = [stack.enter_context(knocking(trial, ghost.server)) for _ in range(TOO_MANY)]
+        ghost.acknowledge(next(seen for seen in sent_to(ghost, capture) if seen.flags == "SYN/ACK"))
+        time.sleep(begun + room - time.monotonic())
+        counters, refused = trial.server.counters(), unanswered(capture.segments, ghost)
+        times = connect_times(listener, late, begun, stack)
+
+        observation.notes = [*story(capture.segments, ghost)]
+        observation.metrics |= {
+            "RST to SYN": Quantity(sum(seen.flags == "RST/ACK" for seen in capture.segments)),
+            "RST to ACK": Quantity(sum(seen.flags == "RST" for seen in sent_to(ghost, capture))),
+        }
+    steps = retry_steps(trial.client.sysctl(LINEAR) or 0, DEADLINE_SECONDS)
+    predicted = next(step for step in steps if step > room)
+    observation.metrics |= {
+        "queue": Quantity(queue.length),
+        "limit": Quantity(queue.limit),
+        "ListenOverflows": Quantity(counters["ListenOverflows"]),
+        "ListenDrops": Quantity(counters["ListenDrops"]),
+        "refused": Quantity(refused),
+        "predicted": Quantity(predicted, "s"),
+        "first late connect": Quantity(min(times), "s"),
+        "last late connect": Quantity(max(times), "s"),
+    }
+    return observation
+
+
+def knocking(trial: Trial, address: tuple[str, int]) -> socket.socket:
+    """A client whose connect() is under way."""
+    client = trial.client.socket()
+    client.setblocking(False)
+    client.connect_ex(address)
+    return client
+
+
+def connect_times(
+    listener: socket.socket, clients: list[socket.socket], begun: float, stack: contextlib.ExitStack
+) -> list[float]:
+    """Accept all that come, and note after how many seconds each client found itself connected."""
+    waiting = {client.fileno() for client in clients}
+    poll, times = select.poll(), []
+    poll.register(listener, select.POLLIN)
+    for descriptor in waiting:
+        poll.register(descriptor, select.POLLOUT)
+    while waiting and time.monotonic() < begun + DEADLINE_SECONDS:
+        for descriptor, _ in poll.poll(1000):
+            if descriptor in waiting:
+                times.append(time.monotonic() - begun)
+                waiting.remove(descriptor)
+                poll.unregister(descriptor)
+            else:
+                stack.enter_context(listener.accept()[0])
+    return times + [DEADLINE_SECONDS] * len(waiting)
+
+
+def sent_to(ghost: Ghost, capture: Capture) -> list[Segment]:
+    """What the server answered to the ghost."""
+    return [seen for seen in list(capture.segments) if seen.destination == ghost.address]
+
+
+def unanswered(segments: list[Segment], ghost: Ghost) -> int:
+    """SYNs that no SYN/ACK followed, and the ghost's ACK, which comes when the queue is full."""
+    answered = {seen.destination for seen in segments if seen.flags == "SYN/ACK"}
+    syns = sum(seen.flags == "SYN" and seen.source not in answered for seen in segments)
+    return syns + sum(seen.flags == "ACK" and seen.source == ghost.address for seen in segments)
+
+
+def story(segments: list[Segment], ghost: Ghost) -> list[str]:
+    """The segments of the ghost and of the last client, one a line."""
+    last = [seen.source for seen in segments if seen.flags == "SYN"][-1]
+    begun = segments[0].seconds
+    return [
+        f"{seen.seconds - begun:9.4f} s  {who} {'→' if ours == seen.source else '←'} server  {seen.flags}"
+        for seen in segments
+        for who, ours in (("half-open client", ghost.address), ("last client", last))
+        if ours in {seen.source, seen.destination}
+    ]
+
+
+def arm(
+    name: str,
+    backlog: int,
+    limit: int,
+    sysctls: Mapping[str, int | str] | None = None,
+    client_sysctls: Mapping[str, int | str] | None = None,
+) -> Arm:
+    """A listener, and as many clients as fill a queue of `limit`, and some more."""
+    parameters = {"backlog": backlog, "clients": limit + 1 + TOO_MANY}
+    return Arm(name, "", {}, sysctls or {}, client_sysctls or {}, parameters)
+
+
+ARMS = (
+    arm("backlog 4", 4, 4),
+    arm("backlog 16", 16, 16),
+    arm("somaxconn 4", 128, 4, sysctls={"net.core.somaxconn": 4}),
+    arm("abort", 4, 4, sysctls={"net.ipv4.tcp_abort_on_overflow": 1}),
+    arm("exponential", 4, 4, client_sysctls=EXPONENTIAL),
+)
+ROOMY = tuple(
+    Arm(each.name, parameters={**each.parameters, "backlog": 64}, client_sysctls=each.client_sysctls) for each in ARMS
+)
+
+
+def holds_one_more(results: Results) -> Finding:
+    """In every trial the queue is one longer than its limit."""
+    found = {
+        name: {(o.metrics["queue"].value, o.metrics["limit"].value) for o in result.observations}
+        for name, result in results.items()
+    }
+    text = ", ".join(f"{name}: {q:.0f} of {n:.0f}" for name, pairs in found.items() for q, n in sorted(pairs))
+    return Finding(text, all(queue == limit + 1 for pairs in found.values() for queue, limit in pairs))
+
+
+def counted_twice(results: Results) -> Finding:
+    """In every trial the counters agree with one another and with what was captured."""
+    names = ("ListenOverflows", "ListenDrops", "refused")
+    text = "; ".join(
+        f"{name}: " + ", ".join(f"{metric} {shown(result.summary(metric))}" for metric in names)
+        for name, result in results.items()
+    )
+    trials = [[o.metrics[metric].value for metric in names] for r in results.values() for o in r.observations]
+    return Finding(text, all(overflows and overflows == drops == refused for overflows, drops, refused in trials))
+
+
+def on_the_step(results: Results) -> Finding:
+    """In every trial each late client connects at the first retry that finds room."""
+    text = "; ".join(
+        f"{name}: {shown(result.summary('first late connect'))} to {shown(result.summary('last late connect'))}"
+        f", predicted {shown(result.summary('predicted'))}"
+        for name, result in results.items()
+    )
+    trials = [o.metrics for result in results.values() for o in result.observations]
+    return Finding(
+        text,
+        all(
+            trial["predicted"].value
+            <= trial["first late connect"].value
+            <= trial["last late connect"].value
+            <= trial["predicted"].value * (1 + LATE_SHARE)
+            for trial in trials
+        ),
+    )
+
+
+def aborts_the_ack_only(results: Results) -> Finding:
+    """RST answers the ACK, in that arm alone; never a SYN."""
+    to_ack = {name: set(result.values("RST to ACK")) for name, result in results.items()}
+    to_syn = {value for result in results.values() for value in result.values("RST to SYN")}
+    text = ", ".join(f"{name}: {max(values):.0f}" for name, values in to_ack.items())
+    expected = {name: {1.0 if name == "abort" else 0.0} for name in results}
+    return Finding(f"RST to the ACK: {text}; to SYNs: {max(to_syn):.0f}", to_ack == expected and to_syn == {0.0})
+
+
+EXPERIMENT = Experiment(
+    name="accept-queue-overflow",
+    chapter="connections",
+    question="The server does not accept. How many connections does the kernel finish for it, and what does the next "
+    "client see?",
+    predict="The backlog is 4. How many clients connect? When does a further one connect if the server begins to "
+    "accept after 4.5 seconds? What changes with tcp_abort_on_overflow?",
+    arms=ARMS,
+    trial=trial,
+    checks=(
+        Check(
+            "one-more-than-the-limit",
+            "the queue takes min(backlog, somaxconn) + 1 connections, and ss shows n + 1 of n",
+            FULL,
+            "length = limit + 1 in every trial",
+            holds_one_more,
+        ),
+        Check(
+            "each-refusal-counted",
+            "each SYN and each final ACK that meets a full queue counts as an overflow, and as a drop",
+            COUNTED,
+            "ListenOverflows = ListenDrops = segments refused > 0 in every trial",
+            counted_twice,
+        ),
+        Check(
+            "on-the-retry-step",
+            "a client that was refused connects when its SYN is sent again and finds room, not when there is room",
+            RETRIES,
+            f"connect time from the predicted step to {LATE_SHARE:.0%} above it",
+            on_the_step,
+        ),
+        Check(
+            "abort-answers-the-ack",
+            "tcp_abort_on_overflow answers a final ACK that meets a full queue; a SYN is still dropped in silence",
+            ABORT,
+            "one RST to the ACK in the arm `abort`, none in the others, and none to a SYN",
+            aborts_the_ack_only,
+        ),
+    ),
+    controls=(
+        Control(
+            "roomy",
+            "a backlog of 64, which these clients do not fill",
+            ROOMY,
+            ("one-more-than-the-limit", "each-refusal-counted", "on-the-retry-step", "abort-answers-the-ack"),
+        ),
+    ),
+    repetitions=3,
+    explanation=f"""\
+The kernel finishes handshakes by itself and puts the connections into the listener's accept queue; `accept()` only
+takes one out. Its limit is the backlog given to `listen()`, capped at `net.core.somaxconn`. The kernel calls it full
+when it is *longer* than that, so it holds one more. `ss -ltn` shows length and limit as Recv-Q and Send-Q.
+
+A SYN that meets a full queue is dropped. The server says nothing, so its client cannot tell a full queue from a lost
+packet, and does what it does for a lost packet: it sends the SYN again, later. The server here has room after
+{ROOM_SECONDS} s, and the client does not learn of it. It connects at its next retry: after 5 s where the first retries
+are a second apart (Linux 6.5 and later), after 7 s where each waits twice as long as the one before. So an overflow
+shows as connect times on steps of whole seconds, and nothing in the application's own figures shows it at all.
+
+A queue can also fill between the SYN/ACK and the final ACK. The client believes itself connected then. Usually the
+kernel drops that ACK too, and repeats its SYN/ACK until there is room; `tcp_abort_on_overflow=1` answers it with RST.
+It does so for that ACK only: a SYN that meets a full queue is still dropped in silence.
+""",
+)

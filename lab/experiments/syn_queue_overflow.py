@@ -1,0 +1,183 @@
+"""Clients that ask for connections and never finish the handshake: who else suffers, and what do cookies change?"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from itertools import cycle
+from typing import TYPE_CHECKING
+
+from lab.measure.checks import always, between
+from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
+from lab.sandbox.sockets import half_open
+from lab.sandbox.wire import Ghost, ghost_addresses, ghost_socket, route_ghosts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.measure.trial import Server, Trial
+
+BACKLOG = 8
+"""Also the limit of half-open connections: Linux has one number for both queues."""
+HALF_OPEN_PER_SECOND = 100
+"""A handful: what matters is that there are always more than the queue holds."""
+AHEAD_SECONDS = 0.3
+"""Long enough to fill the queue before the first good client comes."""
+QUICK_CLIENTS, CLIENTS = 10, 30
+PATIENCE_SECONDS = 0.2
+"""Far longer than a handshake takes, and shorter than a retry: one SYN each."""
+FEW_PERCENT, MOST_PERCENT = 50, 99
+
+CLOUDFLARE = "cloudflare-blog 2018-01-syn-floods"
+FULL = f"{CLOUDFLARE}; Linux, tcp_input.c: tcp_conn_request, tcp_syn_flood_action"
+
+
+def trial(trial: Trial) -> Observation:
+    """Good clients, one after another, beside clients that never ACK."""
+    observation = Observation()
+    route_ghosts(trial.server, trial.client)
+    with trial.serving() as server:
+        begun = time.monotonic()
+        with flooding(trial, server.address):
+            time.sleep(AHEAD_SECONDS)
+            clients = QUICK_CLIENTS if trial.quick else CLIENTS
+            times = []
+            for _ in range(clients):
+                times.append(connect_seconds(trial, server))
+                now = round(time.monotonic() - begun, 3)
+                length = half_open(trial.server, server.address[1])
+                observation.series.setdefault("half-open connections", []).append((now, length))
+    connected = [seconds for seconds in times if seconds is not None]
+    counters = trial.server.counters()
+    observation.metrics |= {
+        "good clients connected": Quantity(len(connected) / clients * 100, "%"),
+        "most half-open": Quantity(max(length for _, length in observation.series["half-open connections"])),
+        **{name: Quantity(counters[name]) for name in COUNTERS},
+    }
+    if connected:
+        observation.metrics["slowest connect"] = Quantity(max(connected) * 1000, "ms")
+    return observation
+
+
+COUNTERS = ("TCPReqQFullDrop", "TCPReqQFullDoCookies", "SyncookiesSent", "SyncookiesRecv", "ListenOverflows")
+
+
+@contextlib.contextmanager
+def flooding(trial: Trial, server: tuple[str, int]) -> Iterator[None]:
+    """Meanwhile SYNs from ever new addresses, and never an ACK."""
+    stop = threading.Event()
+
+    def flood(rate: int) -> None:
+        with ghost_socket(trial.client) as sending:
+            for address in cycle(ghost_addresses()):
+                if stop.wait(1 / rate):
+                    return
+                Ghost(sending, (address, 40_000), server).syn()
+
+    rate = trial.parameter("half-open a second")
+    thread = threading.Thread(target=flood, args=(rate,), name="flood") if rate else None
+    if thread:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        if thread:
+            thread.join()
+
+
+def connect_seconds(trial: Trial, server: Server) -> float | None:
+    """How long a good client takes to connect; None where its only SYN finds no answer."""
+    begun = time.monotonic()
+    try:
+        with trial.connect(server.address, PATIENCE_SECONDS):
+            return time.monotonic() - begun
+    except TimeoutError:
+        return None
+
+
+def arm(name: str, cookies: int, half_open_per_second: int = HALF_OPEN_PER_SECOND) -> Arm:
+    """One event loop that accepts as fast as it can: only the handshakes under way are many."""
+    return Arm(
+        name,
+        "nodejs",
+        {"backlog": BACKLOG},
+        {"net.ipv4.tcp_syncookies": cookies},
+        parameters={"half-open a second": half_open_per_second},
+    )
+
+
+EXPERIMENT = Experiment(
+    name="syn-queue-overflow",
+    chapter="connections",
+    question="Clients send SYNs and never finish their handshakes. What happens to the others, with SYN cookies and "
+    "without?",
+    predict=f"The backlog is {BACKLOG}. How many connections are half-open at most? What share of good clients "
+    "connects within 0.2 s, without cookies and with them?",
+    arms=(arm("no cookies", 0), arm("cookies", 1)),
+    trial=trial,
+    checks=(
+        Check(
+            "queue-full",
+            "without cookies, a SYN that finds the queue of half-open connections full is dropped",
+            FULL,
+            "TCPReqQFullDrop > 0 in every trial",
+            always("no cookies", "TCPReqQFullDrop", least=1),
+        ),
+        Check(
+            "good-clients-suffer",
+            "the dropped SYNs are good clients' as well",
+            CLOUDFLARE,
+            f"at most {FEW_PERCENT} % connect",
+            between("no cookies", "good clients connected", most=FEW_PERCENT),
+        ),
+        Check(
+            "cookies-sent",
+            "with cookies the kernel answers without remembering, and knows its own answer again in the final ACK",
+            FULL,
+            "SyncookiesSent > 0 in every trial",
+            always("cookies", "SyncookiesSent", least=1),
+        ),
+        Check(
+            "good-clients-connect",
+            "good clients connect through the same flood",
+            CLOUDFLARE,
+            f"at least {MOST_PERCENT} % connect, and TCPReqQFullDrop = 0",
+            between("cookies", "good clients connected", least=MOST_PERCENT),
+        ),
+    ),
+    controls=(
+        Control(
+            "no-flood",
+            "nobody leaves a handshake half done",
+            (arm("no cookies", 0, 0), arm("cookies", 1, 0)),
+            ("queue-full", "good-clients-suffer", "cookies-sent"),
+        ),
+        Control(
+            "cookies-exchanged",
+            "the arms have each other's tcp_syncookies",
+            (arm("no cookies", 1), arm("cookies", 0)),
+            ("queue-full", "good-clients-suffer", "cookies-sent", "good-clients-connect"),
+        ),
+    ),
+    repetitions=5,
+    explanation="""\
+For every SYN the kernel keeps a small half-open entry until the final ACK comes. There is room for as many as the
+listener's backlog (capped at `net.core.somaxconn`), the limit of the accept queue too: `ss` shows one more. A client
+that never sends its ACK holds its place through all repeats of the SYN/ACK; the addresses may be invented, since nobody
+has to be there. A hundred packets a second fill this queue for good, whatever the server's speed: it accepts at once
+and has nothing to do.
+
+Without cookies the next SYN is dropped and counted (`TCPReqQFullDrop`). Good clients are in the same line as bad ones:
+their SYN is lost unless a place has just become free.
+
+With `tcp_syncookies=1` a full queue is no reason to drop. The kernel encodes what it would have remembered in the
+sequence number of its SYN/ACK (`SyncookiesSent`), and keeps nothing. A client that is really there returns that number
+in its ACK; the kernel checks it and makes the connection from it (`SyncookiesRecv`). The price is small: options of the
+SYN survive only as far as they fit in, and a lost final ACK is not noticed.
+
+So a rising `TCPReqQFullDrop`, or cookies sent, tells of handshakes that do not end; `ListenOverflows`, which stays 0
+here, tells of an application that does not accept.
+""",
+)
