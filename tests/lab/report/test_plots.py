@@ -1,0 +1,45 @@
+"""Pictures: in the page's colours, whole bars, and nothing where nothing was observed."""
+
+import re
+
+from lab.report import plots
+
+
+def test_no_stand_in_colour_is_left(document):
+    for picture in plots.pictures(document["arms"]):
+        assert not any(stand_in in picture.svg for stand_in in plots.COLOURS)
+        assert "var(--series-1)" in picture.svg
+        assert "var(--ink)" in picture.svg
+
+
+def test_text_stays_text(document):
+    (shares, *_) = plots.pictures(document["arms"])
+    assert re.search(r"<text[^>]*>shared queue</text>", shares.svg)
+
+
+def test_bars_of_all_panels_fit_their_common_axis(document):
+    bars = {arm["name"]: plots._bars(arm, "requests by worker") for arm in document["arms"]}
+    figure = plots._bar_panels(bars)
+    _, right = figure.axes[0].get_xlim()
+    assert right >= max(max(values) for panel in bars.values() for values in panel.values())
+    assert {axes.get_xlim() for axes in figure.axes} == {(0, right)}
+
+
+def test_a_key_that_a_trial_does_not_have_counts_as_none():
+    arm = {"trials": [{"shares": {"s": {"0": 5}}}, {"shares": {"s": {"0": 4, "1": 1}}}, {"shares": {}}]}
+    assert plots._bars(arm, "s") == {"0": [5, 4], "1": [0.0, 1]}
+
+
+def test_latencies_of_all_trials_come_together(document):
+    assert plots._merged(document["arms"][0], "all").get_total_count() == 6000
+
+
+def test_nothing_observed_nothing_drawn():
+    assert plots.pictures([{"name": "a", "metrics": {}, "trials": [{"metrics": {}}]}]) == []
+
+
+def test_a_share_by_hundreds_of_names_is_not_drawn():
+    many = {str(number): 1 for number in range(plots.BARS_A_CHART + 1)}
+    assert (
+        plots.pictures([{"name": "a", "metrics": {}, "trials": [{"metrics": {}, "shares": {"by client": many}}]}]) == []
+    )
