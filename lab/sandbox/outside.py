@@ -1,6 +1,6 @@
 """Starts a command in a sandbox that nothing outlives.
 
-    lab ── unshare ── the command: root of its own user namespace, process 1 of its own process namespace
+    lab ── unshare ── init ── the command: root of its own user namespace, in a process namespace of its own
      │        │
      │        └─ dies: `--kill-child` has asked the kernel to kill process 1, and with it goes all the rest
      └─ dies: PR_SET_PDEATHSIG has asked the kernel to kill unshare
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 NAMESPACES = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 FORMS = (("unshare", "--user", "--map-root-user", *NAMESPACES), ("unshare", *NAMESPACES))
 """With a user namespace, which needs no right at all; or without, for a container with SYS_ADMIN and NET_ADMIN."""
+INIT = ("sh", "-c", '"$@"; exit $?', "init")
+"""Process 1, which the kernel makes the parent of all orphans: a shell that waits for its command buries them, too."""
 PROBE_SECONDS = 10.0
 TEMPORARY = STATE_DIR / "sandbox"
 """Where each sandbox mounts a tmpfs that only it can see; outside, the folder stays empty."""
@@ -60,7 +62,7 @@ def launched(command: Sequence[str], errors: Path) -> Iterator[subprocess.Popen[
     parent = os.getpid()
     with errors.open("wb") as error_file:
         process = subprocess.Popen(
-            [*unshare, *command],
+            [*unshare, *INIT, *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=error_file,

@@ -51,10 +51,28 @@ def network_namespaces():
     return {network_namespace(pid) for pid in psutil.pids()}
 
 
-def test_command_is_root_of_its_own_and_first_of_its_processes(tmp_path):
-    program = "import os; print(os.getuid(), os.getpid())"
+def test_command_is_root_of_its_own_with_an_init_for_parent(tmp_path):
+    program = "import os; print(os.getuid(), os.getppid())"
     with outside.launched([sys.executable, "-c", program], tmp_path / "errors") as process:
         assert process.communicate(timeout=DEADLINE_SECONDS)[0].split() == ["0", "1"]
+
+
+def test_orphans_are_buried(tmp_path):
+    program = """if True:
+        import os, subprocess, time
+        orphan = int(subprocess.run(["sh", "-c", "sleep 0.1 & echo $!"], capture_output=True, text=True).stdout)
+        deadline = time.monotonic() + 5
+        while os.path.exists(f"/proc/{orphan}") and time.monotonic() < deadline:
+            time.sleep(0.02)
+        print(os.path.exists(f"/proc/{orphan}"))
+    """
+    with outside.launched([sys.executable, "-c", program], tmp_path / "errors") as process:
+        assert process.communicate(timeout=DEADLINE_SECONDS)[0].split() == ["False"]
+
+
+def test_exit_code_is_the_commands(tmp_path):
+    with outside.launched(["sh", "-c", "exit 7"], tmp_path / "errors") as process:
+        assert process.wait(timeout=DEADLINE_SECONDS) == 7
 
 
 def test_end_of_the_block_kills_all_inside(tmp_path):
