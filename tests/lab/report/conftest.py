@@ -46,6 +46,11 @@ def observation(arm, trial):
 
 
 @pytest.fixture
+def experiment():
+    return EXPERIMENT
+
+
+@pytest.fixture
 def document():
     results = {
         arm.name: ArmResult(arm, [observation(number, trial) for trial in range(3)])
