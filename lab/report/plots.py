@@ -11,6 +11,7 @@ import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from lab.settings import STATE_DIR
@@ -93,7 +94,7 @@ def _shares(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
         panels = {name: bars for name, bars in panels.items() if 0 < len(bars) <= BARS_A_CHART}
         if panels:
             yield Picture(
-                title.capitalize(),
+                title[:1].upper() + title[1:],
                 "Median of the trials; the thin line is their spread.",
                 _draw(_bar_panels, panels),
             )
@@ -111,7 +112,9 @@ def _bar_panels(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     rows = -(-len(panels) // columns)
     longest = max(len(bars) for bars in panels.values())
     figure = Figure(figsize=(WIDTH_INCHES, rows * (0.75 + 0.24 * longest)), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, squeeze=False).flat
+    # Names that all panels have stand at the left of a row only.
+    same = len({tuple(bars) for bars in panels.values()}) == 1
+    grid = list(figure.subplots(rows, columns, sharex=True, sharey=same, squeeze=False).flat)
     for number, (axes, (name, bars)) in enumerate(zip(grid, panels.items(), strict=False)):
         summaries = [summarise(values, "") for values in bars.values()]
         middles = [summary["median"] for summary in summaries]
@@ -121,7 +124,7 @@ def _bar_panels(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         )
         colour, hatch = SERIES[number % len(SERIES)], HATCHES[number % len(HATCHES)]
         axes.barh(
-            list(bars),
+            range(len(bars)),
             middles,
             xerr=spread if any(map(any, spread)) else None,
             color=colour,
@@ -130,7 +133,8 @@ def _bar_panels(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
             edgecolor=PAPER,
             error_kw={"ecolor": INK, "elinewidth": 1},
         )
-        axes.invert_yaxis()
+        axes.set_yticks(range(len(bars)), list(bars))
+        axes.set_ylim(len(bars) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_title(name, loc="left")
@@ -227,7 +231,7 @@ def _lines(lines: Mapping[str, Sequence[Sequence[Sequence[float]]]]) -> Figure:
 
 
 def _figures(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
-    """Every metric: a dot a trial, a row an arm. Where there was one trial, the table says it all."""
+    """Every metric that varies: a dot a trial, a row an arm. Where there was one trial, the table says it all."""
     if max((len(arm["trials"]) for arm in arms), default=0) < 2:
         return
     metrics: dict[str, dict[str, list[float]]] = defaultdict(dict)
@@ -235,16 +239,17 @@ def _figures(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
         for name, summary in arm["metrics"].items():
             title = f"{name}, {summary['unit']}" if summary["unit"] else name
             metrics[title][arm["name"]] = [t["metrics"][name][0] for t in arm["trials"] if name in t["metrics"]]
-    if metrics:
-        names = [arm["name"] for arm in arms]
-        yield Picture("Every trial", "A dot is a trial; the bar is the median.", _draw(_dots, metrics, names))
+    varying = {title: found for title, found in metrics.items() if len(set(chain(*found.values()))) > 1}
+    if varying:
+        caption = "A dot is a trial; the bar is the median. What was the same in all of them is in the table below."
+        yield Picture("Every trial", caption, _draw(_dots, varying, [arm["name"] for arm in arms]))
 
 
 def _dots(metrics: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str]) -> Figure:
     columns = min(3, len(metrics))
     rows = -(-len(metrics) // columns)
     figure = Figure(figsize=(WIDTH_INCHES, rows * (0.75 + 0.22 * len(names))), layout="constrained")
-    grid = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+    grid = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
     for axes, (title, by_arm) in zip(grid, metrics.items(), strict=False):
         for row, name in enumerate(names):
             values = by_arm.get(name, [])
@@ -266,8 +271,8 @@ def _names(arms: Iterable[Mapping[str, Any]], kind: str) -> list[str]:
     return list(dict.fromkeys(name for arm in arms for trial in arm["trials"] for name in trial.get(kind, {})))
 
 
-def _hide_unused(grid: Iterable[Axes], used: int) -> None:
-    for axes in list(grid)[used:]:
+def _hide_unused(grid: Sequence[Axes], used: int) -> None:
+    for axes in grid[used:]:
         axes.set_visible(False)
 
 

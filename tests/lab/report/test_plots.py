@@ -43,3 +43,31 @@ def test_a_share_by_hundreds_of_names_is_not_drawn():
     assert (
         plots.pictures([{"name": "a", "metrics": {}, "trials": [{"metrics": {}, "shares": {"by client": many}}]}]) == []
     )
+
+
+def test_places_for_panels_that_there_are_not_stay_empty():
+    figures = [
+        plots._bar_panels({name: {"0": [1, 2]} for name in "abcd"}),
+        plots._dots({name: {"arm": [1.0, 2.0]} for name in "abcd"}, ["arm"]),
+    ]
+    for figure in figures:
+        assert [axes.get_visible() for axes in figure.axes] == [True] * 4 + [False] * 2
+
+
+def test_bars_with_names_of_their_own_keep_them():
+    figure = plots._bar_panels({"a": {"0": [1], "1": [2]}, "b": {"main": [3]}})
+    assert [[label.get_text() for label in axes.get_yticklabels()] for axes in figure.axes] == [["0", "1"], ["main"]]
+
+
+def test_a_unit_in_a_title_stays_what_it_is():
+    arm = {"name": "a", "metrics": {}, "trials": [{"metrics": {}, "shares": {"MiB": {"store": 1}}}]}
+    assert [picture.title for picture in plots.pictures([arm])] == ["MiB"]
+
+
+def test_what_is_the_same_in_every_trial_is_no_picture():
+    summary = {"unit": ""}
+    arm = {"name": "a", "metrics": {"x": summary, "y": summary}, "trials": []}
+    arm["trials"] = [{"metrics": {"x": [1.0, ""], "y": [trial, ""]}} for trial in range(2)]
+    (picture,) = plots.pictures([arm])
+    assert ">y</text>" in picture.svg
+    assert ">x</text>" not in picture.svg
