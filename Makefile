@@ -10,7 +10,7 @@ TEST := .venv/test.stamp
 BENCH := .venv/bench.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab-up lab-down lab-status load dashboards experiments report bench lint test test-vms
+.PHONY: help setup lab-up lab-down lab-status load dashboards experiments report docs bench lint test test-vms
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ experiments: $(LAB)  ## prove every claim of the textbook (ARGS=--quick)
 
 report: $(LAB)  ## make a page of each experiment's run, and an index of them
 	@$(BIN)/lab report
+
+docs: $(LAB)  ## write docs/experiments anew (ARGS=NAME stores the last full run of an experiment first)
+	@$(BIN)/python -m lab.report.docs $(ARGS)
+
 dashboards: $(TEST)  ## build Grafana's dashboards (dashboards/json) from dashboards/*.py
 	@$(BIN)/python -m dashboards.build
 

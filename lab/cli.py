@@ -560,6 +560,37 @@ def run(
     raise typer.Exit(show.run(chosen, "quick" if quick else "full", without, as_json=as_json, progress=progress))
 
 
+@app.command(rich_help_panel=EXPERIMENTS)
+def report(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN…", help="Folders of .lab/results, or experiments: their last run.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Make the pages of runs anew, all of them or those named, and the index; say where they are.
+
+    Example: lab report busiest-worker
+    """
+    from lab.report import page, stored
+
+    try:
+        chosen = [stored.named(name) for name in runs or ()] or stored.all_runs()
+    except stored.UnknownRunError as error:
+        refuse(str(error))
+    interrupted = [run.name for run in chosen if run.document is None]
+    pages = [page.write(run) for run in chosen if run.document]
+    if interrupted:
+        say(f"no result, so no page: {', '.join(interrupted)} (interrupted, or still running)")
+    if not chosen:
+        refuse("there is no run yet: `lab run NAME` makes one, `lab list` shows the names")
+    index = page.write_index()
+    for path in pages if runs else ():
+        typer.echo(path)
+    typer.echo(index)
+
+
 # Printing.
 
 

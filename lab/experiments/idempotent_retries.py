@@ -29,6 +29,11 @@ EFFECT = "2ms"
 """How long an effect takes: what `request-id` leaves open between looking up and remembering."""
 ASKS = 200
 """Connections after which every worker should have been met."""
+CROWD = 100
+"""Connections that all send the same request, with the same key, at the same moment."""
+CROWDED = "/counters/crowd"
+READ_BYTES = 4096
+EFFECTS = f"effects of {CROWD} duplicates at once"
 
 DRAFT = "draft-ietf-httpapi-idempotency-key-header-07"
 EXACTLY_ONCE = "at-least-once delivery + deduplication = exactly-once effect"
@@ -42,7 +47,8 @@ def trial(trial: Trial) -> Observation:
             make_load(trial, f"http://{trial.client.address}:{port}")
             seen = finish()
         cpu = cpu_seconds(tree(server.peer.pid)) - cpu_before
-        counters = read_counters(trial, server, list(seen["paths"]))
+        crowd(trial, server)
+        counters = read_counters(trial, server, [*seen["paths"], CROWDED])
     observation = Observation(shares={"operations": {}})
     requests = sum(path["requests"] for path in seen["paths"].values())
     for fault, word in ((CUT, "later"), (REPEAT, "meanwhile")):
@@ -57,6 +63,7 @@ def trial(trial: Trial) -> Observation:
         observation.shares["operations"] |= {f"duplicated, {word}": duplicated, f"lost, {word}": lost}
     observation.metrics |= {
         "operations": Quantity(sum(len(path["applied"]) for path in seen["paths"].values())),
+        EFFECTS: Quantity(counters[CROWDED]),
         "server cpu a request": Quantity(cpu / requests * 1e6, "µs"),
         "time a request": Quantity(seen["seconds"] / requests * 1000, "ms"),
     }
@@ -82,6 +89,20 @@ def make_load(trial: Trial, url: str) -> None:
     command = locust_command("nginx", USERS, USERS, 1 if trial.quick else 8, "counters", extra, result)
     with trial.started(*command) as process:
         process.communicate(timeout=60)
+
+
+def crowd(trial: Trial, server: Server) -> None:
+    """One request from many connections, all of which have sent it before the first reads its answer."""
+    request = (
+        f"POST {CROWDED}?block={EFFECT} HTTP/1.1\r\nHost: lab\r\nContent-Length: 0\r\n"
+        'Idempotency-Key: "crowd"\r\nX-Request-Id: crowd\r\n\r\n'
+    )
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(contextlib.closing(trial.connect(server.address))) for _ in range(CROWD)]
+        for connection in connections:
+            connection.sendall(request.encode("ascii"))
+        for connection in connections:
+            connection.recv(READ_BYTES)
 
 
 def read_counters(trial: Trial, server: Server, paths: list[str]) -> dict[str, int]:
@@ -153,6 +174,16 @@ CHECKS = (
         for what in ("duplicated", "lost")
         for retries in ("later", "meanwhile")
     ),
+    *(
+        Check(
+            f"{strategy}-crowd",
+            f"{strategy}: of {CROWD} duplicates that come at once, one has an effect",
+            source,
+            "effects 1",
+            always(strategy, EFFECTS, 1, 1),
+        )
+        for strategy, source in (("upsert", "UNIQUE constraint"), ("idempotency-key", DRAFT))
+    ),
     Check(
         "own-memory-duplicates",
         "a store in the memory of each process does not know what another has applied",
@@ -194,6 +225,7 @@ EXPERIMENT = Experiment(
             (
                 "request-id-catches-later",
                 *(f"{s}-duplicated-{r}" for s in ("upsert", "idempotency-key") for r in ("later", "meanwhile")),
+                *(f"{strategy}-crowd" for strategy in ("upsert", "idempotency-key")),
             ),
         ),
         Control(

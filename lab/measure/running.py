@@ -78,6 +78,7 @@ def run(experiment: Experiment, effort: str, progress: Progress, control: Contro
         "control": control and control.name,
     }
     _write(folder / RESULT, document)
+    _report(folder, document)
     annotate(document, begun.timestamp())
     return Run(folder, document)
 
@@ -165,6 +166,14 @@ def in_one_line(document: dict[str, Any]) -> str:
     """The document as `lab run --json` prints it: without the single trials, which result.json keeps."""
     arms = [{key: value for key, value in arm.items() if key != "trials"} for arm in document["arms"]]
     return json.dumps({**document, "arms": arms}, ensure_ascii=False)
+
+
+def _report(folder: Path, document: dict[str, Any]) -> None:
+    """The page of this run, and the index."""
+    from lab.report import page, stored  # they read what this module writes
+
+    page.write(stored.StoredRun(folder, document))
+    page.write_index(folder.parent)
 
 
 def _write(file: Path, document: dict[str, Any]) -> None:

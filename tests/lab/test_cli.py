@@ -27,7 +27,7 @@ from services.options import COMMON, MODELS
 LAB = Path(sys.executable).with_name("lab")
 COMMANDS = (
     "doctor", "up", "down", "status", "models", "serve", "set", "chaos", "top", "console", "grafana", "load", "bench",
-    "list", "run",
+    "list", "run", "report",
 )  # fmt: skip
 PORT_VARIABLE = "LAB_NGINX_ADMIN_PORT"
 
@@ -93,7 +93,9 @@ def test_help_imports_nothing_heavy():
         "prometheus_client",
         "lab.top",
         "lab.measure",
+        "lab.report",
         "lab.stack",
+        "matplotlib",
     }
     assert imported & heavy == set()
 
@@ -403,3 +405,30 @@ def test_missing_module_of_ours_is_a_bug(lab, monkeypatch):
     monkeypatch.delattr("lab.stack.playbook")
     with pytest.raises(ModuleNotFoundError):
         lab("up")
+
+
+# Reports.
+
+
+def test_report_makes_every_page_anew_and_says_where_they_are(tmp_path):
+    document = {
+        "experiment": "e", "chapter": "models", "question": "Why?", "predict": "Guess", "explanation": "So.", "arms": [],
+        "checks": [], "verdict": "holds", "inconclusive": [], "seconds": 1.0, "begun": "2026-11-23T22:00:00+00:00",
+        "environment": {"kernel": "6", "cpus": 2, "python": "3.11.7", "gil": True, "commit": "c"},
+    }  # fmt: skip
+    run, interrupted = (tmp_path / "results" / f"20261123T22000{number}.000-e" for number in (0, 1))
+    run.mkdir(parents=True)
+    interrupted.mkdir()
+    (run / "result.json").write_text(json.dumps(document))
+    done = run_lab("report", LAB_STATE_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path}/results/index.html\n"
+    assert interrupted.name in done.stderr
+    assert "Why?" in (run / "report.html").read_text()
+    named = run_lab("report", "20261123T220000", LAB_STATE_DIR=str(tmp_path))
+    assert named.stdout.splitlines() == [f"{run}/report.html", f"{tmp_path}/results/index.html"]
+
+
+@pytest.mark.parametrize("words", [(), ("e",)])
+def test_report_without_a_run_is_refused(tmp_path, words):
+    assert_refused(run_lab("report", *words, LAB_STATE_DIR=str(tmp_path)), "run")

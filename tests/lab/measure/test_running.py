@@ -58,6 +58,8 @@ def test_document_has_the_agreed_shape_and_is_kept(run):
     kept = json.loads((found.folder / running.RESULT).read_text())
     assert len(kept["arms"][0]["trials"]) == 2
     assert kept["command"] == "lab run e --quick"
+    assert "Why?" in (found.folder / "report.html").read_text()
+    assert found.folder.name in (found.folder.parent / "index.html").read_text()
     assert run.seen == [(0.0, "a")]
 
 

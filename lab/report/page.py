@@ -1,0 +1,103 @@
+"""Makes the pages: of one run, and of all."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from lab.measure.checks import number, shown
+from lab.measure.experiment import CHAPTERS
+from lab.measure.running import RESULTS
+from lab.report.stored import StoredRun, all_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+INDEX = "index.html"
+
+
+def write(run: StoredRun) -> Path:
+    """The page of a run that came to a result: where it is. Raises ValueError where there is none."""
+    if run.document is None:
+        raise ValueError(f"{run.name} came to no result")
+    _put(run.page, of_run(run.document))
+    return run.page
+
+
+def write_index(results: Path = RESULTS) -> Path:
+    """The page of all runs: where it is."""
+    page = results / INDEX
+    _put(page, of_all(all_runs(results)))
+    return page
+
+
+def of_run(document: dict[str, Any]) -> str:
+    """HTML of a run."""
+    from lab.report.plots import pictures  # matplotlib: half a second that only this page needs
+
+    return (
+        _templates()
+        .get_template("run.html")
+        .render(
+            run=document,
+            metrics=list(dict.fromkeys(name for arm in document["arms"] for name in arm["metrics"])),
+            pictures=[(picture, Markup(picture.svg)) for picture in pictures(document["arms"])],
+            noted=[arm for arm in document["arms"] if arm["trials"] and arm["trials"][0].get("notes")],
+            explanation=markdown(document["explanation"]),
+        )
+    )
+
+
+def of_all(runs: Sequence[StoredRun]) -> str:
+    """HTML of the index: what each experiment came to last, then every run."""
+    return _templates().get_template("index.html").render(runs=runs, latest=_latest(runs))
+
+
+def _latest(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The newest result of each experiment, its full form before its quick one; controls are meant to fail."""
+    newest: dict[str, StoredRun] = {}
+    for run in sorted(runs, key=lambda run: (run.document or {}).get("effort") == "quick"):
+        if run.document and not run.document.get("control"):
+            newest.setdefault(run.experiment, run)
+    return sorted(newest.values(), key=_place)
+
+
+def _place(run: StoredRun) -> tuple[int, str]:
+    chapter = (run.document or {}).get("chapter")
+    return CHAPTERS.index(chapter) if chapter in CHAPTERS else len(CHAPTERS), run.experiment
+
+
+def markdown(text: str) -> Markup:
+    """The text as HTML; HTML in it is shown, not obeyed."""
+    return Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+
+
+@cache
+def _templates() -> Environment:
+    templates = Environment(
+        loader=PackageLoader("lab.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {"shown": shown, "number": number, "setting": _setting}
+    return templates
+
+
+def _setting(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _put(page: Path, html: str) -> None:
+    """All or nothing: two runs may end at the same time, and a browser may look."""
+    new = page.with_name(f"{page.name}.{os.getpid()}.new")
+    new.write_text(html, encoding="utf-8")
+    new.replace(page)

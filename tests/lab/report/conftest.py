@@ -1,0 +1,80 @@
+"""A run of a made-up experiment that shows everything a report can draw."""
+
+import json
+import random
+
+import pytest
+
+from lab.measure.checks import between
+from lab.measure.experiment import Arm, ArmResult, Check, Control, Experiment, Observation, Quantity
+from lab.measure.generator import histogram
+from lab.measure.running import RESULT, describe
+from lab.measure.verdict import judge
+
+WHERE = {"kernel": "6.18", "cpus": 2, "python": "3.11.7", "gil": True, "commit": "abc"}
+EXPERIMENT = Experiment(
+    name="made-up",
+    chapter="models",
+    question="Which queue is <b>shorter</b>?",
+    predict="Guess & write it down.",
+    arms=(Arm("shared queue", "nginx", {"workers": 2}), Arm("<sharded>", "reuseport", {"workers": 2})),
+    trial=None,
+    checks=(
+        Check("short", "the queue is short", "a paper", "at most 2 ms", between("shared queue", "mean", most=2)),
+        Check("long", "the queue | is long", "a manual", "at least 90 ms", between("<sharded>", "mean", least=90)),
+    ),
+    controls=(Control("swapped", "they change places", (Arm("<sharded>"),), ("short", "long")),),
+    explanation="A **queue** of `accept()`.\n\n<script>alert(1)</script>\n",
+)
+
+
+def encoded(seed):
+    times, chance = histogram(), random.Random(seed)
+    for _ in range(2000):
+        times.record_value(round(chance.lognormvariate(7, 1)) + 1)
+    return times.encode().decode()
+
+
+def observation(arm, trial):
+    return Observation(
+        metrics={"mean": Quantity(1.5 + arm + trial / 10, "ms"), "drops": Quantity(trial)},
+        shares={"requests by worker": {"0": 100, "1": 200 * arm + trial}},
+        series={"accept queue 0": [(at / 10, (at + trial) % 7) for at in range(30)]},
+        latencies={"all": encoded(arm * 10 + trial)},
+        notes=["0.000 SYN <&>"] if arm == 0 else [],
+    )
+
+
+@pytest.fixture
+def experiment():
+    return EXPERIMENT
+
+
+@pytest.fixture
+def document():
+    results = {
+        arm.name: ArmResult(arm, [observation(number, trial) for trial in range(3)])
+        for number, arm in enumerate(EXPERIMENT.arms)
+    }
+    document = describe(EXPERIMENT, results, judge(EXPERIMENT, results, WHERE), WHERE, 61.2)
+    document |= {"begun": "2026-11-23T22:00:00+00:00", "effort": "full", "command": "lab run made-up", "control": None}
+    return json.loads(json.dumps(document))
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def keep(results):
+    """Put a document into a folder as `lab run` does; without one the run was interrupted."""
+
+    def keep(name, document=None):
+        folder = results / name
+        folder.mkdir(parents=True)
+        if document is not None:
+            (folder / RESULT).write_text(json.dumps(document), encoding="utf-8")
+        return folder
+
+    return keep
