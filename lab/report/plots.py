@@ -141,6 +141,8 @@ def _bar_panels(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     # Only now: the panels share one axis, and a limit ends its growing with what is drawn.
     axes.set_xlim(left=0)
     _hide_unused(grid, len(panels))
+    for axes in grid[max(0, len(panels) - columns) : len(panels)]:
+        axes.tick_params(labelbottom=True)  # also where nothing is below, but a place
     return figure
 
 
