@@ -24,7 +24,7 @@ EPOLLEXCLUSIVE = "Linux 4.5, commit df0108c5da56 (epoll: add EPOLLEXCLUSIVE flag
 
 def trial(trial: Trial) -> Observation:
     """Connections one by one into idle workers; then as many as go."""
-    connections = 300 if trial.quick else 1000
+    connections = 300 if trial.quick else 500
     with trial.serving(all_cpus=True) as server:
         before = figures(server)
         for _ in range(connections):
@@ -32,7 +32,7 @@ def trial(trial: Trial) -> Observation:
             time.sleep(GAP_SECONDS)
         spent = {name: after - before[name] for name, after in figures(server).items()}
         clients = Stream(connections=trial.parameter("clients"), keep_alive=False)
-        load = trial.load(server, clients, seconds=1.0 if trial.quick else 4.0)
+        load = trial.load(server, clients, seconds=1.0 if trial.quick else 2.0)
     accepted = spent["accepted"]
     return Observation(
         {

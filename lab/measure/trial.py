@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5.0
 RESPONSE_BYTES = 4096
 """More than any response to a question of ours, and so one `recv` has all of it."""
+REQUEST = b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n"
 WORKER = re.compile(rb"\r\nx-worker: *([^\r\n]*)", re.IGNORECASE)
 SLACK_SECONDS = 30.0
 """How much longer than its plan a generator may take, before it is ended."""
@@ -199,10 +200,20 @@ class Trial:
         self, server: Server, *streams: Stream, seconds: float | None = None, warm_up_seconds: float = 0.5
     ) -> Iterator[Load]:
         """A generator in the client's namespace, on its processors, while something else goes on."""
+        self.check(server)
         host, port = server.address
         plan = Plan(host, port, streams, seconds or self.seconds, warm_up_seconds, seed=self.repetition)
         with self.started(sys.executable, "-m", "lab.measure.generator", json.dumps(asdict(plan))) as process:
             yield Load(process, plan)
+
+    def check(self, server: Server) -> None:
+        """Before any load: a request is answered, and by the model that is meant. Raises TrialError."""
+        with self.connect(server.address) as connection:
+            connection.sendall(REQUEST)
+            response = connection.recv(RESPONSE_BYTES)
+        answered = response.startswith(b"HTTP/1.1 200 ") and f"x-model: {self.arm.model}\r".encode() in response.lower()
+        if not answered:
+            raise TrialError(f"{self.arm.model} answers GET / with {response[:100]!r}: no load is made on that")
 
     def load(
         self, server: Server, *streams: Stream, seconds: float | None = None, warm_up_seconds: float = 0.5
