@@ -88,11 +88,12 @@ def _served(registry: CollectorRegistry) -> Iterator[bool]:
 @contextlib.contextmanager
 def _target(address: str) -> Iterator[None]:
     """A file that names the run to Prometheus. Those of runs that were killed are removed by the next."""
-    for file in TARGETS.glob("experiments-*.json"):
+    for file in TARGETS.glob("experiments-*.yml"):
         if not psutil.pid_exists(_pid_of(file)):
             file.unlink(missing_ok=True)
-    file = TARGETS / f"experiments-{os.getpid()}.json"
+    file = TARGETS / f"experiments-{os.getpid()}.yml"
     new = file.with_suffix(".new")
+    # JSON is YAML, too.
     new.write_text(json.dumps([{"targets": [address], "labels": {"instance": "experiments"}}]), encoding="utf-8")
     new.replace(file)
     try:

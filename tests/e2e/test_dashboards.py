@@ -48,7 +48,13 @@ def busy(stack: Stack) -> tuple[Stack, float]:
     began = time.time()
     for model in MODELS:
         load(stack, model)
+    wait_until(lambda: recorded(stack, began) == set(MODELS), 30, "figures of every model at a step of the range")
     return stack, began
+
+
+def recorded(stack: Stack, began: float) -> set[str]:
+    series, _ = ask(stack, "model:lab_imbalance:max_mean", began)
+    return {one["metric"]["model"] for one in series if not is_empty([one])}
 
 
 def load(stack: Stack, model: str) -> None:

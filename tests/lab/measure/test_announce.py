@@ -39,7 +39,7 @@ def test_run_answers_where_the_variable_says(monkeypatch):
 def test_run_names_itself_to_prometheus_as_long_as_it_lasts(monkeypatch, tmp_path):
     monkeypatch.setattr(announce, "TARGETS", tmp_path)
     monkeypatch.setattr(announce, "accepts", lambda port: True)
-    killed = tmp_path / f"experiments-{2**22 + 1}.json"  # above any pid
+    killed = tmp_path / f"experiments-{2**22 + 1}.yml"  # above any pid
     killed.write_text("[]")
     with announce.announced("herd"):
         (file,) = tmp_path.iterdir()
