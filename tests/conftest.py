@@ -41,10 +41,10 @@ def require_tool() -> Callable[[str], str]:
     return tools.require_tool
 
 
-@pytest.fixture(autouse=True)
-def turn(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Tests run two at a time, but those marked `quiet` alone."""
-    lock = fcntl.LOCK_EX if request.node.get_closest_marker("quiet") else fcntl.LOCK_SH
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Tests run two at a time, but those marked `quiet` alone. Before anything else: waiting is no part of a test's time."""
+    lock = fcntl.LOCK_EX if item.get_closest_marker("quiet") else fcntl.LOCK_SH
     with LOCK_FILE.open("w") as file:
         fcntl.flock(file, lock)
-        yield
+        return (yield)
