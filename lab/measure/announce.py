@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 from prometheus_client import CollectorRegistry, Enum, Gauge, start_http_server
+from prometheus_client.registry import Collector
 
 from lab.measure.verdict import FAILS, HOLDS, INCONCLUSIVE
 from lab.peers.process import accepts
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from prometheus_client.metrics_core import Metric
+
 TARGETS = STATE_DIR / "prometheus" / "targets"
 LISTEN = "LAB_EXPERIMENTS_LISTEN"
-SCRAPE_SECONDS = 1.0
-"""How often Prometheus asks; the verdict stays to be seen for two of these."""
+SEEN_SECONDS = 8.0
+"""How long the verdict stays to be seen at most: Prometheus looks for new targets every 5 s, and asks every second."""
+POLL_SECONDS = 0.05
 RUNNING = "running"
 
 
@@ -48,6 +52,24 @@ class Announcement:
         self._state.labels(self.name).state(word)
 
 
+class Scrapes(Collector):
+    """Counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def collect(self) -> Iterator[Metric]:
+        """Called for each scrape."""
+        self._count += 1
+        return iter(())
+
+    def wait_for_another(self, seconds: float) -> None:
+        """Return after the next scrape, or after so long."""
+        before, deadline = self._count, time.monotonic() + seconds
+        while self._count == before and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+
+
 @contextlib.contextmanager
 def announced(name: str) -> Iterator[Announcement]:
     """A run that Prometheus sees, if there is one. Raises SettingError for a wrong LAB_EXPERIMENTS_LISTEN."""
@@ -60,10 +82,12 @@ def announced(name: str) -> Iterator[Announcement]:
     announcement = Announcement(name, progress, state)
     announcement.progress(0)
     announcement.verdict(RUNNING)
+    scrapes = Scrapes()
+    registry.register(scrapes)
     with _served(registry) as seen:
         yield announcement
         if seen:
-            time.sleep(2 * SCRAPE_SECONDS)
+            scrapes.wait_for_another(SEEN_SECONDS)
 
 
 @contextlib.contextmanager

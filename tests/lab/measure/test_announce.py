@@ -1,6 +1,8 @@
 """What Prometheus and Grafana see of a run."""
 
 import json
+import threading
+import time
 import urllib.request
 
 import pytest
@@ -15,7 +17,7 @@ NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(announce, "SCRAPE_SECONDS", 0.0)
+    monkeypatch.setattr(announce, "SEEN_SECONDS", 0.0)
     monkeypatch.delenv(announce.LISTEN, raising=False)
 
 
@@ -46,6 +48,21 @@ def test_run_names_itself_to_prometheus_as_long_as_it_lasts(monkeypatch, tmp_pat
         (target,) = json.loads(file.read_text())[0]["targets"]
         assert any(line.startswith("lab_experiment_state") for line in scraped(target))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_verdict_stays_until_it_was_seen(monkeypatch):
+    address = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv(announce.LISTEN, address)
+    monkeypatch.setattr(announce, "SEEN_SECONDS", 30.0)
+    seen = []
+    with announce.announced("herd") as announcement:
+        announcement.verdict("holds")
+        late = threading.Timer(0.3, lambda: seen.extend(scraped(address)))
+        late.start()
+        begun = time.monotonic()
+    late.join()
+    assert 'lab_experiment_state{experiment="herd",lab_experiment_state="holds"} 1.0' in seen
+    assert time.monotonic() - begun < 10
 
 
 def test_run_without_a_stack_opens_nothing(monkeypatch, tmp_path):
