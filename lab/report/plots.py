@@ -255,10 +255,11 @@ def _dots(metrics: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[
     for axes, (title, by_arm) in zip(grid, metrics.items(), strict=False):
         for row, name in enumerate(names):
             values = by_arm.get(name, [])
+            if not values:  # an empty line has no extent, and unclipped it leaves the layout none either
+                continue
             colour = SERIES[row % len(SERIES)]
             axes.plot(values, [row] * len(values), "o", color=colour, markersize=4, alpha=0.7, clip_on=False)
-            if values:
-                axes.plot([summarise(values, "")["median"]], [row], "|", color=INK, markersize=11)
+            axes.plot([summarise(values, "")["median"]], [row], "|", color=INK, markersize=11)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         if all(value >= 0 for values in by_arm.values() for value in values):

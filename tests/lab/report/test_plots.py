@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from lab.report import plots
 
 
@@ -71,3 +73,13 @@ def test_what_is_the_same_in_every_trial_is_no_picture():
     (picture,) = plots.pictures([arm])
     assert ">y</text>" in picture.svg
     assert ">x</text>" not in picture.svg
+
+
+@pytest.mark.filterwarnings("error")
+def test_arms_that_measure_different_things_are_drawn_beside_each_other():
+    def arm(name, metric):
+        trials = [{"metrics": {metric: [value, "ms"]}} for value in (1.0, 2.0)]
+        return {"name": name, "metrics": {metric: {"unit": "ms"}}, "trials": trials}
+
+    (picture,) = plots.pictures([arm("one", "connect"), arm("other", "accept")])
+    assert all(text in picture.svg for text in ("connect, ms", "accept, ms", "one", "other"))
