@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from lab.measure import wrk
 from lab.measure.checks import between, ratio
 from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
 from lab.measure.generator import Stream
 from lab.measure.processes import cpu_seconds, tree
-from lab.measure.trial import TrialError
 
 if TYPE_CHECKING:
     from lab.measure.trial import Server, Trial
@@ -21,6 +19,8 @@ SERVICE = "5ms"
 """Slept: so that four workers can be busy at once on any number of cores."""
 STEADY_RATE = 1000.0
 """Requests a second at which hand-offs are priced: nobody is saturated."""
+LEAD_SECONDS = 0.3
+"""Until a load has begun, and before its end: how busy the dispatcher is counts in between."""
 CORES = 4
 """Dispatcher, worker, generator, and one for the rest: with fewer, they take the time from one another."""
 
@@ -35,14 +35,13 @@ def trial(trial: Trial) -> Observation:
 
 def cheap(trial: Trial) -> Observation:
     """As fast as they go. A generator in Python would be the bottleneck itself, so it is wrk."""
-    with trial.serving() as server, trial.client.entered():
+    with trial.serving() as server, trial.hammering(server, seconds_of(trial)) as finish:
+        time.sleep(LEAD_SECONDS)
         before, begun = dispatcher_seconds(server), time.monotonic()
-        try:
-            load = wrk.run("http://{}:{}/".format(*server.address), seconds_of(trial), cpu=min(trial.client_cpus))
-        except wrk.WrkError as error:
-            raise TrialError(str(error)) from error
+        time.sleep(seconds_of(trial) - 2 * LEAD_SECONDS)
         busy = (dispatcher_seconds(server) - before) / (time.monotonic() - begun)
-    return Observation({RATE: Quantity(load.requests_per_second, "1/s"), BUSY: Quantity(busy * 100, "%")})
+        load = finish()
+    return Observation({RATE: load.pop("rate"), BUSY: Quantity(busy * 100, "%"), **load})
 
 
 def expensive(trial: Trial) -> Observation:
@@ -69,7 +68,7 @@ def steady(trial: Trial) -> Observation:
 
 def seconds_of(trial: Trial) -> float:
     """There are six arms, so each is short."""
-    return 1.5 if trial.quick else 3.0
+    return 1.0 if trial.quick else 3.0
 
 
 def dispatcher_seconds(server: Server) -> float:

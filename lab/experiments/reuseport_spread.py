@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from statistics import pstdev
 from typing import TYPE_CHECKING
 
-from lab.measure.checks import between
+from lab.measure.checks import always, between
 from lab.measure.chi_square import evenness
 from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
 
@@ -18,6 +19,7 @@ FEW = 8
 LUMPINESS = math.sqrt(FEW * 0.25) / (FEW / 2)
 """Deviation over mean of a worker's share, if each connection is a coin's toss: √(N p (1 - p)) / (N p)."""
 CHANCE = 0.001
+BUSIEST = "busiest"
 
 LWN = (
     "LWN 542629 (Kerrisk, 2013): reuseport spreads uniformly; net/core/sock_reuseport.c: by the hash of the four-tuple"
@@ -27,6 +29,7 @@ BINOMIAL = "the binomial distribution"
 
 def trial(trial: Trial) -> Observation:
     """Connect one by one, in rounds, and note who answers."""
+    os.sched_setaffinity(0, {min(trial.client_cpus)})  # a SYN to a neighbour is handled on the processor that sent it
     workers: int = trial.arm.options["workers"]
     rounds, size = trial.parameter("rounds" if not trial.quick else "quick rounds"), trial.parameter("connections")
     with trial.serving() as server:
@@ -40,6 +43,7 @@ def trial(trial: Trial) -> Observation:
         {
             "connections": Quantity(total),
             "farthest from even": Quantity(max(abs(n - total * share) for n in counts.values()) / deviation, "sd"),
+            BUSIEST: Quantity(max(counts.values()) / total * 100, "%"),
             "chance of such a spread": Quantity(evenness(list(counts.values()))),
             "deviation / mean of a round": Quantity(pstdev(shares_of_a_round, size * share) / (size * share)),
         },
@@ -53,9 +57,8 @@ def trial(trial: Trial) -> Observation:
 
 
 def arm(name: str, workers: int, connections: int, rounds: int, model: str = "reuseport", **options: str) -> Arm:
-    """`rounds` times so many connections; a tenth of the rounds, but at least 100 of few connections, when quick."""
-    quick = max(1, min(rounds, 100))
-    parameters = {"connections": connections, "rounds": rounds, "quick rounds": quick}
+    """`rounds` times so many connections; half of the rounds when quick."""
+    parameters = {"connections": connections, "rounds": rounds, "quick rounds": rounds // 2}
     return Arm(name, model, {"workers": workers, "worker_kind": "process", **options}, parameters=parameters)
 
 
@@ -72,7 +75,7 @@ EXPERIMENT = Experiment(
     chapter="models",
     question="Each worker has a listener of its own, and the kernel tosses a coin. How even is that?",
     predict=f"{FEW} connections on two workers, a hundred times over: how many on the first? And 1,000 on four?",
-    arms=(arm("few", 2, FEW, 200), arm("many", 4, 1000, 2)),
+    arms=(arm("few", 2, FEW, 200), arm("many", 4, 1000, 2), arm("steered", 4, 100, 2, steering="cpu")),
     trial=trial,
     checks=(
         Check(
@@ -96,6 +99,13 @@ EXPERIMENT = Experiment(
             f"deviation / mean {LUMPINESS:.2f}, within three standard errors of 100 rounds ({LEAST:.2f} to {MOST:.2f})",
             between("few", "deviation / mean of a round", LEAST, MOST),
         ),
+        Check(
+            "program-decides",
+            "a program on the sockets takes the hash's place: here the processor decides, and all clients are on one",
+            "socket(7), SO_ATTACH_REUSEPORT_CBPF: the program returns the number of the listener",
+            "100 % of the connections to one worker, in every trial",
+            always("steered", BUSIEST, least=100),
+        ),
     ),
     controls=(
         Control(
@@ -110,6 +120,7 @@ EXPERIMENT = Experiment(
             (arm("few", 2, FEW, 200, "memcached", assign="round-robin"),),
             ("few-are-lumpy",),
         ),
+        Control("not-steered", "the hash decides", (arm("steered", 4, 100, 2),), ("program-decides",)),
     ),
     # Chance exceeds three standard deviations now and then; the median of several trials hardly ever.
     quick_repetitions=3,
@@ -122,5 +133,9 @@ Over many connections that is as even as a fair die. Over few it is as uneven as
 on two workers, both get four only about every fourth time, and once in 13 rounds one of them gets seven or all eight.
 A service with a small pool of long-lived connections lives with what the coin gave it at the start. Handing out in
 turn, as memcached does, cannot be beaten by chance there.
+
+Whoever knows better than the hash may attach a small program that returns the number of the listener. `--steering cpu`
+takes the processor on which the packet arrived, so that a connection stays on the processor that its network queue
+feeds. That is as even as the packets are: with all of them from one processor, one worker has everything.
 """,
 )

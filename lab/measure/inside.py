@@ -9,6 +9,7 @@ after each trial, `{"error": "…"}` where one could not be made. Whoever starte
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -77,11 +78,11 @@ def make_trial(
 
 
 def shared_out(cpus: set[int]) -> tuple[set[int], set[int]]:
-    """The server's processors and the client's: a quarter, and at least one, is the client's."""
+    """The server's processors and the client's: a third, rounded up, is the client's."""
     ordered = sorted(cpus)
     if len(ordered) == 1:
         return set(ordered), set(ordered)
-    clients = max(1, len(ordered) // 4)
+    clients = math.ceil(len(ordered) / 3)
     return set(ordered[:-clients]), set(ordered[-clients:])
 
 

@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lab.measure import wrk
 from lab.measure.experiment import GENERATOR_CPU, LITTLES_LAW, Arm, Observation, Quantity
 from lab.measure.generator import MICROSECONDS, Plan, Stream, StreamResult, histogram
 from lab.peers import model
@@ -22,7 +23,7 @@ from lab.top.samples import Sample, Source, take, take_state
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from lab.peers.process import Peer
@@ -222,6 +223,33 @@ class Trial:
         """The same, to its end."""
         with self.loading(server, *streams, seconds=seconds, warm_up_seconds=warm_up_seconds) as load:
             return load.result()
+
+    @contextlib.contextmanager
+    def hammering(
+        self, server: Server, seconds: float, *, connections: int = 50, keep_alive: bool = True
+    ) -> Iterator[Callable[[], dict[str, Quantity]]]:
+        """wrk, as fast as it goes, for rates that a generator in Python cannot make: a function that waits for its
+        figures. It raises TrialError, also when a request failed.
+        """
+        self.check(server)
+        url, threads = "http://{}:{}/".format(*server.address), min(connections, len(self.client_cpus))
+
+        def finish() -> dict[str, Quantity]:
+            load = wrk.finish(process, url, seconds)
+            if load.errors:
+                raise TrialError(f"{load.errors} of {load.requests} requests failed")
+            return {"rate": Quantity(load.requests_per_second, "1/s"), GENERATOR_CPU: Quantity(load.cpu / threads)}
+
+        try:
+            with contextlib.ExitStack() as stack:
+                with self.client.entered():  # while it starts; it keeps our processors, which are the client's
+                    asking = wrk.started(
+                        url, seconds, cpu=None, connections=connections, keep_alive=keep_alive, threads=threads
+                    )
+                    process = stack.enter_context(asking)
+                yield finish
+        except wrk.WrkError as error:
+            raise TrialError(str(error)) from error
 
     @contextlib.contextmanager
     def started(

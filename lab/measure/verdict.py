@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.measure.checks import shown
 from lab.measure.experiment import GENERATOR_CPU, LITTLES_LAW, Check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from lab.measure.environment import Environment
-    from lab.measure.experiment import Experiment, Results
+    from lab.measure.experiment import ArmResult, Experiment, Results
 
 HOLDS, FAILS, INCONCLUSIVE = "holds", "fails", "inconclusive"
 BUSIEST_GENERATOR = 0.8
@@ -38,24 +39,42 @@ class Verdict(NamedTuple):
 def judge(experiment: Experiment, results: Results, environment: Environment) -> Verdict:
     """All checks, and what they come to together.
 
-    Figures that may be the generator's own, or a machine with too few cores, decide nothing: neither for the claim
-    nor against it. Otherwise one check that fails is enough, and one that cannot tell leaves the whole open.
+    Figures that may be the generator's own, or a machine with too few cores, decide nothing: neither for the claims
+    that rest on them nor against. Otherwise one check that fails is enough, and one that cannot tell leaves the whole
+    open.
     """
-    outcomes = [_outcome(check, results, environment) for check in experiment.checks]
-    reasons = [*_too_few_cores(experiment, environment), *_spoilt(results)]
-    if reasons:
-        return Verdict(INCONCLUSIVE, [outcome._replace(holds=None) for outcome in outcomes], reasons)
+    too_few_cores = list(_too_few_cores(experiment, environment))
+    spoilt = _spoilt(results)
+    outcomes = [_outcome(check, results, spoilt, environment) for check in experiment.checks]
+    if too_few_cores:
+        return Verdict(INCONCLUSIVE, [outcome._replace(holds=None) for outcome in outcomes], too_few_cores)
     if any(outcome.holds is False for outcome in outcomes):
         return Verdict(FAILS, outcomes, [])
     unknown = [f"{outcome.check.name}: {outcome.measured}" for outcome in outcomes if outcome.holds is None]
     return Verdict(INCONCLUSIVE if unknown else HOLDS, outcomes, unknown)
 
 
-def _outcome(check: Check, results: Results, environment: Environment) -> Outcome:
-    found = check.judge(results)
+def _outcome(check: Check, results: Results, spoilt: Mapping[str, str], environment: Environment) -> Outcome:
+    seen = _Seen(results)
+    measured, holds = check.judge(seen)
     if environment["cpus"] < check.cores:
-        return Outcome(check, f"needs {check.cores} cores, and there are {environment['cpus']}; {found.measured}", None)
-    return Outcome(check, *found)
+        return Outcome(check, f"needs {check.cores} cores, and there are {environment['cpus']}; {measured}", None)
+    reasons = [f"{arm}: {spoilt[arm]}" for arm in results if arm in seen.arms and arm in spoilt]
+    if reasons:
+        return Outcome(check, "; ".join([*reasons, measured]), None)
+    return Outcome(check, measured, holds)
+
+
+class _Seen(UserDict[str, "ArmResult"]):
+    """Results that remember which arms a judge has looked at: on these its finding rests."""
+
+    def __init__(self, results: Results) -> None:
+        super().__init__(results)
+        self.arms: set[str] = set()
+
+    def __getitem__(self, arm: str) -> ArmResult:
+        self.arms.add(arm)
+        return super().__getitem__(arm)
 
 
 def _too_few_cores(experiment: Experiment, environment: Environment) -> Iterator[str]:
@@ -63,12 +82,14 @@ def _too_few_cores(experiment: Experiment, environment: Environment) -> Iterator
         yield f"needs {experiment.cores} cores, and there are {environment['cpus']}"
 
 
-def _spoilt(results: Results) -> Iterator[str]:
+def _spoilt(results: Results) -> dict[str, str]:
+    """By arm, why its figures decide nothing."""
+    reasons = {}
     for name, result in results.items():
         summaries = result.summaries()
-        busy = summaries.get(GENERATOR_CPU)
+        busy, law = summaries.get(GENERATOR_CPU), summaries.get(LITTLES_LAW)
         if busy and busy["median"] > BUSIEST_GENERATOR:
-            yield f"{name}: the generator used {shown(busy)} of its core, above {BUSIEST_GENERATOR:g}"
-        law = summaries.get(LITTLES_LAW)
-        if law and abs(law["median"] - 1) > LITTLES_LAW_TOLERANCE:
-            yield f"{name}: L / (λ W) is {shown(law)} where Little's law wants 1: the load was not steady"
+            reasons[name] = f"the generator used {shown(busy)} of its core, above {BUSIEST_GENERATOR:g}"
+        elif law and abs(law["median"] - 1) > LITTLES_LAW_TOLERANCE:
+            reasons[name] = f"L / (λ W) is {shown(law)} where Little's law wants 1: the load was not steady"
+    return reasons

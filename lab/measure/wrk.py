@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class WrkResult:
     p50_ms: float
     p99_ms: float
     errors: int
+    cpu: float = 0.0
+    """wrk's own processor time, in seconds a second."""
 
 
 def require() -> str:
@@ -57,10 +60,11 @@ def started(
     cpu: int | None,
     connections: int = 50,
     keep_alive: bool = True,
+    threads: int = 1,
     timeout_seconds: int = TIMEOUT_SECONDS,
 ) -> Iterator[subprocess.Popen[str]]:
     """wrk's process, as `run` has it; what of it still runs at the end, or is stopped, is killed."""
-    command = [require(), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
+    command = [require(), f"-t{threads}", f"-c{connections}", f"-d{whole(seconds)}s", "--latency"]
     command += ["--timeout", f"{timeout_seconds}s"]
     if not keep_alive:
         command += ["-H", "Connection: close"]
@@ -77,10 +81,16 @@ def started(
 
 def finish(process: subprocess.Popen[str], url: str, seconds: float) -> WrkResult:
     """Wait for its figures. Raises WrkError when it failed."""
+    before = _cpu_of_the_ended()
     output, _ = process.communicate(timeout=seconds + GRACE_SECONDS)
     if process.returncode:
         raise WrkError(f"wrk failed on {url}: {output.strip()}")
-    return parse(output)
+    return replace(parse(output), cpu=(_cpu_of_the_ended() - before) / whole(seconds))
+
+
+def whole(seconds: float) -> int:
+    """As long as wrk runs: whole seconds, at least one."""
+    return max(1, round(seconds))
 
 
 def parse(output: str) -> WrkResult:
@@ -92,6 +102,12 @@ def parse(output: str) -> WrkResult:
         p99_ms=_milliseconds(_find(r"99%\s+([\d.]+)(us|ms|s|m)", output)),
         errors=_errors(output),
     )
+
+
+def _cpu_of_the_ended() -> float:
+    # Of children that were waited for: what one adds is all of its own, and nothing of those that still run.
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _errors(output: str) -> int:

@@ -1,9 +1,11 @@
-"""What the kernel says of the sockets in a namespace: queues by `ss`, one connection by TCP_INFO."""
+"""What the kernel says of the sockets in a namespace: queues by `ss`, one connection by TCP_INFO, waiters by /proc."""
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -14,6 +16,9 @@ MICROSECONDS = 1_000_000
 # Offsets in struct tcp_info, include/uapi/linux/tcp.h. The struct only ever grows at its end.
 BYTES_ACKED, BUSY_TIME, RWND_LIMITED, BYTES_SENT, BYTES_RETRANS = 120, 168, 176, 200, 208
 U64 = struct.Struct("=Q")
+INODE = re.compile(r"\bino:(\d+)")
+WATCHED_INODE = re.compile(r"^tfd:.*\bino:([0-9a-f]+)", re.MULTILINE)
+"""In an epoll descriptor's fdinfo, a line for each file that it watches; proc(5)."""
 
 
 class Queue(NamedTuple):
@@ -69,3 +74,14 @@ def unsent_bytes(side: Namespace, port: int) -> list[int]:
     """Of each connection on `port`: what its send buffer holds, sent and not acknowledged, or not even sent."""
     lines = side.run("ss", "-Htn", "state", "established", f"sport = :{port}").splitlines()
     return [int(line.split()[1]) for line in lines]
+
+
+def epoll_watchers(side: Namespace, port: int, pids: list[int]) -> int:
+    """How many of the processes wait by epoll for the socket that listens on `port`: these the kernel may wake."""
+    listeners = {int(inode) for inode in INODE.findall(side.run("ss", "-Htlne", f"sport = :{port}"))}
+    return sum(not listeners.isdisjoint(_watched_inodes(pid)) for pid in pids)
+
+
+def _watched_inodes(pid: int) -> set[int]:
+    infos = Path(f"/proc/{pid}/fdinfo").iterdir()
+    return {int(inode, 16) for info in infos for inode in WATCHED_INODE.findall(info.read_text(encoding="ascii"))}

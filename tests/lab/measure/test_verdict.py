@@ -77,10 +77,18 @@ def test_check_that_needs_more_cores_is_open_and_leaves_the_others_alone():
     ("metric", "good", "bad"), [(GENERATOR_CPU, 0.8, 0.81), (LITTLES_LAW, 0.91, 0.89), (LITTLES_LAW, 1.09, 1.11)]
 )
 def test_figures_of_a_saturated_or_unsteady_generator_decide_nothing(metric, good, bad):
-    assert judge(experiment(found(True)), results(a={metric: [good]}), TWO_CORES).word == "holds"
-    verdict = judge(experiment(found(True)), results(a={metric: [bad]}), TWO_CORES)
+    for failing in (between("a", metric), between("a", metric, least=9)):
+        verdict = judge(experiment(failing), results(a={metric: [bad]}), TWO_CORES)
+        assert verdict.word == "inconclusive"
+        assert "a: " in verdict.reasons[0]
+    assert judge(experiment(between("a", metric)), results(a={metric: [good]}), TWO_CORES).word == "holds"
+
+
+def test_spoilt_figures_leave_checks_alone_that_rest_on_others():
+    measured = results(a={GENERATOR_CPU: [0.9], "x": [1]}, b={"x": [1]})
+    verdict = judge(experiment(between("a", "x"), between("b", "x"), ratio("x", "b", to="a")), measured, TWO_CORES)
+    assert [outcome.holds for outcome in verdict.outcomes] == [None, True, None]
     assert verdict.word == "inconclusive"
-    assert "a: " in verdict.reasons[0]
 
 
 def test_between_takes_the_median_and_always_every_trial():

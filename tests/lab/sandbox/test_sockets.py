@@ -1,11 +1,14 @@
 """TCP_INFO as this kernel fills it."""
 
+import os
+import select
 import socket
+import subprocess
 import time
 
 import pytest
 
-from lab.sandbox.sockets import Sender, read_tcp_info, sender
+from lab.sandbox.sockets import Sender, epoll_watchers, read_tcp_info, sender
 
 DEADLINE_SECONDS = 5
 BYTES = 10_000
@@ -31,3 +34,20 @@ def test_bytes_sent_again_are_counted_once():
         info[offset : offset + 8] = value.to_bytes(8, "little")
     assert read_tcp_info(bytes(info)) == Sender(7000, 3000, 5.0, 4.5)
     assert read_tcp_info(bytes(info)).in_flight_bytes == 4000
+
+
+class Here:
+    """This machine, in place of a sandbox's namespace."""
+
+    def run(self, *command):
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_process_watches_a_listener_while_it_is_in_its_epoll_set():
+    with socket.create_server(("127.0.0.1", 0)) as listener, select.epoll() as poll:
+        port, us = listener.getsockname()[1], os.getpid()
+        assert epoll_watchers(Here(), port, [us, os.getppid()]) == 0
+        poll.register(listener, select.EPOLLIN)
+        assert epoll_watchers(Here(), port, [us, os.getppid()]) == 1
+        poll.unregister(listener)
+        assert epoll_watchers(Here(), port, [us]) == 0
