@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import struct
@@ -83,5 +84,8 @@ def epoll_watchers(side: Namespace, port: int, pids: list[int]) -> int:
 
 
 def _watched_inodes(pid: int) -> set[int]:
-    infos = Path(f"/proc/{pid}/fdinfo").iterdir()
-    return {int(inode, 16) for info in infos for inode in WATCHED_INODE.findall(info.read_text(encoding="ascii"))}
+    found: set[int] = set()
+    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found |= {int(inode, 16) for inode in WATCHED_INODE.findall(info.read_text(encoding="ascii"))}
+    return found
