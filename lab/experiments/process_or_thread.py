@@ -92,7 +92,7 @@ def measure(trial: Trial, server: Server, work: str, workers: int, observation: 
     answered = grown("lab_requests_total")
     figures = load.quantities()
     running, waiting = on_core_now - on_core, in_line_now - in_line
-    observation.latencies[work] = load.streams[work].intended
+    observation.latencies |= load.latencies(work)
     observation.metrics |= {
         f"{work}: rate": figures["rate"],
         f"{work}: p99": figures["p99"],

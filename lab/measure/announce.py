@@ -7,13 +7,13 @@ name, `LAB_EXPERIMENTS_LISTEN` says where to answer. Neither is needed: without 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from prometheus_client import CollectorRegistry, Enum, Gauge, start_http_server
 from prometheus_client.registry import Collector
 
@@ -111,24 +111,34 @@ def _served(registry: CollectorRegistry) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def _target(address: str) -> Iterator[None]:
-    """A file that names the run to Prometheus. Those of runs that were killed are removed by the next."""
+    """A file that names the run to Prometheus. Those of runs that were killed are removed by the next.
+
+    Its lock, which the kernel takes from whoever dies, says that the run lives: a process's number is used again.
+    """
     for file in TARGETS.glob("experiments-*.yml"):
-        if not psutil.pid_exists(_pid_of(file)):
+        if _is_left_over(file):
             file.unlink(missing_ok=True)
     file = TARGETS / f"experiments-{os.getpid()}.yml"
     new = file.with_suffix(".new")
-    # JSON is YAML, too.
-    new.write_text(json.dumps([{"targets": [address], "labels": {"instance": "experiments"}}]), encoding="utf-8")
-    new.replace(file)
+    with new.open("w", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        # JSON is YAML, too.
+        json.dump([{"targets": [address], "labels": {"instance": "experiments"}}], stream)
+        stream.flush()
+        new.replace(file)
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+
+
+def _is_left_over(file: Path) -> bool:
     try:
-        yield
-    finally:
-        file.unlink(missing_ok=True)
-
-
-def _pid_of(file: Path) -> int:
-    digits = file.stem.rpartition("-")[2]
-    return int(digits) if digits.isdecimal() else 0
+        with file.open(encoding="utf-8") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # locked, or gone
+        return False
+    return True
 
 
 def _address(listen: str) -> tuple[str, int]:

@@ -1,7 +1,8 @@
 """Ways to judge a claim that many experiments share. Each makes the `judge` of a `Check`.
 
-A bound is held against the median of the trials. A comparison of two arms wants more: spreads that overlap are
-called *no difference*, and then neither arm is greater than the other.
+A bound is held against the median of the trials. A comparison of two arms wants more. Spreads that overlap are called
+*no difference*, and then neither arm is shown to be greater; and figures that scatter more than a claim of sameness
+allows show nothing of the kind. Both leave the claim open.
 """
 
 from __future__ import annotations
@@ -43,17 +44,21 @@ def always(arm: str, metric: str, least: float = -math.inf, most: float = math.i
 def ratio(metric: str, arm: str, to: str, least: float = -math.inf, most: float = math.inf) -> Judge:
     """The median of `arm` is at least, or at most, so many times that of `to`.
 
-    A ratio that must be above 1 needs spreads that do not overlap, too.
+    A ratio that must be above 1, or below, needs spreads that do not overlap, too; one that must be near 1, spreads
+    that are no wider than what is called near.
     """
 
     def judge(results: Results) -> Finding:
         one, other = results[arm].summary(metric), results[to].summary(metric)
         times = one["median"] / other["median"] if other["median"] else math.inf
-        differ = not overlap(one, other)
-        needs_difference = least > 1 or most < 1
-        words = "" if differ or not needs_difference else ", no difference: the spreads overlap"
-        text = f"{metric}: {arm} {shown(one)}, {to} {shown(other)}: ratio {times:.3g}{words}"
-        return Finding(text, least <= times <= most and (differ or not needs_difference))
+        text = f"{metric}: {arm} {shown(one)}, {to} {shown(other)}: ratio {times:.3g}"
+        if not least <= times <= most:
+            return Finding(text, False)
+        if (least > 1 or most < 1) and overlap(one, other):
+            return Finding(f"{text}, no difference: the spreads overlap", None)
+        if least > 0 and max(map(relative_spread, (one, other))) > most - least:
+            return Finding(f"{text}, which scatters too much to be called the same", None)
+        return Finding(text, True)
 
     return judge
 
@@ -67,6 +72,11 @@ def equal(arm: str, metric: str, to: str) -> Judge:
         return Finding(text, ones == others)
 
     return judge
+
+
+def relative_spread(summary: Summary) -> float:
+    """From the smallest to the largest, in medians."""
+    return (summary["max"] - summary["min"]) / summary["median"] if summary["median"] else 0.0
 
 
 def shown(summary: Summary) -> str:

@@ -10,6 +10,9 @@ from typing import TypedDict
 
 from lab.settings import CHECKOUT
 
+CHANGED = "+"
+"""Behind a commit: files differ from it."""
+
 
 class Environment(TypedDict):
     """`cpus` are those this process may use; `gil` is whether this Python runs with one."""
@@ -37,7 +40,7 @@ def _commit() -> str:
     """The checkout's commit, with `+` where files differ from it; "unknown" outside a checkout."""
     try:
         commit = _git("rev-parse", "--short", "HEAD")
-        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+        return commit + (CHANGED if _git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 CHAPTERS = ("models", "connections", "reading and sending", "process and thread", "idempotency")
 GENERATOR_CPU = "generator cpu"
 """The metric that holds the generator's share of its core, where its speed could spoil a figure."""
+FAILED = "failed"
+"""The metric that counts requests without a good answer. A load of which some failed is not the one that was meant."""
 LITTLES_LAW = "Little's law"
 """The metric that holds L / (λ W): 1 where the load generator's own figures agree with one another."""
 

@@ -8,7 +8,8 @@ each send, wait for the response, think, and send again; so a server that stalls
 request was meant to start, and so are free of coordinated omission; those from the moment at which it was really sent
 are kept beside them, so that the difference can be shown.
 
-The generator checks itself: `cpu` is its share of a core, `littles_law` is L / (λ W) with all three measured apart.
+The generator checks itself: `cpu` is its share of a core while it counts. `littles_law` is L / (λ W): the mean number
+of requests in the system, over the rate of answers times their mean. It is 1 for a load that was steady.
 """
 
 from __future__ import annotations
@@ -78,8 +79,12 @@ class StreamResult:
     """What one stream met. Requests count if they were meant to start after the warm-up and before the end."""
 
     name: str
+    open: bool = False
+    """Whether arrivals waited for nobody."""
     requests: int = 0
-    """Answered."""
+    """Answered, whenever that was."""
+    completed: int = 0
+    """Answered between warm-up and end, whenever they were meant to start: this, over the time, is the throughput."""
     unanswered: int = 0
     """Sent or waiting, and not answered before the grace at the end was over."""
     dropped: int = 0
@@ -167,7 +172,7 @@ class Running:
     """One stream under way."""
 
     def __init__(self, plan: Plan, stream: Stream, random_source: random.Random, clock: Clock) -> None:
-        self.result = StreamResult(stream.name)
+        self.result = StreamResult(stream.name, bool(stream.rate))
         self._plan, self._stream, self._random, self._clock = plan, stream, random_source, clock
         self._intended, self._sent, self._connects = histogram(), histogram(), histogram()
         self._sum = self._sum_of_squares = 0.0
@@ -236,7 +241,7 @@ class Running:
             if len(self._waiting) < MOST_WAITING:
                 self._waiting.append(intended)
                 self._clock.entered(intended)
-            else:
+            elif self._clock.counts(intended):
                 self.result.dropped += 1
             self._arrived.set()
             rate = self._stream.rate
@@ -270,9 +275,10 @@ class Running:
         return connection if self._stream.keep_alive else None
 
     def _count(self, intended: float, sent: float, status: int, worker: str) -> None:
+        now = time.monotonic()
+        self.result.completed += self._clock.counts(now)
         if not self._clock.counts(intended):
             return
-        now = time.monotonic()
         seconds = now - intended
         self._intended.record_value(max(1, round(seconds * MICROSECONDS)))
         self._sent.record_value(max(1, round((now - sent) * MICROSECONDS)))
@@ -344,9 +350,7 @@ async def generate(plan: Plan) -> dict[str, Any]:
     """Run the plan; the document that is printed."""
     clock = Clock(plan)
     running = [Running(plan, stream, random.Random(f"{plan.seed}/{stream.name}"), clock) for stream in plan.streams]
-    cpu_before, begun = time.process_time(), time.monotonic()
-    await asyncio.gather(*(stream.run() for stream in running))
-    cpu = (time.process_time() - cpu_before) / (time.monotonic() - begun)
+    cpu, *_ = await asyncio.gather(_cpu_while_it_counts(clock), *(stream.run() for stream in running))
     results = [stream.finish() for stream in running]
     return {
         "seconds": plan.seconds,
@@ -356,10 +360,23 @@ async def generate(plan: Plan) -> dict[str, Any]:
     }
 
 
+async def _cpu_while_it_counts(clock: Clock) -> float:
+    """Our share of a core; neither the warm-up nor a long wait for a last answer makes it look smaller."""
+    await asyncio.sleep(clock.begin - time.monotonic())
+    cpu, begun = time.process_time(), time.monotonic()
+    await asyncio.sleep(clock.end - begun)
+    return (time.process_time() - cpu) / (time.monotonic() - begun)
+
+
 def _littles_law(plan: Plan, clock: Clock, results: list[StreamResult]) -> float | None:
-    """L / (λ W): the mean number in the system, over throughput times mean time. None where nothing was answered."""
-    total_seconds = sum(result.mean_seconds * result.requests for result in results)
-    return clock.area / total_seconds if total_seconds and plan.seconds else None
+    """L / (λ W), λ being the rate of answers. None where nothing was answered."""
+    answered = sum(result.requests for result in results)
+    completed = sum(result.completed for result in results)
+    if not (answered and completed):
+        return None
+    mean_inside = clock.area / plan.seconds
+    mean_seconds = sum(result.mean_seconds * result.requests for result in results) / answered
+    return mean_inside / (completed / plan.seconds * mean_seconds)
 
 
 def _name_of(error: Exception) -> str:

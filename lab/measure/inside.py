@@ -47,6 +47,9 @@ def main() -> None:
     except (TrialError, PeerError, network.NetworkError) as error:
         say(error=str(error))
         raise SystemExit(BAD_ENVIRONMENT) from error
+    except OSError as error:  # a connect of the trial's own that nobody expected to fail
+        say(error=f"{type(error).__name__}: {error}")
+        raise SystemExit(BAD_ENVIRONMENT) from error
 
 
 def make_trials(experiment: Experiment, *, quick: bool) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 RESULTS = STATE_DIR / "results"
 RESULT, LOG = "result.json", "log"
 LONGEST_SECONDS = {"quick": 60.0, "full": 360.0}
-"""Twice what an experiment may take: beyond it something hangs, and is ended."""
+"""Two or three times what an experiment may take: beyond it something hangs, and is ended."""
 LAST_WORDS_BYTES = 2000
 
 
@@ -99,7 +99,7 @@ def _follow(experiment: Experiment, command: list[str], folder: Path, effort: st
         watchdog.start()
         try:
             for line in process.stdout or ():
-                said = json.loads(line)
+                said = _read(line, experiment, folder)
                 if "error" in said:
                     raise RunError(f"{experiment.name}: {said['error']} (log: {folder / LOG})")
                 if "observation" in said:
@@ -114,8 +114,17 @@ def _follow(experiment: Experiment, command: list[str], folder: Path, effort: st
         raise RunError(f"{experiment.name} did not end within {LONGEST_SECONDS[effort]:.0f} s (log: {folder / LOG})")
     if code:
         last_words = (folder / LOG).read_bytes()[-LAST_WORDS_BYTES:].decode(errors="replace").strip()
-        raise RunError(f"{experiment.name} broke off with {code}: {last_words.splitlines()[-1:]} (log: {folder / LOG})")
+        reason = (last_words.splitlines() or ["it said nothing"])[-1]
+        raise RunError(f"{experiment.name} broke off with {code}: {reason} (log: {folder / LOG})")
     return results
+
+
+def _read(line: str, experiment: Experiment, folder: Path) -> dict[str, Any]:
+    try:
+        said: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError:
+        raise RunError(f"{experiment.name} printed {line.strip()!r}, which is no JSON (log: {folder / LOG})") from None
+    return said
 
 
 def read_observation(fields: dict[str, Any]) -> Observation:

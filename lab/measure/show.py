@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -66,6 +67,10 @@ def _run_and_show(
         found = _run_one(experiment, effort, control, as_json=as_json, progress=progress)
     except (SandboxError, running.RunError) as error:
         typer.echo(f"lab: {error}", err=True)
+        return BROKE_OFF, None
+    except Exception:  # noqa: BLE001 - a slip in one experiment's file is no verdict, and the others have their turn
+        traceback.print_exc()
+        typer.echo(f"lab: {experiment.name} broke off; what it had found is lost", err=True)
         return BROKE_OFF, None
     if as_json:
         typer.echo(running.in_one_line(found.document))

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lab.measure import wrk
-from lab.measure.experiment import GENERATOR_CPU, LITTLES_LAW, Arm, Observation, Quantity
+from lab.measure.experiment import FAILED, GENERATOR_CPU, LITTLES_LAW, Arm, Observation, Quantity
 from lab.measure.generator import MICROSECONDS, Plan, Stream, StreamResult, histogram
 from lab.peers import model
 from lab.settings import CHECKOUT
@@ -119,10 +119,11 @@ class LoadResult:
         """The usual metrics of one stream, or of the only one, and the generator's own two."""
         result = self.streams[stream] if stream else next(iter(self.streams.values()))
         times = histogram(result.intended)
+        refused = sum(count for status, count in result.statuses.items() if not status.startswith("2"))
         named = {
             "requests": Quantity(result.requests),
-            "failed": Quantity(sum(result.errors.values()) + result.unanswered + result.dropped),
-            "rate": Quantity(result.requests / self.seconds, "1/s"),
+            FAILED: Quantity(sum(result.errors.values()) + result.unanswered + result.dropped + refused),
+            "rate": Quantity(result.completed / self.seconds, "1/s"),
             "mean": Quantity(result.mean_seconds * 1000, "ms"),
             "deviation": Quantity(result.deviation_seconds * 1000, "ms"),
             "p50": Quantity(times.get_value_at_percentile(50) * 1000 / MICROSECONDS, "ms"),
@@ -131,6 +132,14 @@ class LoadResult:
             GENERATOR_CPU: Quantity(self.cpu),
         }
         return named if self.littles_law is None else {**named, LITTLES_LAW: Quantity(self.littles_law)}
+
+    def latencies(self, stream: str, name: str = "") -> dict[str, str]:
+        """A stream's distribution, as an observation has it: in an open one both, as it is and as it was sent.
+
+        Their distance is what a generator with coordinated omission does not see.
+        """
+        result, name = self.streams[stream], name or stream
+        return {name: result.intended, f"{name}, as sent": result.sent} if result.open else {name: result.intended}
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections import UserDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.measure.checks import shown
-from lab.measure.experiment import GENERATOR_CPU, LITTLES_LAW, Check
+from lab.measure.experiment import FAILED, GENERATOR_CPU, LITTLES_LAW, Check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,7 +56,10 @@ def judge(experiment: Experiment, results: Results, environment: Environment) ->
 
 def _outcome(check: Check, results: Results, spoilt: Mapping[str, str], environment: Environment) -> Outcome:
     seen = _Seen(results)
-    measured, holds = check.judge(seen)
+    try:
+        measured, holds = check.judge(seen)
+    except (ArithmeticError, LookupError) as error:  # a median of 0, a metric that no trial has: the others still count
+        measured, holds = f"cannot be judged: {error!r}", None
     if environment["cpus"] < check.cores:
         return Outcome(check, f"needs {check.cores} cores, and there are {environment['cpus']}; {measured}", None)
     reasons = [f"{arm}: {spoilt[arm]}" for arm in results if arm in seen.arms and arm in spoilt]
@@ -87,8 +90,10 @@ def _spoilt(results: Results) -> dict[str, str]:
     reasons = {}
     for name, result in results.items():
         summaries = result.summaries()
-        busy, law = summaries.get(GENERATOR_CPU), summaries.get(LITTLES_LAW)
-        if busy and busy["median"] > BUSIEST_GENERATOR:
+        failed, busy, law = (summaries.get(metric) for metric in (FAILED, GENERATOR_CPU, LITTLES_LAW))
+        if failed and failed["max"] > 0:
+            reasons[name] = f"up to {failed['max']:,.0f} requests failed"
+        elif busy and busy["median"] > BUSIEST_GENERATOR:
             reasons[name] = f"the generator used {shown(busy)} of its core, above {BUSIEST_GENERATOR:g}"
         elif law and abs(law["median"] - 1) > LITTLES_LAW_TOLERANCE:
             reasons[name] = f"L / (λ W) is {shown(law)} where Little's law wants 1: the load was not steady"

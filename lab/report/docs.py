@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.experiments import all_experiments
 from lab.measure.checks import shown
+from lab.measure.environment import CHANGED
 from lab.report.stored import StoredRun, UnknownRunError, all_runs, named
 from lab.settings import CHECKOUT
 
@@ -56,6 +57,8 @@ def store(run: StoredRun, folder: Path = STORED) -> Path:
     """Keep a run's result beside the docs: where it is. Raises ValueError for a quick one, or a control's."""
     if run.document is None or not _can_be_stored(run):
         raise ValueError(f"{run.name} is no full run with a result: `lab run {run.experiment}` makes one")
+    if run.document["environment"]["commit"].endswith(CHANGED):
+        raise ValueError(f"{run.name} was made with files that are in no commit: commit, and run it again")
     file = folder / f"{run.experiment}.json"
     folder.mkdir(parents=True, exist_ok=True)
     document = run.document | {

@@ -34,6 +34,8 @@ FORMS = (("unshare", "--user", "--map-root-user", *NAMESPACES), ("unshare", *NAM
 INIT = ("sh", "-c", '"$@"; exit $?', "init")
 """Process 1, which the kernel makes the parent of all orphans: a shell that waits for its command buries them, too."""
 PROBE_SECONDS = 10.0
+LIBC = ctypes.CDLL(None)
+"""Loaded here: between fork and exec a lock of the loader, held by another thread, would be held for ever."""
 TEMPORARY = STATE_DIR / "sandbox"
 """Where each sandbox mounts a tmpfs that only it can see; outside, the folder stays empty."""
 
@@ -80,7 +82,7 @@ def launched(command: Sequence[str], errors: Path) -> Iterator[subprocess.Popen[
 
 def _die_with(parent: int) -> None:
     """In the child: have the kernel kill it when `parent` dies, and end at once if it has died before we could ask."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -94,7 +96,10 @@ def working_form() -> tuple[str, ...]:
         raise SandboxError(f"`{missing[0]}` is not installed", "install the packages util-linux and iproute2")
     refusals = []
     for form in FORMS:
-        tried = subprocess.run([*form, "true"], check=False, capture_output=True, text=True, timeout=PROBE_SECONDS)
+        try:
+            tried = subprocess.run([*form, "true"], check=False, capture_output=True, text=True, timeout=PROBE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise SandboxError(f"`{' '.join(form)} true` hangs", "try again when this machine is less busy") from None
         if not tried.returncode:
             return form
         refusals.append(tried.stderr.strip())

@@ -102,6 +102,18 @@ def test_littles_law_holds():
     assert document["littles_law"] == pytest.approx(1, abs=0.1)
 
 
+def test_throughput_is_what_is_answered_and_not_what_arrives():
+    document, _, _ = measure(Stream(rate=100, poisson=False), seconds=1.0, pause=0.05)
+    (result,) = document["streams"]
+    assert result["requests"] == pytest.approx(100, abs=2)
+    assert result["completed"] == pytest.approx(20, abs=4)
+
+
+def test_waiting_for_a_last_answer_does_not_make_the_generator_look_idle():
+    document, _, _ = measure(Stream(connections=4), seconds=0.2, stalls=((0.15, 1.5),))
+    assert document["cpu"] > 0.25  # of the whole time, it and its server worked for less than a tenth
+
+
 def test_same_seed_draws_the_same_arrivals():
     plan = {"host": "h", "port": 1, "seconds": 1, "streams": [{"rate": 3.0}]}
     assert read_plan(json.dumps(plan)) == Plan("h", 1, (Stream(rate=3.0),), 1)

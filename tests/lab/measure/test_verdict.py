@@ -6,6 +6,7 @@ import pytest
 
 from lab.measure.checks import always, between, equal, ratio
 from lab.measure.experiment import (
+    FAILED,
     GENERATOR_CPU,
     LITTLES_LAW,
     Arm,
@@ -103,9 +104,31 @@ def test_ratio_needs_spreads_apart_only_where_a_difference_is_claimed():
     apart, together = results(a={"x": [4, 5]}, b={"x": [1, 2]}), results(a={"x": [2, 6]}, b={"x": [1, 3]})
     assert ratio("x", "a", to="b", least=2)(apart).holds
     assert not ratio("x", "a", to="b", least=4)(apart).holds
-    assert not ratio("x", "a", to="b", least=2)(together).holds
+    assert ratio("x", "a", to="b", least=2)(together).holds is None
     assert "no difference" in ratio("x", "a", to="b", least=2)(together).measured
-    assert ratio("x", "a", to="b", least=0.5, most=2.5)(together).holds
+    assert ratio("x", "a", to="b", least=3)(together).holds is False
+
+
+def test_what_scatters_more_than_sameness_allows_shows_no_sameness():
+    steady, loose = results(a={"x": [10, 10.5]}, b={"x": [10, 11]}), results(a={"x": [10, 10.5]}, b={"x": [8, 13]})
+    assert ratio("x", "a", to="b", least=0.9, most=1.1)(steady).holds
+    found = ratio("x", "a", to="b", least=0.9, most=1.1)(loose)
+    assert found.holds is None
+    assert "scatters" in found.measured
+
+
+def test_load_of_which_some_failed_decides_nothing():
+    measured = results(a={FAILED: [0, 1], "x": [1, 1]}, b={FAILED: [0, 0], "x": [1, 1]})
+    verdict = judge(experiment(between("a", "x"), between("b", "x")), measured, TWO_CORES)
+    assert [outcome.holds for outcome in verdict.outcomes] == [None, True]
+    assert "up to 1 requests failed" in verdict.reasons[0]
+
+
+def test_what_cannot_be_judged_is_open_and_leaves_the_others_alone():
+    declared = experiment(between("a", "missing"), lambda results: Finding("", 1 / 0), between("a", "x"))
+    verdict = judge(declared, results(a={"x": [1]}), TWO_CORES)
+    assert [outcome.holds for outcome in verdict.outcomes] == [None, None, True]
+    assert "did not measure 'missing'" in verdict.reasons[0]
 
 
 def test_ratio_to_zero_is_beyond_all_bounds():

@@ -34,6 +34,8 @@ def test_stored_result_is_of_the_checks_that_are_declared(experiment):
     stored = {check["name"]: check["expected"] for check in result["checks"]}
     again = f"run `lab run {experiment.name}` and `make docs ARGS={experiment.name}`"
     assert stored == {check.name: check.expected for check in experiment.checks}, again
+    arms = {arm["name"]: arm["parameters"] for arm in result["arms"]}
+    assert arms == {arm.name: json.loads(json.dumps(arm.described())) for arm in experiment.arms}, again
     assert result["effort"] == "full"
     assert result["control"] is None
     assert result["verdict"] != "fails"
@@ -71,6 +73,12 @@ def test_index_names_every_experiment_and_what_it_came_to(experiment, result):
 def test_stored_result_is_small(result):
     assert len(json.dumps(result)) < 3000
     assert "trials" not in result["arms"][0]
+
+
+def test_result_of_a_changed_checkout_is_not_stored(document, tmp_path):
+    changed = document | {"environment": document["environment"] | {"commit": "abc1234+"}}
+    with pytest.raises(ValueError, match="commit, and run it again"):
+        docs.store(StoredRun(tmp_path / "20261123T220000.000-made-up", changed), tmp_path)
 
 
 @pytest.mark.parametrize("change", [{"effort": "quick"}, {"control": "swapped"}])
