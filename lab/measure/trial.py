@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lab.measure import wrk
-from lab.measure.experiment import FAILED, GENERATOR_CPU, LITTLES_LAW, Arm, Observation, Quantity
+from lab.measure.experiment import AS_SENT, FAILED, GENERATOR_CPU, LITTLES_LAW, Arm, Observation, Quantity
 from lab.measure.generator import MICROSECONDS, Plan, Stream, StreamResult, histogram
 from lab.peers import model
 from lab.settings import CHECKOUT
@@ -139,7 +139,7 @@ class LoadResult:
         Their distance is what a generator with coordinated omission does not see.
         """
         result, name = self.streams[stream], name or stream
-        return {name: result.intended, f"{name}, as sent": result.sent} if result.open else {name: result.intended}
+        return {name: result.intended, name + AS_SENT: result.sent} if result.open else {name: result.intended}
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from lab.measure.experiment import AS_SENT
 from lab.measure.generator import MICROSECONDS, histogram
 from lab.measure.summary import summarise
 
@@ -67,6 +68,10 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a `$` in an experiment is a `$`
 }
 PERCENTILES = (0, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99)
+OMISSION = (
+    " Times count from when a request was meant to start. “As sent” leaves out what it waited for its turn, as load "
+    "generators do that send the next request only after the last answer (coordinated omission)."
+)
 POINTS_A_CURVE = 200
 BARS_A_CHART = 40
 """More would be a comb: a share by hundreds of connections says nothing by name."""
@@ -148,16 +153,18 @@ def _bar_panels(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
 
 def _latencies(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
     """For each kind of latency: its distribution and its percentiles, all arms together."""
-    for title in _names(arms, "latencies"):
-        found = {arm["name"]: _merged(arm, title) for arm in arms}
+    names = _names(arms, "latencies")
+    for title in (name for name in names if not name.endswith(AS_SENT)):
+        kinds = [kind for kind in ("", AS_SENT) if title + kind in names]
+        found = {arm["name"] + kind: _merged(arm, title + kind) for arm in arms for kind in kinds}
         found = {name: times for name, times in found.items() if times.get_total_count()}
         if found:
-            yield Picture(
-                f"Latencies: {title}",
+            text = (
                 "All trials of an arm together. Left: how many of the requests took so long. Right: the slowest "
-                "requests, stretched: each step to the right leaves a tenth of them.",
-                _draw(_latency_panels, found),
+                "requests, stretched: each step to the right leaves a tenth of them."
             )
+            text += OMISSION if AS_SENT in kinds else ""
+            yield Picture(f"Latencies: {title}", text, _draw(_latency_panels, found))
 
 
 def _merged(arm: Mapping[str, Any], title: str) -> HdrHistogram:

@@ -36,6 +36,14 @@ def test_latencies_of_all_trials_come_together(document):
     assert plots._merged(document["arms"][0], "all").get_total_count() == 6000
 
 
+def test_latencies_as_sent_stand_beside_the_corrected_ones(document):
+    for arm in document["arms"]:
+        for trial in arm["trials"]:
+            trial["latencies"]["all, as sent"] = trial["latencies"]["all"]
+    (picture,) = (picture for picture in plots.pictures(document["arms"]) if picture.title.startswith("Latencies"))
+    assert "coordinated omission" in picture.caption
+
+
 def test_nothing_observed_nothing_drawn():
     assert plots.pictures([{"name": "a", "metrics": {}, "trials": [{"metrics": {}}]}]) == []
 
