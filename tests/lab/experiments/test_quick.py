@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -23,17 +24,22 @@ def run(*words):
 
 @pytest.mark.parametrize("experiment", all_experiments(), ids=lambda experiment: experiment.name)
 def test_claim_holds(experiment):
-    """A machine may be busy with other things for a moment, so whatever does not hold is run once more."""
+    """A machine may be busy with other things for a moment, so what does not hold is run once more, and that is said."""
     code, document = run(experiment.name)
-    if code != HOLDS:
+    if failing(document):
+        warnings.warn(f"{experiment.name} was run twice: {failing(document)}", stacklevel=1)
         code, document = run(experiment.name)
-    failed = [(check["name"], check["measured"]) for check in document["checks"] if check["holds"] is False]
-    assert not failed
+    assert not failing(document)
     assert document["seconds"] <= LONGEST_SECONDS
     if code != HOLDS:
         assert code == INCONCLUSIVE
         assert document["inconclusive"]
         pytest.skip(f"inconclusive on this machine: {'; '.join(document['inconclusive'])}")
+
+
+def failing(document):
+    """The checks that do not hold, and what they measured."""
+    return [(check["name"], check["measured"]) for check in document["checks"] if check["holds"] is False]
 
 
 CONTROLS = [(experiment, control) for experiment in all_experiments() for control in experiment.controls]
