@@ -38,6 +38,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     add("--think", type=float, default=0.01, help="seconds a user waits between two requests; 0: none at all")
     add("--timeout", type=float, default=10.0, help="seconds to wait for a connection or a response")
     add("--effect", default="0ms", help="how long the effect of a counter's POST takes, e.g. 5ms (RetryingUser)")
+    add("--fresh-counters", action="store_true", help="a counter for each POST instead of each user (RetryingUser)")
     add("--lose", type=float, default=0.0, help="share of responses lost on the way (RetryingUser)")
     hidden: dict[str, bool] = {"include_in_web_ui": False}
     add("--shape", choices=SHAPES, default="none", help="how the number of users changes", **hidden)

@@ -80,7 +80,7 @@ class Injector:
         try:
             while not writer.is_closing():
                 await self._pass_on(await read_message(reader), upstreams, writer)
-        except (asyncio.IncompleteReadError, OSError):
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
             pass  # either side has gone, as it may
         finally:
             for upstream in upstreams:
@@ -97,8 +97,7 @@ class Injector:
         path.faults += fault
         asked = upstreams if fault and path.fault == REPEAT else upstreams[:1]
         path.requests += len(asked)
-        begun = time.monotonic()
-        answers = [asyncio.create_task(upstream.ask(request)) for upstream in asked]
+        answers = [asyncio.create_task(self._ask(upstream, request)) for upstream in asked]
         first = await next(asyncio.as_completed(answers))
         if not (fault and path.fault == CUT):
             writer.write(first)
@@ -106,9 +105,15 @@ class Injector:
             if answer.startswith(b"HTTP/1.1 2"):
                 name = key[1].decode("latin-1")
                 path.applied[name] = path.applied.get(name, 0) + 1
-        self.seen.seconds += (time.monotonic() - begun) * len(asked)
         if fault and path.fault == CUT:
             writer.transport.abort()
+
+    async def _ask(self, upstream: Upstream, request: bytes) -> bytes:
+        begun = time.monotonic()
+        try:
+            return await upstream.ask(request)
+        finally:
+            self.seen.seconds += time.monotonic() - begun
 
     def _path(self, name: str) -> Path:
         if name not in self.seen.paths:

@@ -138,6 +138,14 @@ def test_retrying_user_repeats_lost_posts_with_the_same_key(stand_in, locust):
     assert total_of_failures(run) == 0
 
 
+def test_retrying_user_can_take_a_fresh_counter_each_time(stand_in, locust):
+    run = locust(*headless(stand_in, "RetryingUser"), "--fresh-counters")
+    run.wait_for(lambda text: total(text, "locust_requests_total", method="POST") >= 10)
+    assert run.finish() == 0, run.log.read_text()
+    assert len(stand_in.counters) >= 10
+    assert set(stand_in.counters.values()) == {1}
+
+
 def test_retrying_user_finds_effects_applied_twice(stand_in, locust):
     stand_in.idempotent = False
     run = locust(*headless(stand_in, "RetryingUser"), "--lose", "0.5")
