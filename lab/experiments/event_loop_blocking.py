@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from lab.measure.checks import always, between, shown
-from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
+from lab.measure.experiment import GENERATOR_CPU, Arm, Check, Control, Experiment, Finding, Observation, Quantity
 from lab.measure.generator import Stream
 from lab.measure.trial import TrialError, ask_on
 
@@ -22,7 +22,9 @@ RATE = 20.0
 BLOCK_SECONDS = 0.7
 DELAYED_SECONDS = BLOCK_SECONDS / 2
 """A request that came at any time in the first half of the block and waited for its end took at least this long."""
-LEAD_SECONDS = 0.8
+STARTING_SECONDS = 0.3
+"""Until every connection has been asked on, twice."""
+LEAD_SECONDS = 0.2
 TOLERANCE = 0.15
 """Of the longest wait: perhaps no request comes in the first moments, and those that queued are answered in turn."""
 ATTEMPTS = 200
@@ -38,10 +40,15 @@ def trial(trial: Trial) -> Observation:
     """Ask steadily on many connections, block one worker, and see which connections had to wait."""
     with trial.serving() as server:
         streams = [Stream(str(number), rate=RATE, poisson=False) for number in range(CONNECTIONS)]
-        with trial.loading(server, *streams, seconds=LEAD_SECONDS + 2 * BLOCK_SECONDS) as load:
+        seconds = STARTING_SECONDS + LEAD_SECONDS + 2 * BLOCK_SECONDS
+        with trial.loading(server, *streams, seconds=seconds, warm_up_seconds=0.0) as loading:
+            server.wait_until_asked(2 * CONNECTIONS)
             time.sleep(LEAD_SECONDS)
             blocked = block(trial, server)
-            results = load.result().streams.values()
+            if loading.process.poll() is not None:
+                raise TrialError("the load was over before the worker was free again")
+            load = loading.result()
+    results = load.streams.values()
     delayed = {result.name for result in results if result.max_seconds >= DELAYED_SECONDS}
     owned = {result.name for result in results if blocked in result.workers and len(result.workers) == 1}
     return Observation(
@@ -49,8 +56,10 @@ def trial(trial: Trial) -> Observation:
             "delayed": Quantity(len(delayed)),
             "owned by the blocked worker": Quantity(len(owned)),
             MISMATCH: Quantity(len(delayed ^ owned)),
+            GENERATOR_CPU: Quantity(load.cpu),
             LONGEST: Quantity(max(result.max_seconds for result in results) * 1000, "ms"),
         },
+        latencies=load.latencies("response time"),
         shares={"connections": {"delayed": len(delayed), "not delayed": CONNECTIONS - len(delayed)}},
     )
 
@@ -139,9 +148,14 @@ EXPERIMENT = Experiment(
 An event loop does one thing at a time. While a handler blocks (a slow query, a big computation) the loop reads nothing,
 writes nothing and accepts nothing: every connection of that loop waits, and new ones pile up in the accept queue.
 
-More loops make the same mistake smaller: with four workers that each own their connections, a quarter of the clients
-are hit, and it is always the *same* quarter, however idle the other workers are. Adding workers never gets a blocked
+More loops make the same mistake smaller: with four workers that each own their connections, those of one worker are
+hit. That is a quarter where connections were dealt out in turn; here it is the worker that owns most of them, which may
+be half. And it is always the *same* ones, however idle the other workers are: adding workers never gets a blocked
 connection served.
+
+A load generator that sends its next request only after the last answer asks a blocked server once a connection, and
+then reports one slow request each. Here requests are meant to start at fixed times, and their wait counts from then:
+the two curves of the response times differ by what is called *coordinated omission*.
 
 A dispatcher that hands over *requests* has no such tie. As long as one worker is free nobody notices. The price is a
 hand-off for every request, also for the cheap ones (see `dispatch-bottleneck`).

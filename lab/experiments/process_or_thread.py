@@ -34,7 +34,6 @@ QUICK_SECONDS, SECONDS = 0.8, 2.5
 WARM_UP_SECONDS = 0.2
 WATCHED_SHARE = 0.7
 """Of that time: all workers have work from the first to the last moment."""
-STARTING_SECONDS = 5.0
 CPU, BLOCK = "cpu=5ms&gil={}", "block=20ms"
 BLOCK_SECONDS = 0.02
 ONE_AT_A_TIME, BOTH_AT_ONCE = 1.2, 1.6
@@ -79,7 +78,7 @@ def measure(trial: Trial, server: Server, work: str, workers: int, observation: 
     stream = Stream(work, f"/work?{trial.parameter(work)}", connections=workers * CONNECTIONS_A_WORKER)
     seconds = QUICK_SECONDS if trial.quick else SECONDS
     with trial.loading(server, stream, seconds=seconds, warm_up_seconds=WARM_UP_SECONDS) as loading:
-        wait_for_load(server, before.total("lab_requests_total"))
+        server.wait_until_asked(before.total("lab_requests_total"))
         since, (on_core, in_line) = time.monotonic(), scheduled_seconds(server)
         time.sleep(seconds * WATCHED_SHARE)
         wall, (on_core_now, in_line_now) = time.monotonic() - since, scheduled_seconds(server)
@@ -92,7 +91,7 @@ def measure(trial: Trial, server: Server, work: str, workers: int, observation: 
     answered = grown("lab_requests_total")
     figures = load.quantities()
     running, waiting = on_core_now - on_core, in_line_now - in_line
-    observation.latencies |= load.latencies(work)
+    observation.latencies |= load.latencies(work, work)
     observation.metrics |= {
         f"{work}: rate": figures["rate"],
         f"{work}: p99": figures["p99"],
@@ -104,13 +103,6 @@ def measure(trial: Trial, server: Server, work: str, workers: int, observation: 
         switches = grown("lab_worker_context_switches_total", kind=kind)
         observation.metrics[f"{work}: {kind} switches a request"] = Quantity(switches / answered)
     return load
-
-
-def wait_for_load(server: Server, requests: float) -> None:
-    """Return when more than these have been served."""
-    deadline = time.monotonic() + STARTING_SECONDS
-    while sum(worker["requests"] for worker in server.state()["workers"]) <= requests and time.monotonic() < deadline:
-        time.sleep(WARM_UP_SECONDS / 10)
 
 
 def scheduled_seconds(server: Server) -> tuple[float, float]:
@@ -130,9 +122,7 @@ def schedstat(pid: int, tid: int) -> tuple[float, float]:
 def memory_of(trial: Trial, server: Server, workers: int) -> tuple[float, float]:
     """PSS and USS of the whole server in bytes, once each worker has served a request."""
     for _ in range(workers):
-        with trial.connect(server.address) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n")
-            client.recv(4096)
+        trial.ask(server.address)
     pids = processes.tree(server.peer.pid)
     return processes.pss_bytes(pids), processes.uss_bytes(pids)
 

@@ -26,7 +26,7 @@ def trial(trial: Trial) -> Observation:
         clients = Stream(path=f"/work?block={SERVICE}", connections=trial.parameter("clients"), keep_alive=False)
         load = trial.load(server, clients, seconds=3.0 if trial.quick else 8.0)
     observation.metrics |= load.quantities()
-    observation.latencies |= load.latencies("all", "response time")
+    observation.latencies |= load.latencies("response time")
     observation.shares["requests by worker"] = dict(load.streams["all"].workers)
     return observation
 

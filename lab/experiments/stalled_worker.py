@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from lab.measure.checks import always, between
 from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
+from lab.measure.trial import RESPONSE_BYTES, TrialError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from lab.measure.trial import Server, Trial
 
@@ -25,6 +26,7 @@ PATIENCE_SECONDS = 1.0
 """Far beyond what an answer takes: who has none by then waits for the worker that stands still."""
 REQUEST = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n"
 
+FOR_GOOD = "stranded for good"
 EXPECTED = CONNECTIONS / WORKERS
 MARGIN = 3 * math.sqrt(CONNECTIONS / WORKERS * (1 - 1 / WORKERS))
 
@@ -34,34 +36,40 @@ SHARDING = "nginx.com, Socket Sharding in NGINX 1.9.1: a worker that blocks hold
 def trial(trial: Trial) -> Observation:
     """Stop a worker, connect and ask, and count who is not answered; then let it go on, and count again."""
     with trial.serving() as server:
-        with stopped(server, trial.parameter("stopped")):
+        with stopped(server, trial.parameter("stopped")) as go_on:
             connections = [asking(trial, server) for _ in range(CONNECTIONS)]
             waiting = not_answered(connections)
             queued = sum(listener["queue"] for listener in server.listeners())
-        left = not_answered(waiting)
+            if trial.parameter("goes on"):
+                go_on()
+            left = not_answered(waiting)
         for connection in connections:
             connection.close()
     return Observation(
         {
             "stranded": Quantity(len(waiting)),
             "in accept queues meanwhile": Quantity(queued),
-            "stranded for good": Quantity(len(left)),
+            FOR_GOOD: Quantity(len(left)),
         },
         shares={"connections": {"answered": CONNECTIONS - len(waiting), "stranded": len(waiting)}},
     )
 
 
 @contextlib.contextmanager
-def stopped(server: Server, number: int) -> Iterator[None]:
-    """The first `number` worker processes stand still meanwhile."""
+def stopped(server: Server, number: int) -> Iterator[Callable[[], None]]:
+    """The first `number` worker processes stand still, until the end or until the function is called."""
     pids = [worker["pid"] for worker in server.state()["workers"] if worker["worker"] != "main"][:number]
+
+    def go_on() -> None:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
-        yield
+        yield go_on
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        go_on()
 
 
 def asking(trial: Trial, server: Server) -> socket.socket:
@@ -72,7 +80,7 @@ def asking(trial: Trial, server: Server) -> socket.socket:
 
 
 def not_answered(connections: list[socket.socket]) -> list[socket.socket]:
-    """Those on which nothing comes for a while."""
+    """Those on which nothing comes for a while. Raises TrialError for another answer than 200."""
     poller = select.poll()
     for connection in connections:
         poller.register(connection, select.POLLIN)
@@ -81,14 +89,16 @@ def not_answered(connections: list[socket.socket]) -> list[socket.socket]:
     while waiting and (seconds := deadline - time.monotonic()) > 0:
         for descriptor, _ in poller.poll(seconds * 1000):
             poller.unregister(descriptor)
-            del waiting[descriptor]
+            answer = waiting.pop(descriptor).recv(RESPONSE_BYTES)
+            if not answer.startswith(b"HTTP/1.1 200 "):
+                raise TrialError(f"a connection was answered with {answer[:100]!r}")
     return list(waiting.values())
 
 
-def arm(name: str, model: str, stopped: int = 1, **options: str) -> Arm:
+def arm(name: str, model: str, stopped: int = 1, *, goes_on: bool = True, **options: str) -> Arm:
     """Worker processes, one of which is stopped."""
     options_of_all = {"workers": WORKERS, "worker_kind": "process", "backlog": 4 * CONNECTIONS, **options}
-    return Arm(name, model, options_of_all, parameters={"stopped": stopped})
+    return Arm(name, model, options_of_all, parameters={"stopped": stopped, "goes on": goes_on})
 
 
 EXPERIMENT = Experiment(
@@ -120,6 +130,13 @@ EXPERIMENT = Experiment(
             "stranded 0, in every trial",
             always("shared, exclusive", "stranded", 0, 0),
         ),
+        Check(
+            "none-for-good",
+            "once it goes on, the stopped worker answers all that waited in its queue",
+            SHARDING,
+            "stranded for good 0, in every trial",
+            always("sharded", FOR_GOOD, 0, 0),
+        ),
     ),
     controls=(
         Control(
@@ -130,6 +147,12 @@ EXPERIMENT = Experiment(
             "no worker runs",
             (arm("shared", "nginx", WORKERS), arm("shared, exclusive", "nginx", WORKERS, wakeup="exclusive")),
             ("shared-strands-none", "exclusive-strands-none"),
+        ),
+        Control(
+            "never-goes-on",
+            "the worker is not let go on",
+            (arm("sharded", "reuseport", goes_on=False),),
+            ("none-for-good",),
         ),
     ),
     # Chance exceeds three standard deviations now and then; the median of several trials hardly ever.
@@ -142,7 +165,7 @@ the hash sends one connection in four there. To these clients the server looks c
 With one queue for all, whoever is free takes the next connection. That is the classical argument for a single queue,
 at the bank as in the kernel: nobody waits behind a slow customer while another clerk is idle.
 
-When the worker goes on, so do its connections: *stranded for good* is 0. If it dies instead, its queue is closed and
+When the worker goes on, so do its connections. If it dies instead, its queue is closed and
 all that was in it is reset (see `net.ipv4.tcp_migrate_req`).
 """,
 )

@@ -24,10 +24,13 @@ import sys
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
 from hdrh.histogram import HdrHistogram
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MICROSECONDS = 1_000_000
 LONGEST_MICROSECONDS = 600 * MICROSECONDS
@@ -109,6 +112,15 @@ def histogram(encoded: str = "") -> HdrHistogram:
     if encoded:
         return HdrHistogram.decode(encoded)
     return HdrHistogram(1, LONGEST_MICROSECONDS, SIGNIFICANT_DIGITS)
+
+
+def merged(parts: Iterable[str]) -> str:
+    """One encoded histogram of several."""
+    whole = histogram()
+    for part in parts:
+        whole.add(histogram(part))
+    encoded: bytes = whole.encode()
+    return encoded.decode()
 
 
 class Connection(asyncio.Protocol):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.measure import wrk
 from lab.measure.experiment import AS_SENT, FAILED, GENERATOR_CPU, LITTLES_LAW, Arm, Observation, Quantity
-from lab.measure.generator import MICROSECONDS, Plan, Stream, StreamResult, histogram
+from lab.measure.generator import MICROSECONDS, Plan, Stream, StreamResult, histogram, merged
 from lab.peers import model
 from lab.settings import CHECKOUT
 from lab.top.samples import Sample, Source, take, take_state
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from lab.sandbox.network import Namespace
 
 CONNECT_SECONDS = 5.0
+STARTING_SECONDS = 10.0
+POLL_SECONDS = 0.02
 RESPONSE_BYTES = 4096
 """More than any response to a question of ours, and so one `recv` has all of it."""
 REQUEST = b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n"
@@ -76,6 +78,18 @@ class Server:
         """Its `/state`, which costs it less than `look`."""
         with self.namespace.entered():
             return take_state(self.source)
+
+    def requests(self) -> int:
+        """How many it has served."""
+        return sum(worker["requests"] for worker in self.state()["workers"])
+
+    def wait_until_asked(self, more_than: float) -> None:
+        """Return when it has served more than so many: then a load has begun. Raises TrialError."""
+        deadline = time.monotonic() + STARTING_SECONDS
+        while self.requests() <= more_than:
+            if time.monotonic() > deadline:
+                raise TrialError(f"{STARTING_SECONDS:.0f} s, and {self.peer.name} has not seen the load")
+            time.sleep(POLL_SECONDS)
 
     def per_worker(self, metric: str) -> dict[str, float]:
         """A metric by worker, `main` left out; other labels are added up."""
@@ -133,13 +147,15 @@ class LoadResult:
         }
         return named if self.littles_law is None else {**named, LITTLES_LAW: Quantity(self.littles_law)}
 
-    def latencies(self, stream: str, name: str = "") -> dict[str, str]:
-        """A stream's distribution, as an observation has it: in an open one both, as it is and as it was sent.
-
-        Their distance is what a generator with coordinated omission does not see.
+    def latencies(self, name: str, *streams: str) -> dict[str, str]:
+        """The distribution over these streams, or all, as an observation has it. Open ones have two: as it is, and as
+        it was sent. The distance is what a generator with coordinated omission does not see.
         """
-        result, name = self.streams[stream], name or stream
-        return {name: result.intended, name + AS_SENT: result.sent} if result.open else {name: result.intended}
+        results = [self.streams[stream] for stream in streams or self.streams]
+        together = {name: merged(result.intended for result in results)}
+        if any(result.open for result in results):
+            together[name + AS_SENT] = merged(result.sent for result in results)
+        return together
 
 
 @dataclass(slots=True)
