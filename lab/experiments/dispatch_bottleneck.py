@@ -80,8 +80,8 @@ LOADS = {"cheap": cheap, "expensive": expensive, "steady": steady}
 
 
 def arm(name: str, load: str, workers: int, model: str = "ramcloud") -> Arm:
-    """RAMCloud's model with so many worker threads."""
-    kind = {} if model == "nodejs" else {"worker_kind": "thread"}
+    """RAMCloud's model with so many workers: processes, for threads of Python would wait for its lock instead."""
+    kind = {} if model == "nodejs" else {"worker_kind": "process"}
     return Arm(name, model, {"workers": workers, **kind}, parameters={"load": load})
 
 
