@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
+import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.measure.checks import shown
 from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
+from lab.measure.trial import TrialError
 from lab.sandbox.sockets import accept_queue
 from lab.sandbox.wire import Ghost, Segment, capturing, ghost_addresses, ghost_socket, retry_steps, route_ghosts
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
 
     from lab.measure.experiment import Results
@@ -61,7 +63,10 @@ def trial(trial: Trial) -> Observation:
         queue = accept_queue(trial.server, PORT)
         begun = time.monotonic()
         late = [stack.enter_context(knocking(trial, ghost.server)) for _ in range(TOO_MANY)]
-        ghost.acknowledge(next(seen for seen in sent_to(ghost, capture) if seen.flags == "SYN/ACK"))
+        to_ghost = ghost.address
+        ghost.acknowledge(
+            capture.wait_for("SYN/ACK", lambda seen: (seen.destination, seen.flags) == (to_ghost, "SYN/ACK"))
+        )
         time.sleep(begun + room - time.monotonic())
         counters, refused = trial.server.counters(), unanswered(capture.segments, ghost)
         times = connect_times(listener, late, begun, stack)
@@ -98,7 +103,7 @@ def connect_times(
     listener: socket.socket, clients: list[socket.socket], begun: float, stack: contextlib.ExitStack
 ) -> list[float]:
     """Accept all that come, and note after how many seconds each client found itself connected."""
-    waiting = {client.fileno() for client in clients}
+    waiting = {client.fileno(): client for client in clients}
     poll, times = select.poll(), []
     poll.register(listener, select.POLLIN)
     for descriptor in waiting:
@@ -106,9 +111,11 @@ def connect_times(
     while waiting and time.monotonic() < begun + DEADLINE_SECONDS:
         for descriptor, _ in poll.poll(1000):
             if descriptor in waiting:
-                times.append(time.monotonic() - begun)
-                waiting.remove(descriptor)
                 poll.unregister(descriptor)
+                error = waiting.pop(descriptor).getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if error:
+                    raise TrialError(f"a late client was not connected: {os.strerror(error)}")
+                times.append(time.monotonic() - begun)
             else:
                 stack.enter_context(listener.accept()[0])
     return times + [DEADLINE_SECONDS] * len(waiting)

@@ -24,18 +24,20 @@ MEMCACHED = "memcached, thread.c: the next thread is (last + 1) mod n, blind to 
 
 def trial(trial: Trial) -> Observation:
     """Connect in a fixed order, hot and quiet ones, and count who executes the hot requests."""
-    period: int = trial.parameter("hot every")
+    period, number_of_them = trial.parameter("hot every"), trial.parameter("connections")
     streams = [
         Stream(
             f"{'hot' if number % period == 0 else 'quiet'} {number}",
             path=f"/work?block={SERVICE}",
             rate=0.0 if number % period == 0 else QUIET_RATE,
         )
-        for number in range(CONNECTIONS)
+        for number in range(number_of_them)
     ]
-    with trial.serving() as server:
-        load = trial.load(server, *streams)
-        connections = server.per_worker("lab_connections_accepted_total")
+    with trial.serving() as server, trial.loading(server, *streams) as loading:
+        server.wait_until_asked(CONNECTIONS)
+        owners = [worker for worker in server.state()["workers"] if worker["worker"] != "main"]
+        connections = {worker["worker"]: float(worker["connections"]) for worker in owners}
+        load = loading.result()
     hot: Counter[str] = Counter({str(number): 0 for number in range(WORKERS)})
     for name, result in load.streams.items():
         if name.startswith("hot"):
@@ -51,17 +53,21 @@ def trial(trial: Trial) -> Observation:
             "connections, most - fewest": Quantity(max(connections.values()) - min(connections.values())),
             "mean of the slowest connection": Quantity(slowest.mean_seconds * 1000, "ms"),
         },
-        shares={"hot requests by worker": {name: float(count) for name, count in hot.items()}},
+        shares={
+            "hot requests by worker": {name: float(count) for name, count in hot.items()},
+            "connections by worker": connections,
+        },
     )
 
 
-def arm(name: str, model: str, *, hot_every: int = WORKERS, **options: str) -> Arm:
+def arm(name: str, model: str, *, hot_every: int = WORKERS, connections: int = CONNECTIONS, **options: str) -> Arm:
     """Four worker threads."""
-    parameters = {"hot every": hot_every}
+    parameters = {"hot every": hot_every, "connections": connections}
     return Arm(name, model, {"workers": WORKERS, "worker_kind": "thread", **options}, parameters=parameters)
 
 
 TURN, LEAST, HANDED = "round-robin", "least-connections", "request hand-off"
+ALONE = "one client alone"
 
 EXPERIMENT = Experiment(
     name="hot-connections",
@@ -72,6 +78,7 @@ EXPERIMENT = Experiment(
         arm(TURN, "memcached", assign="round-robin"),
         arm(LEAST, "memcached", assign="least-connections"),
         arm(HANDED, "ramcloud", dispatch="request-least-loaded"),
+        arm(ALONE, "ramcloud", connections=1, dispatch="request-idle-stack"),
     ),
     trial=trial,
     checks=(
@@ -103,6 +110,13 @@ EXPERIMENT = Experiment(
             "every worker within 10 % of even",
             between(HANDED, "farthest from even", most=10),
         ),
+        Check(
+            "last-idle-first",
+            "RAMCloud keeps its idle workers on a stack: one client that asks again and again meets the same one",
+            "RAMCloud, WorkerManager.cc: idle threads are a LIFO stack",
+            "requests on the busiest worker at least 95 %",
+            between(ALONE, "hot requests on the busiest", least=95),
+        ),
     ),
     controls=(
         Control(
@@ -125,6 +139,12 @@ EXPERIMENT = Experiment(
             "ramcloud hands over connections, not requests",
             (arm(HANDED, "ramcloud", dispatch="connection"),),
             ("hand-off-spreads",),
+        ),
+        Control(
+            "queue-of-idle-ones",
+            "who has been idle longest is next",
+            (arm(ALONE, "ramcloud", connections=1, dispatch="request-fifo"),),
+            ("last-idle-first",),
         ),
     ),
     explanation="""\

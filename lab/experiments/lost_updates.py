@@ -144,12 +144,13 @@ EXPERIMENT = Experiment(
 writes back what has become stale, and every update that others made meanwhile is gone.
 
 The GIL does not prevent that. It makes each *instruction* of the interpreter safe, not a sequence of them. Since
-CPython 3.10 it changes hands only at calls and at the ends of loops, so a bare `value += 1` happens to survive there:
+CPython 3.10 it changes hands only at calls and at each turn of a loop, so a bare `value += 1` happens to survive there:
 an accident of one interpreter that a free-threaded build, or a call in the expression, ends. (Threads here change
 places every {SWITCH_INTERVAL_SECONDS * 1e6:.0f} µs, not every 5 ms: a short run then shows what a long one would.)
 
 A lock makes the three steps one, and whoever comes meanwhile waits: compare the time an update takes. A counter for
-each thread, added up when somebody asks, has no sharing and so neither loss nor wait. That is why the lab's own
+each thread, added up when somebody asks, shares nothing: no update is lost, and no
+lock of ours is waited for (the GIL still is). That is why the lab's own
 counters lie in a block for each worker, and why `reuseport` gives each worker a queue.
 """,
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lab.measure.checks import always, between, shown
 from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
-from lab.sandbox.sockets import sender
+from lab.sandbox.sockets import sender, unread_bytes
 from lab.sandbox.wire import capturing
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ BODY_BYTES = 1 << 40
 LEAVE_AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER: closing sends RST, so the server does not go on reading what is left."""
 LIMITED_LEAST = 0.9
+UNREAD = "in the receive queue"
+LEAST_UNREAD_BYTES = PIECE_BYTES
 RATE_TOLERANCE = 0.2
 
 TCP_INFO = "Linux, uapi/linux/tcp.h: tcpi_rwnd_limited, the time in which only the receiver's window held the sender"
@@ -60,6 +62,7 @@ def trial(trial: Trial) -> Observation:
         before, since = sender(client), time.monotonic()
         send_for(seconds, client, observation, begun)
         after, wall = sender(client), time.monotonic() - since
+        unread = max(unread_bytes(trial.server, address[1]))
         counters = trial.server.counters()
     closed = [
         seen for seen in capture.segments if seen.source == address and not seen.window and "RST" not in seen.flags
@@ -72,6 +75,7 @@ def trial(trial: Trial) -> Observation:
         "window limited": Quantity((after.window_limited_seconds - before.window_limited_seconds) / wall),
         "zero windows captured": Quantity(len(closed)),
         "TCPToZeroWindowAdv": Quantity(counters["TCPToZeroWindowAdv"]),
+        UNREAD: Quantity(unread, "B"),
         "receive buffer": Quantity(buffer_bytes, "B"),
         "most in flight": Quantity(max(flights), "B"),
         "taken": Quantity(after.acknowledged_bytes, "B"),
@@ -166,6 +170,13 @@ EXPERIMENT = Experiment(
     trial=trial,
     checks=(
         Check(
+            "receive-queue-fills",
+            "what arrives is taken and acknowledged by the server's kernel, and waits in the receive queue",
+            "Linux, ss(8): Recv-Q of an established connection",
+            f"Recv-Q at least {LEAST_UNREAD_BYTES:,} B in every trial, though nobody has accepted",
+            always("asleep", UNREAD, least=LEAST_UNREAD_BYTES),
+        ),
+        Check(
             "window-closes",
             "a receiver whose buffer is full tells the sender so: a window of 0",
             WINDOW,
@@ -212,6 +223,7 @@ EXPERIMENT = Experiment(
             "the servers read as fast as they can",
             (AWAKE, slow(0)),
             (
+                "receive-queue-fills",
                 "window-closes",
                 "zero-window-captured",
                 "sender-is-held",

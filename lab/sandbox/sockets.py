@@ -71,6 +71,12 @@ def half_open(side: Namespace, port: int) -> int:
     return len(side.run("ss", "-Htn", "state", "syn-recv", f"sport = :{port}").splitlines())
 
 
+def unread_bytes(side: Namespace, port: int) -> list[int]:
+    """Of each connection on `port`: what its receive queue holds, acknowledged and not read, accepted or not."""
+    lines = side.run("ss", "-Htn", "state", "established", f"sport = :{port}").splitlines()
+    return [int(line.split()[0]) for line in lines]
+
+
 def unsent_bytes(side: Namespace, port: int) -> list[int]:
     """Of each connection on `port`: what its send buffer holds, sent and not acknowledged, or not even sent."""
     lines = side.run("ss", "-Htn", "state", "established", f"sport = :{port}").splitlines()

@@ -12,13 +12,16 @@ import select
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import dpkt
 
+from lab.sandbox.network import NetworkError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from lab.sandbox.network import Namespace
 
@@ -28,6 +31,7 @@ TIMESPEC = struct.Struct("qq")
 CAPTURE_BYTES = 256
 """Enough for every header; the payload's length stands in the IP header."""
 POLL_MILLISECONDS = 20
+CAPTURED_SECONDS = 5.0
 GHOST_NETWORK = "10.99.0.0/16"
 GHOST_WINDOW = 64_000
 FLAGS = ((dpkt.tcp.TH_SYN, "SYN"), (dpkt.tcp.TH_FIN, "FIN"), (dpkt.tcp.TH_RST, "RST"), (dpkt.tcp.TH_ACK, "ACK"))
@@ -75,6 +79,16 @@ class Capture:
     """Segments in the order in which they passed."""
 
     segments: list[Segment] = field(default_factory=list)
+
+    def wait_for(self, what: str, matches: Callable[[Segment], bool]) -> Segment:
+        """The first segment that matches, which may still be on its way to us. Raises NetworkError."""
+        deadline = time.monotonic() + CAPTURED_SECONDS
+        while time.monotonic() < deadline:
+            for segment in list(self.segments):
+                if matches(segment):
+                    return segment
+            time.sleep(POLL_MILLISECONDS / 1000)
+        raise NetworkError(f"no {what} was captured within {CAPTURED_SECONDS:.0f} s")
 
     def between(self, client: tuple[str, int], server: tuple[str, int]) -> list[Segment]:
         """Those of one connection, both ways."""
