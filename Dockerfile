@@ -42,10 +42,10 @@ ENTRYPOINT ["python", "-m", "services"]
 
 FROM common AS lab
 ENV LAB_STATE_DIR=/state
-# Experiments make interfaces with `ip`, and look at queues with `ss`.
+# Experiments make interfaces with `ip`, look at queues with `ss`, and some make their load with `wrk`.
 USER root
-RUN command -v ip >/dev/null || { \
-      apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends iproute2 \
+RUN { command -v ip && command -v wrk; } >/dev/null || { \
+      apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends iproute2 wrk \
       && rm -rf /var/lib/apt/lists/*; }
 USER 10001:10001
 # Where the live page has the models' volumes: as folders of this image, they give new volumes their owner.

@@ -6,7 +6,6 @@ and on stderr lines such as `{"progress": 0.4, "doing": "arm herd, 2 of 5"}`. Re
 
 from __future__ import annotations
 
-import importlib
 import json
 import shlex
 import subprocess
@@ -14,46 +13,25 @@ import sys
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 from fastapi import Response
 from fastapi.responses import FileResponse
 
 from lab import settings
 from lab.console import tryit
+from lab.measure.running import RESULTS
+from lab.report.page import INDEX
+from lab.report.stored import PAGE as REPORT
+from lab.report.stored import all_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from fastapi import FastAPI
 
-RESULTS = settings.STATE_DIR / "results"
-REPORT = "report.html"
 SAID_LINES = 5
-MISSING = "lab.experiments"
-
-
-class Experiment(Protocol):
-    """What an experiment says about itself."""
-
-    name: str
-    chapter: str
-    question: str
-    predict: str
-    explanation: str
-
-
-def known() -> Sequence[Experiment]:
-    """All experiments; none where this checkout has no engine for them."""
-    try:
-        engine = importlib.import_module(MISSING)
-    except ModuleNotFoundError as error:
-        if error.name != MISSING:
-            raise
-        return []
-    found: Sequence[Experiment] = engine.all_experiments()
-    return found
 
 
 class BusyError(Exception):
@@ -164,32 +142,28 @@ def read_document(line: bytes) -> dict[str, Any] | None:
 
 def latest_report(name: str, results: Path = RESULTS) -> str:
     """The address of the latest report on an experiment, on this page; empty where there is none."""
-    for folder in sorted(results.glob("*/"), key=lambda path: path.stat().st_mtime, reverse=True):
-        if (folder / REPORT).is_file() and name in experiments_of(folder / "result.json"):
-            return f"/results/{folder.name}/{REPORT}"
+    for run in all_runs(results):
+        if run.experiment == name and run.page.is_file():
+            return f"/results/{run.name}/{REPORT}"
     return ""
 
 
-def experiments_of(path: Path) -> set[str]:
-    """The experiments that a result is about: the file holds one document, a list of them, or one a line."""
-    if not path.is_file():
-        return set()
-    text = path.read_text(encoding="utf-8")
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = [read_document(line.encode()) for line in text.splitlines()]
-    documents = found if isinstance(found, list) else found.get("experiments", [found])
-    return {str(one.get("experiment")) for one in documents if isinstance(one, dict)}
-
-
 def add_reports(app: FastAPI, results: Path = RESULTS) -> None:
-    """Serve the reports, and no other file."""
+    """Serve the reports and their index, and no other file."""
+
+    @app.get(f"/results/{INDEX}")
+    def index() -> Response:
+        return file_or_not(results / INDEX)
 
     @app.get(f"/results/{{run}}/{REPORT}")
     def report(run: str) -> Response:
         path = results / run / REPORT
         # A run's name is one part of a path; what is not directly below the results is none of our business.
-        if path.resolve().parent.parent != results.resolve() or not path.is_file():
-            return Response("There is no such report.", status_code=404, media_type="text/plain")
-        return FileResponse(path, media_type="text/html")
+        return file_or_not(path if path.resolve().parent.parent == results.resolve() else results / run)
+
+
+def file_or_not(path: Path) -> Response:
+    """The page, or 404."""
+    if not path.is_file():
+        return Response("There is no such report.", status_code=404, media_type="text/plain")
+    return FileResponse(path, media_type="text/html")

@@ -9,28 +9,26 @@ from nicegui import run, ui
 
 from lab.console import experiments
 from lab.console.tryit import plain_button
+from lab.experiments import all_experiments
+from lab.report.page import INDEX, markdown
 
 if TYPE_CHECKING:
-    from lab.console.experiments import Experiment, Trial
+    from lab.console.experiments import Trial
+    from lab.measure.experiment import Experiment
 
-NONE_YET = (
-    "There are no experiments in this checkout yet. What they need is here already: put load on a model with Try it, "
-    "and watch X-ray and Compare."
-)
 VERDICTS = {"holds": "✓ the claim holds", "fails": "✕ the claim fails", "inconclusive": "? inconclusive"}
+MARKS = {True: "✓", False: "✕", None: "?"}
 REFRESH_SECONDS = 0.5
 
 
 def show(trial: Trial) -> None:
     """The whole list."""
-    found = experiments.known()
     ui.html("<h2>Experiments</h2>", sanitize=False)
-    if not found:
-        ui.label(NONE_YET).classes("kind-line")
-        return
-    ui.label("Say first what you expect; then let the machine answer.").classes("kind-line")
-    for chapter, own in groupby(found, key=lambda one: one.chapter):
-        ui.label(str(chapter)).classes("chapter").props("role=heading aria-level=3")
+    with ui.element("div").classes("kind-line"):
+        ui.label("Say first what you expect; then let the machine answer.")
+        ui.link("All reports", f"/results/{INDEX}", new_tab=True)
+    for chapter, own in groupby(all_experiments(), key=lambda one: one.chapter):
+        ui.label(chapter).classes("chapter").props("role=heading aria-level=3")
         for one in own:
             Row(one, trial)
 
@@ -100,7 +98,7 @@ class Row:
             if state.documents:
                 if self._prediction.value:
                     ui.label(f"You said: {self._prediction.value}").classes("predict")
-                ui.label(self._experiment.explanation).classes("explanation")
+                ui.html(markdown(self._experiment.explanation), sanitize=False).classes("explanation")
             if address := experiments.latest_report(self._experiment.name):
                 ui.link("The whole report", address, new_tab=True)
 
@@ -112,7 +110,7 @@ def show_document(document: dict[str, Any]) -> None:
     checks = document.get("checks", [])
     if checks:
         rows = [[text_of(one.get(name)) for name in ("claim", "expected", "measured")] for one in checks]
-        marks = ["✓" if one.get("holds") else "✕" for one in checks]
+        marks = [MARKS[one.get("holds")] for one in checks]
         table(("", "claim", "expected", "measured"), [[mark, *row] for mark, row in zip(marks, rows, strict=True)])
     arms = document.get("arms", [])
     names = list(dict.fromkeys(name for arm in arms for name in arm.get("metrics", {})))

@@ -99,6 +99,7 @@ EXPERIMENT = Experiment(
         arm("not handed off", "steady", FEW, "nodejs"),
     ),
     trial=trial,
+    programs=("wrk",),
     checks=(
         Check(
             "expensive-scales",

@@ -109,6 +109,7 @@ EXPERIMENT = Experiment(
         *(loaded(wakeup) for wakeup in ("herd", "exclusive-rotating", "mutex")),
     ),
     trial=trial,
+    programs=("wrk",),
     checks=(
         Check(
             "herd-wakes-all",

@@ -155,6 +155,8 @@ class Experiment:
     quick_repetitions: int = 1
     cores: int = 1
     """How many the claim needs. With fewer it is inconclusive, whatever the figures."""
+    programs: tuple[str, ...] = ()
+    """Packages whose program of the same name it needs, beside those that every sandbox needs."""
 
     def __post_init__(self) -> None:
         """Hold what a slip in a file would break: raises ValueError."""

@@ -8,6 +8,7 @@ at once: a folder without it is a run that was interrupted.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import threading
 import time
@@ -53,6 +54,9 @@ class Run:
 def run(experiment: Experiment, effort: str, progress: Progress, control: Control | None = None) -> Run:
     """Make all trials in a sandbox and judge them. `effort` is quick or full. Raises RunError, SandboxError."""
     declared = experiment.without_cause(control) if control else experiment
+    missing = [program for program in declared.programs if not shutil.which(program)]
+    if missing:
+        raise RunError(f"{experiment.name} needs {missing[0]}: apt-get install {missing[0]}, or {outside.CONTAINER}")
     begun = datetime.now(UTC)
     folder = RESULTS / f"{begun:%Y%m%dT%H%M%S.%f}"[:-3]
     folder = folder.with_name(f"{folder.name}-{experiment.name}{f'-{control.name}' if control else ''}")

@@ -45,7 +45,7 @@ USE_CONTAINERS = "run the lab in containers on a Linux engine"
 
 TOOLS = {
     "prometheus": ("prometheus", "the stack's metrics; `make lab-up` as root installs it on Debian"),
-    "wrk": ("wrk", "`make bench`"),
+    "wrk": ("wrk", "`make bench` and two experiments"),
     "nginx": ("nginx-light", "the real nginx beside its model"),
     "memcached": ("memcached", "the real memcached beside its model"),
     "node": ("nodejs", "the real Node beside its model"),

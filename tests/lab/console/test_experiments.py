@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -68,17 +67,6 @@ def test_run_that_fails_gives_its_last_line(trial):
     assert own.state.problem == "lab: no such command"
 
 
-def test_checkout_without_an_engine_has_no_experiments(monkeypatch):
-    monkeypatch.setattr(experiments, "MISSING", "lab.no_such_engine")
-    assert experiments.known() == []
-
-
-def test_experiments_are_those_of_the_engine(monkeypatch):
-    found = [SimpleNamespace(name="herd")]
-    monkeypatch.setitem(sys.modules, experiments.MISSING, SimpleNamespace(all_experiments=lambda: found))
-    assert experiments.known() is found
-
-
 @pytest.fixture
 def results(tmp_path):
     results = tmp_path / "results"
@@ -86,6 +74,7 @@ def results(tmp_path):
         (results / name).mkdir(parents=True)
         (results / name / "result.json").write_text(json.dumps({"experiment": experiment}))
         (results / name / "report.html").write_text(f"<h1>{experiment}</h1>")
+    (results / "index.html").write_text("<h1>all</h1>")
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "report.html").write_text("secret")
     return results
@@ -94,9 +83,9 @@ def results(tmp_path):
 def test_latest_report_on_an_experiment_is_found(results):
     assert experiments.latest_report("herd", results) == "/results/run-1/report.html"
     assert experiments.latest_report("third", results) == ""
-    lines = "\n".join(json.dumps({"experiment": name}) for name in ("third", "fourth"))
-    (results / "run-2" / "result.json").write_text(lines)
-    assert experiments.latest_report("fourth", results) == "/results/run-2/report.html"
+    (results / "run-3").mkdir()
+    (results / "run-3" / "result.json").write_text(json.dumps({"experiment": "herd"}))
+    assert experiments.latest_report("herd", results) == "/results/run-1/report.html"  # the newer one has no page
 
 
 @pytest.mark.parametrize(
@@ -104,6 +93,7 @@ def test_latest_report_on_an_experiment_is_found(results):
     [
         ("/results/run-1/report.html", 200),
         ("/results/run-3/report.html", 404),
+        ("/results/index.html", 200),
         ("/results/run-1/result.json", 404),
         ("/results/%2e%2e/report.html", 404),
         ("/results/..%2fsecret/report.html", 404),

@@ -23,8 +23,10 @@ def run(*words):
 
 
 @pytest.mark.parametrize("experiment", all_experiments(), ids=lambda experiment: experiment.name)
-def test_claim_holds(experiment):
+def test_claim_holds(experiment, require_tool):
     """A machine may be busy with other things for a moment, so what does not hold is run once more, and that is said."""
+    for program in experiment.programs:
+        require_tool(program)
     code, document = run(experiment.name)
     if failing(document):
         warnings.warn(f"{experiment.name} was run twice: {failing(document)}", stacklevel=1)
@@ -47,7 +49,9 @@ CONTROLS = [(experiment, control) for experiment in all_experiments() for contro
 
 @pytest.mark.nightly
 @pytest.mark.parametrize(("experiment", "control"), CONTROLS, ids=[f"{e.name}-{c.name}" for e, c in CONTROLS])
-def test_claim_fails_without_its_cause(experiment, control):
+def test_claim_fails_without_its_cause(experiment, control, require_tool):
+    for program in experiment.programs:
+        require_tool(program)
     _, document = run(experiment.name, "--control", control.name)
     judged = {check["name"]: check["holds"] for check in document["checks"]}
     decided = [name for name in control.fails if not too_few_cores(experiment, name, document)]

@@ -118,7 +118,12 @@ def test_who_makes_load_finds_every_model_in_the_network(service):
 
 
 def test_console_has_the_volume_of_every_model_where_it_looks_for_their_sockets():
-    assert SERVICES["console"]["volumes"] == [f"{model}:/state/models/{model}" for model in MODELS]
+    assert SERVICES["console"]["volumes"] == ["lab:/state", *(f"{model}:/state/models/{model}" for model in MODELS)]
+
+
+def test_only_who_runs_experiments_may_make_namespaces():
+    free = {name for name, service in SERVICES.items() if "seccomp=unconfined" in service["security_opt"]}
+    assert free == {"console", "lab"}
 
 
 def test_console_knows_where_a_browser_finds_the_other_tools():
