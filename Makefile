@@ -10,7 +10,7 @@ TEST := .venv/test.stamp
 BENCH := .venv/bench.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab-up lab-down lab-status load dashboards experiments report docs bench lint test test-vms
+.PHONY: help setup lab-up lab-down lab-status load dashboards experiments report docs screenshots bench lint test test-vms
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ docs: $(LAB)  ## write docs/experiments anew (ARGS=NAME stores the last full run
 
 dashboards: $(TEST)  ## build Grafana's dashboards (dashboards/json) from dashboards/*.py
 	@$(BIN)/python -m dashboards.build
+
+screenshots: $(TEST)  ## take README's pictures anew, from real runs (needs Debian's chromium)
+	@PYTHONPATH=.:tests $(BIN)/python -m support.screenshots
 
 bench: $(BENCH)  ## measure the models beside real servers (ARGS="--json")
 	@$(BIN)/lab bench $(ARGS)

@@ -50,7 +50,7 @@ Experiment = Literal[
     "copy-on-write",
     "idempotent-retries",
 ]
-"""Those that a panel can point to: the console lists each below `#experiment-` and its name."""
+"""Those that a panel can point to: the console has each below `/experiments/` and its name."""
 
 T = TypeVar("T", covariant=True)
 
@@ -208,7 +208,7 @@ def to_experiments(names: Sequence[Experiment]) -> list[Builder[models.Dashboard
         Built(
             DataLink(
                 title=f"Experiment: {name}",
-                url=f"${{{CONSOLE_VARIABLE}:raw}}/#experiment-{name}",
+                url=f"${{{CONSOLE_VARIABLE}:raw}}/experiments/{name}",
                 target_blank=True,
             )
         )

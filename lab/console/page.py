@@ -23,6 +23,7 @@ from lab.console import anatomy, compare, experiments, links, trials, tryit, xra
 from lab.console.guard import Guard
 from lab.console.history import History
 from lab.console.live import Live
+from lab.experiments import all_experiments
 from lab.top import stack_sources
 from services.options import MODELS
 
@@ -112,9 +113,11 @@ def add_pages(history: History, loads: tryit.Loads, trial: experiments.Trial) ->
             ui.html(compare.content(), sanitize=False).classes("wide-content")
 
     @ui.page("/experiments", title=f"Experiments · {TITLE}")
-    def list_of_experiments() -> None:
+    @ui.page("/experiments/{name}", title=f"Experiments · {TITLE}")
+    def list_of_experiments(name: str = "") -> None:
+        known = any(one.name == name for one in all_experiments())
         with frame("/experiments", None, history):
-            trials.show(trial)
+            trials.show(trial, name if known else "")
 
 
 def unknown() -> str:

@@ -21,8 +21,8 @@ MARKS = {True: "✓", False: "✕", None: "?"}
 REFRESH_SECONDS = 0.5
 
 
-def show(trial: Trial) -> None:
-    """The whole list."""
+def show(trial: Trial, chosen: str = "") -> None:
+    """The whole list; `chosen` is open, and where the reader looks."""
     ui.html("<h2>Experiments</h2>", sanitize=False)
     with ui.element("div").classes("kind-line"):
         ui.label("Say first what you expect; then let the machine answer.")
@@ -30,16 +30,18 @@ def show(trial: Trial) -> None:
     for chapter, own in groupby(all_experiments(), key=lambda one: one.chapter):
         ui.label(chapter).classes("chapter").props("role=heading aria-level=3")
         for one in own:
-            Row(one, trial)
+            Row(one, trial, chosen=one.name == chosen)
+    if chosen:
+        ui.timer(0.1, lambda: ui.run_javascript(f"document.getElementById('{chosen}').scrollIntoView()"), once=True)
 
 
 class Row:
     """One experiment."""
 
-    def __init__(self, experiment: Experiment, trial: Trial) -> None:
+    def __init__(self, experiment: Experiment, trial: Trial, *, chosen: bool = False) -> None:
         self._experiment, self._trial = experiment, trial
         self._shown: object = None
-        with ui.expansion(experiment.question).classes("experiment"):
+        with ui.expansion(experiment.question, value=chosen).classes("experiment").props(f"id={experiment.name}"):
             ui.label(experiment.predict).classes("predict")
             self._prediction = ui.input("Your prediction").props("outlined dense").classes("full")
             with ui.row().classes("items-center"):

@@ -15,6 +15,7 @@ import pytest
 
 from dashboards import build
 from dashboards.parts import CONSOLE, CONSOLE_VARIABLE, Experiment
+from lab.experiments import all_experiments
 
 RULES = Path(build.__file__).parent / "prometheus" / "rules"
 BOARDS = {name: json.loads(text) for name, text in build.build().items()}
@@ -26,7 +27,7 @@ PANELS = [
 ]
 REFERENCE = re.compile(r"\$(\w+)")
 EXPERIMENTS = get_args(Experiment)
-EXPERIMENT_LINK = re.compile(r"\$\{console:raw\}/#experiment-([a-z-]+)")
+EXPERIMENT_LINK = re.compile(r"\$\{console:raw\}/experiments/([a-z-]+)")
 
 DOCUMENTED = {
     "dashboard": "annotations description editable fiscalYearStartMonth graphTooltip links panels refresh schemaVersion "
@@ -131,6 +132,7 @@ def test_links_lead_to_experiments_in_the_console(board, panel):
 def test_every_experiment_is_behind_some_panel():
     linked = {url for panel in PANELS for url in links(panel.values[1])}
     assert {EXPERIMENT_LINK.fullmatch(url)[1] for url in linked} == set(EXPERIMENTS)
+    assert set(EXPERIMENTS) <= {experiment.name for experiment in all_experiments()}
 
 
 def test_rules_are_sound(require_tool):

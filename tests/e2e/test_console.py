@@ -238,6 +238,57 @@ def test_every_control_has_a_name_for_who_does_not_see_it(visit, path):
     assert UNNAMED.findall(tree) == [], tree
 
 
+CONTRAST = """
+() => {
+  document.head.insertAdjacentHTML('beforeend', '<style>* { pointer-events: auto !important; transition: none !important }</style>');
+  const parts = colour => (colour.match(/[\\d.]+/g) || []).map(Number);
+  const alpha = colour => colour === 'none' ? 0 : parts(colour)[3] ?? 1;
+  const channel = value => value <= 0.03928 * 255 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4;
+  const luminance = ([red, green, blue]) => 0.2126 * channel(red) + 0.7152 * channel(green) + 0.0722 * channel(blue);
+  const drawn = element => element instanceof SVGElement && !(element instanceof SVGSVGElement);
+  const paint = element => {
+    const style = getComputedStyle(element);
+    return drawn(element) ? (element.tagName === 'text' || element.tagName === 'path' ? 'none' : style.fill) : style.backgroundColor;
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.textContent.trim() || element.closest('script, style, .sr-only, .skip, [disabled], .disabled')) continue;
+    const range = document.createRange();
+    range.selectNodeContents(walker.currentNode);
+    const box = range.getBoundingClientRect();
+    const stack = document.elementsFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+    if (!box.width || !box.height || !stack.includes(element)) continue;
+    const behind = stack.slice(stack.indexOf(element)).find(one => alpha(paint(one)) === 1);
+    const style = getComputedStyle(element), colour = drawn(element) ? style.fill : style.color;
+    const [lighter, darker] = [colour, behind ? paint(behind) : 'rgb(255, 255, 255)'].map(one => luminance(parts(one))).sort((a, b) => b - a);
+    const ratio = (lighter + 0.05) / (darker + 0.05), size = parseFloat(style.fontSize);
+    const large = size >= 24 || size >= 18.66 && style.fontWeight >= 700;
+    found.push({ text: walker.currentNode.textContent.trim().slice(0, 40), ratio, least: large ? 3 : 4.5, colour, behind: behind && paint(behind) });
+  }
+  return found;
+}
+"""
+"""Every text that can be seen, with how much it differs from what is painted behind it: WCAG 2, 1.4.3 (AA)."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_text_can_be_told_from_what_is_behind_it(visit, path, scheme):
+    page = visit(path, height=4000, color_scheme=scheme)
+    if path == "/experiments":
+        page.get_by_text("Which of them gets the next one?").click()
+    else:
+        wait_for_figures(page, 1 if path.startswith("/model/") else 5 if path == "/" else 0)
+        try_it(page)
+    page.wait_for_timeout(1500)
+    found = page.evaluate(CONTRAST)
+    keep(page, f"contrast-{scheme}-{path.strip('/').replace('/', '-') or 'x-ray'}")
+    assert len(found) > 20
+    assert [one for one in found if one["ratio"] < one["least"]] == []
+
+
 def test_page_stands_still_for_who_asked_for_less_motion(visit):
     def animation(page):
         wait_for_figures(page)
@@ -247,6 +298,37 @@ def test_page_stands_still_for_who_asked_for_less_motion(visit):
 
     assert animation(visit("/")) == "flow"
     assert animation(visit("/", reduced_motion="reduce")) == "none"
+
+
+@pytest.mark.quiet
+def test_experiment_is_predicted_and_run_and_reported(visit):
+    page = visit("/experiments")
+    page.get_by_text("Who completes the handshake, and when?").click()
+    run = page.get_by_role("button", name="Run handshake")
+    assert run.is_disabled()
+    page.get_by_label("Your prediction").locator("visible=true").fill("the kernel")
+    run.click()
+    page.get_by_text("You said: the kernel").wait_for()
+    page.locator(".verdict:visible").first.wait_for()
+    assert page.locator(".explanation code:visible").count() > 0  # its Markdown is no longer Markdown
+    keep(page, "experiment")
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="The whole report").locator("visible=true").click()
+    opened.value.get_by_role("heading", name="handshake").first.wait_for()
+    keep(opened.value, "report")
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="All reports").click()
+    opened.value.get_by_role("link", name=re.compile("handshake")).first.wait_for()
+    keep(opened.value, "reports")
+
+
+def test_a_link_from_grafana_opens_the_experiment(visit):
+    page = visit("/experiments/stalled-worker", height=500)
+    run = page.get_by_role("button", name="Run stalled-worker")
+    run.wait_for()
+    page.wait_for_function("document.getElementById('stalled-worker').getBoundingClientRect().top < 400")
+    assert page.locator(".experiment button[aria-label^=Run]:visible").count() == 1
+    assert visit("/experiments/no-such").get_by_text("Say first what you expect").is_visible()
 
 
 def test_what_is_missing_is_said_and_how_to_get_it(visit):
