@@ -34,7 +34,7 @@ ADDRESSES = ("host", "port", "admin-port", "state-dir")
 COMPOSE_ALONE = {
     "LAB_IMAGE", "LAB_BUILD_NETWORK", "LAB_GRAFANA_PASSWORD",
     # Made of Ansible's own variables.
-    "LAB_SERVER_OPTIONS", "LAB_PROMETHEUS_CONFIG", "LAB_CONFIGURATION",
+    "LAB_SERVER_OPTIONS", "LAB_PROMETHEUS_CONFIG", "LAB_DASHBOARDS", "LAB_CONFIGURATION",
     *(f"LAB_{model.upper()}_OPTIONS" for model in MODELS),
 }  # fmt: skip
 """Variables that Ansible does not read from the environment."""
