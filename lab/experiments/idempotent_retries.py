@@ -98,7 +98,7 @@ def make_load(trial: Trial, url: str) -> float:
     """Users that repeat a POST until it is answered; Locust's share of its core. What was wrong, we count ourselves."""
     result = trial.folder / "locust.json"
     extra = ["--host", url, "--think", "0", "--effect", EFFECT, "--fresh-counters"]
-    command = locust_command("nginx", USERS, USERS, 1 if trial.quick else 8, "counters", extra, result)
+    command = locust_command("nginx", USERS, USERS, 1 if trial.quick else 6, "counters", extra, result)
     with trial.started(*command) as process:
         try:
             process.communicate(timeout=LOCUST_SECONDS)
