@@ -260,7 +260,7 @@ CONTRAST = """
     const box = range.getBoundingClientRect();
     const stack = document.elementsFromPoint(box.x + box.width / 2, box.y + box.height / 2);
     if (!box.width || !box.height || !stack.includes(element)) continue;
-    const behind = stack.slice(stack.indexOf(element)).find(one => alpha(paint(one)) === 1);
+    const behind = stack.slice(stack.indexOf(element)).find(one => alpha(paint(one)) === 1 && getComputedStyle(one).opacity === '1');
     const style = getComputedStyle(element), colour = drawn(element) ? style.fill : style.color;
     const [lighter, darker] = [colour, behind ? paint(behind) : 'rgb(255, 255, 255)'].map(one => luminance(parts(one))).sort((a, b) => b - a);
     const ratio = (lighter + 0.05) / (darker + 0.05), size = parseFloat(style.fontSize);
