@@ -10,11 +10,13 @@ from nicegui import run, ui
 from lab.console import experiments
 from lab.console.tryit import plain_button
 from lab.experiments import all_experiments
+from lab.measure.checks import shown
 from lab.report.page import INDEX, markdown
 
 if TYPE_CHECKING:
     from lab.console.experiments import Trial
     from lab.measure.experiment import Experiment
+    from lab.measure.summary import Summary
 
 VERDICTS = {"holds": "✓ the claim holds", "fails": "✕ the claim fails", "inconclusive": "? inconclusive"}
 MARKS = {True: "✓", False: "✕", None: "?"}
@@ -111,31 +113,26 @@ def show_document(document: dict[str, Any]) -> None:
     ui.label(VERDICTS.get(verdict, verdict)).classes(f"verdict {verdict}")
     checks = document.get("checks", [])
     if checks:
-        rows = [[text_of(one.get(name)) for name in ("claim", "expected", "measured")] for one in checks]
-        marks = [MARKS[one.get("holds")] for one in checks]
-        table(("", "claim", "expected", "measured"), [[mark, *row] for mark, row in zip(marks, rows, strict=True)])
+        rows = [
+            [MARKS[one.get("holds")], *(str(one.get(name)) for name in ("claim", "expected", "measured"))]
+            for one in checks
+        ]
+        table(("", "claim", "expected", "measured"), rows, "claims")
     arms = document.get("arms", [])
     names = list(dict.fromkeys(name for arm in arms for name in arm.get("metrics", {})))
     if names:
-        table(("", *names), [[str(arm["name"]), *(figure(arm["metrics"].get(name)) for name in names)] for arm in arms])
+        rows = [[name, *(figure(arm["metrics"].get(name)) for arm in arms)] for name in names]
+        table(("median (spread)", *(str(arm["name"]) for arm in arms)), rows, "figures")
 
 
-def figure(metric: dict[str, Any] | None) -> str:
-    """The median and its spread."""
-    if not metric:
-        return "–"
-    median, least, most = (text_of(metric.get(name)) for name in ("median", "min", "max"))
-    return f"{median} {metric.get('unit', '')} ({least} … {most})"
+def figure(metric: Summary | None) -> str:
+    """The median and its spread; a dash where an arm has no such figure."""
+    return shown(metric) if metric else "–"
 
 
-def text_of(value: Any) -> str:
-    """A number with four digits that matter; anything else as it is."""
-    return f"{value:,.4g}" if isinstance(value, float) else str(value)
-
-
-def table(heads: tuple[str, ...], rows: list[list[str]]) -> None:
-    """A small table that scrolls on its own where it is too wide."""
-    with ui.element("div").classes("scroll").props("tabindex=0"), ui.element("table").classes("figures"):
+def table(heads: tuple[str, ...], rows: list[list[str]], kind: str) -> None:
+    """A table of claims, which wrap, or of figures, which scroll where there are too many."""
+    with ui.element("div").classes("scroll").props("tabindex=0"), ui.element("table").classes(kind):
         with ui.element("thead"), ui.element("tr"):
             for head in heads:
                 cell("th", head)

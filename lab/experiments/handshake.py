@@ -84,7 +84,7 @@ def by_kernel(trial: Trial, listener: socket.socket, capture: Capture, observati
         states.append(state(trial, begun, f"accept() has returned, after {max(0, accepted - accepting) * 1000:.2f} ms"))
     observation.notes = told(states, after, begun)
     observation.metrics |= {
-        "three segments": Quantity(is_three_way(handshake)),
+        "three segments": Quantity(int(is_three_way(handshake))),
         "connect()": Quantity((connected - calling) * 1000, "ms"),
         "accept()": Quantity((accepted - calling) * 1000, "ms"),
         "waiting when acknowledged": Quantity(queue),

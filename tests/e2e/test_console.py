@@ -311,6 +311,13 @@ def test_experiment_is_predicted_and_run_and_reported(visit):
     page.get_by_text("You said: the kernel").wait_for()
     page.locator(".verdict:visible").first.wait_for()
     assert page.locator(".explanation code:visible").count() > 0  # its Markdown is no longer Markdown
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1400
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    keep(page, "experiment-390")
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.wait_for_timeout(500)
     keep(page, "experiment")
     with page.context.expect_page() as opened:
         page.get_by_role("link", name="The whole report").locator("visible=true").click()
