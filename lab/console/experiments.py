@@ -153,17 +153,20 @@ def add_reports(app: FastAPI, results: Path = RESULTS) -> None:
 
     @app.get(f"/results/{INDEX}")
     def index() -> Response:
-        return file_or_not(results / INDEX)
+        return page_or_404(results / INDEX)
 
     @app.get(f"/results/{{run}}/{REPORT}")
     def report(run: str) -> Response:
         path = results / run / REPORT
         # A run's name is one part of a path; what is not directly below the results is none of our business.
-        return file_or_not(path if path.resolve().parent.parent == results.resolve() else results / run)
+        return page_or_404(path) if path.resolve().parent.parent == results.resolve() else not_found()
 
 
-def file_or_not(path: Path) -> Response:
-    """The page, or 404."""
-    if not path.is_file():
-        return Response("There is no such report.", status_code=404, media_type="text/plain")
-    return FileResponse(path, media_type="text/html")
+def page_or_404(path: Path) -> Response:
+    """The page, if it is there."""
+    return FileResponse(path, media_type="text/html") if path.is_file() else not_found()
+
+
+def not_found() -> Response:
+    """For an address without a page."""
+    return Response("There is no such report.", status_code=404, media_type="text/plain")

@@ -24,14 +24,14 @@ MEMCACHED = "memcached, thread.c: the next thread is (last + 1) mod n, blind to 
 
 def trial(trial: Trial) -> Observation:
     """Connect in a fixed order, hot and quiet ones, and count who executes the hot requests."""
-    period, number_of_them = trial.parameter("hot every"), trial.parameter("connections")
+    period, clients = trial.parameter("hot every"), trial.parameter("connections")
     streams = [
         Stream(
             f"{'hot' if number % period == 0 else 'quiet'} {number}",
             path=f"/work?block={SERVICE}",
             rate=0.0 if number % period == 0 else QUIET_RATE,
         )
-        for number in range(number_of_them)
+        for number in range(clients)
     ]
     with trial.serving() as server, trial.loading(server, *streams) as loading:
         server.wait_until_asked(CONNECTIONS)

@@ -114,13 +114,18 @@ def histogram(encoded: str = "") -> HdrHistogram:
     return HdrHistogram(1, LONGEST_MICROSECONDS, SIGNIFICANT_DIGITS)
 
 
-def merged(parts: Iterable[str]) -> str:
-    """One encoded histogram of several."""
+def merged(parts: Iterable[str]) -> HdrHistogram:
+    """One histogram of several encoded ones."""
     whole = histogram()
     for part in parts:
         whole.add(histogram(part))
-    encoded: bytes = whole.encode()
-    return encoded.decode()
+    return whole
+
+
+def encoded(times: HdrHistogram) -> str:
+    """A histogram as JSON can hold it; `histogram` reads it again."""
+    text: bytes = times.encode()
+    return text.decode()
 
 
 class Connection(asyncio.Protocol):
@@ -319,9 +324,7 @@ class Running:
             result.mean_seconds = self._sum / result.requests
             variance = self._sum_of_squares / result.requests - result.mean_seconds**2
             result.deviation_seconds = max(0.0, variance) ** 0.5
-        result.intended, result.sent, result.connect = (
-            part.encode().decode() for part in (self._intended, self._sent, self._connects)
-        )
+        result.intended, result.sent, result.connect = map(encoded, (self._intended, self._sent, self._connects))
         return result
 
 

@@ -39,16 +39,14 @@ def main() -> None:
     experiment = experiments.named(name)
     if control:
         experiment = experiment.without_cause(experiments.control_of(experiment, control[0]))
-    # A tmpfs over a folder of the checkout, in our own mount namespace: no file can be left behind.
-    subprocess.run(["mount", "-t", "tmpfs", "none", str(TEMPORARY)], check=True)
-    tempfile.tempdir = str(TEMPORARY)
     try:
+        # A tmpfs over a folder of the checkout, in our own mount namespace: no file can be left behind.
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(TEMPORARY)], check=True)
+        tempfile.tempdir = str(TEMPORARY)
         make_trials(experiment, quick=effort == "quick")
-    except (TrialError, PeerError, network.NetworkError) as error:
+    # The last two: a connect, or a program, that nobody expected to fail.
+    except (TrialError, PeerError, network.NetworkError, OSError, subprocess.SubprocessError) as error:
         say(error=str(error))
-        raise SystemExit(BAD_ENVIRONMENT) from error
-    except OSError as error:  # a connect of the trial's own that nobody expected to fail
-        say(error=f"{type(error).__name__}: {error}")
         raise SystemExit(BAD_ENVIRONMENT) from error
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.measure import wrk
 from lab.measure.experiment import AS_SENT, FAILED, GENERATOR_CPU, LITTLES_LAW, Arm, Observation, Quantity
-from lab.measure.generator import MICROSECONDS, Plan, Stream, StreamResult, histogram, merged
+from lab.measure.generator import MICROSECONDS, Plan, Stream, StreamResult, encoded, histogram, merged
 from lab.peers import model
 from lab.settings import CHECKOUT
 from lab.top.samples import Sample, Source, take, take_state
@@ -152,9 +152,9 @@ class LoadResult:
         it was sent. The distance is what a generator with coordinated omission does not see.
         """
         results = [self.streams[stream] for stream in streams or self.streams]
-        together = {name: merged(result.intended for result in results)}
+        together = {name: encoded(merged(result.intended for result in results))}
         if any(result.open for result in results):
-            together[name + AS_SENT] = merged(result.sent for result in results)
+            together[name + AS_SENT] = encoded(merged(result.sent for result in results))
         return together
 
 

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from lab.measure.experiment import AS_SENT
-from lab.measure.generator import MICROSECONDS, histogram
+from lab.measure.generator import MICROSECONDS, merged
 from lab.measure.summary import summarise
 
 if TYPE_CHECKING:
@@ -168,11 +168,7 @@ def _latencies(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
 
 
 def _merged(arm: Mapping[str, Any], title: str) -> HdrHistogram:
-    merged = histogram()
-    for trial in arm["trials"]:
-        if encoded := trial.get("latencies", {}).get(title):
-            merged.add(histogram(encoded))
-    return merged
+    return merged(trial["latencies"][title] for trial in arm["trials"] if trial.get("latencies", {}).get(title))
 
 
 def _latency_panels(found: Mapping[str, HdrHistogram]) -> Figure:

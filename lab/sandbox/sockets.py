@@ -73,14 +73,18 @@ def half_open(side: Namespace, port: int) -> int:
 
 def unread_bytes(side: Namespace, port: int) -> list[int]:
     """Of each connection on `port`: what its receive queue holds, acknowledged and not read, accepted or not."""
-    lines = side.run("ss", "-Htn", "state", "established", f"sport = :{port}").splitlines()
-    return [int(line.split()[0]) for line in lines]
+    return [queue for queue, _ in _queues(side, port)]
 
 
 def unsent_bytes(side: Namespace, port: int) -> list[int]:
     """Of each connection on `port`: what its send buffer holds, sent and not acknowledged, or not even sent."""
+    return [queue for _, queue in _queues(side, port)]
+
+
+def _queues(side: Namespace, port: int) -> list[tuple[int, int]]:
+    """Recv-Q and Send-Q of each."""
     lines = side.run("ss", "-Htn", "state", "established", f"sport = :{port}").splitlines()
-    return [int(line.split()[1]) for line in lines]
+    return [(int(received), int(sent)) for received, sent, *_ in map(str.split, lines)]
 
 
 def epoll_watchers(side: Namespace, port: int, pids: list[int]) -> int:

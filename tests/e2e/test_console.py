@@ -162,6 +162,7 @@ def test_workers_and_dots_move_under_load_on_the_drawing_and_the_charts(visit):
     keep(charts, "compare")
     drawer.get_by_role("button", name="Stop").click()
     drawer.get_by_text("stopped").wait_for()
+    assert page.locator("[data-stage=service]:not([hidden])").is_visible()
 
 
 def test_changed_option_is_seen_in_the_drawing(visit, lab):
@@ -189,6 +190,7 @@ def test_model_that_is_down_is_shown_so_and_back_again(visit, lab):
     keep(page, "down")
     lab.start_model("reuseport")
     page.wait_for_function("!document.querySelector('.model').classList.contains('down')")
+    assert page.get_by_text("does not answer").count() == 0
 
 
 @pytest.mark.parametrize("width", [1024, 390])

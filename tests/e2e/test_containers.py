@@ -24,6 +24,7 @@ import pytest
 from support.engine import GRAFANA_IMAGE, Engine, running_engine
 from support.stack import Stack, accepts, assert_interrupted, eventually, free_ports
 
+from dashboards.parts import CONSOLE
 from lab import settings
 from services.options import MODELS
 
@@ -165,6 +166,9 @@ def test_up_starts_every_part_says_where_and_what_is_left_out(stack, engine):
         assert accepts(stack.port(part))
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("Grafana")]
     assert "LAB_GRAFANA_IMAGE" in line
+    board = (stack.folder / "containers" / "dashboards" / "lab-compare.json").read_text()
+    assert f'"http://127.0.0.1:{stack.port("console")}"' in board
+    assert CONSOLE not in board
     assert re.search(r"^ *grafana +absent +left out", done.stdout, re.MULTILINE)
 
 
@@ -341,14 +345,20 @@ def test_experiment_runs_in_its_container_without_a_capability(up, engine):
     assert all(arm["metrics"]["accepted"]["median"] == 300 for arm in document["arms"])
 
 
-def test_experiment_runs_from_the_page_in_its_container(up, engine):
-    """As the page runs it: `lab run` in the console's container. The report is where the page looks for it."""
+def test_experiment_runs_in_the_container_of_the_page(up, engine):
+    """The command that the page's button starts. The report is where the page looks for it."""
     document = json.loads(
         engine.docker("exec", f"{PROJECT}-console-1", "python", "-m", "lab", "run", "handshake", "--quick", "--json")
     )
     assert document["verdict"] in {"holds", "fails"}
     listed = engine.docker("exec", f"{PROJECT}-console-1", "sh", "-c", "ls /state/results/*-handshake/report.html")
     assert listed.strip()
+    name = listed.split()[-1].split("/")[3]
+    page = httpx.get(f"http://127.0.0.1:{up.port('console')}/results/{name}/report.html", trust_env=False)
+    assert page.status_code == 200
+    assert "Who completes the handshake" in page.text
+    (seen,) = up.query('last_over_time(lab_experiment_progress_ratio{experiment="handshake"}[5m])')
+    assert (seen["metric"]["job"], seen["metric"]["instance"]) == ("experiments", "console")
 
 
 def test_down_leaves_no_container_network_volume_or_port(up, engine):

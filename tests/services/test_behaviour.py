@@ -263,6 +263,7 @@ def test_sampled_stages_estimate_the_requests(serve, model, kind) -> None:
         return all(abs(count - 2000) <= 32 for count in counts)  # the gap that has not ended yet
 
     wait_until(estimates_are_near)  # a worker counts after it has answered
+    assert server.metric("lab_requests_total") == 2000
 
 
 def test_wasted_wakeups_are_counted_for_a_herd(serve) -> None:

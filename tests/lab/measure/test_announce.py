@@ -1,5 +1,6 @@
 """What Prometheus and Grafana see of a run."""
 
+import fcntl
 import json
 import threading
 import time
@@ -70,6 +71,18 @@ def test_run_without_a_stack_opens_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(announce, "start_http_server", None)  # would be called
     with announce.announced("herd") as announcement:
         announcement.progress(1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_target_of_another_run_that_lives_stays(monkeypatch, tmp_path):
+    monkeypatch.setattr(announce, "TARGETS", tmp_path)
+    monkeypatch.setattr(announce, "accepts", lambda port: True)
+    other = tmp_path / f"experiments-{2**22 + 1}.yml"
+    with other.open("w") as lives:
+        fcntl.flock(lives, fcntl.LOCK_EX)
+        with announce.announced("herd"):
+            pass
+        assert list(tmp_path.iterdir()) == [other]
 
 
 @pytest.mark.parametrize("wrong", ["9110", ":9110", "host:", "host:port", "host:70000"])

@@ -76,6 +76,7 @@ def test_end_of_the_block_kills_all_inside(tmp_path):
         wait_until(lambda: len(descendants(process.pid)) >= 3)
         inside = descendants(process.pid)
     wait_until(lambda: not any(alive(process) for process in inside))
+    assert len(inside) >= 3
 
 
 def test_forbidden_namespaces_name_both_ways_out(monkeypatch):
