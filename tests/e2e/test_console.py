@@ -190,7 +190,8 @@ def test_model_that_is_down_is_shown_so_and_back_again(visit, lab):
     keep(page, "down")
     lab.start_model("reuseport")
     page.wait_for_function("!document.querySelector('.model').classList.contains('down')")
-    assert page.get_by_text("does not answer").count() == 0
+    assert page.locator("[data-problem]").inner_text() == ""
+    page.locator("#announce", has_text="reuseport: all is well again").wait_for(state="attached")
 
 
 @pytest.mark.parametrize("width", [1024, 390])
