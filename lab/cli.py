@@ -416,6 +416,9 @@ def console(
             show_default=False,
         ),
     ] = None,
+    idle_interval: Annotated[
+        float, typer.Option(min=0.5, max=60, help="Seconds between two looks at the models while nobody looks.")
+    ] = 1.0,
 ) -> None:
     """Show the running models in a browser: their anatomy with live figures, charts, load, options, experiments.
 
@@ -427,7 +430,7 @@ def console(
     number = port or CONSOLE.number
     if code := refusal(number, host):
         refuse(f"port {number} {explain(code, listening().get(number))}: move it with --port or {CONSOLE.variable}")
-    serve_page(host, number, name or ())
+    serve_page(host, number, name or (), idle_interval)
 
 
 # Measuring.

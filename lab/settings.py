@@ -17,6 +17,9 @@ PROJECT = os.environ.get("COMPOSE_PROJECT_NAME", "accept-lab")
 
 HOST = "127.0.0.1"
 
+ON_HOSTS = os.environ.get("LAB_PLACE") == "vms"
+"""Whether this is a host of the vms place: an inventory says there what runs where, and with which options."""
+
 
 class SettingError(Exception):
     """A `LAB_…` variable holds something unusable; the text says which and what it takes."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lab.top.samples import Sample, Source
 
 WATCHED_SECONDS, UNWATCHED_SECONDS = 0.5, 1.0
-"""Between two samples, while somebody looks and while nobody does."""
+"""Between two samples, while somebody looks and, if nothing else is asked for, while nobody does."""
 FORGET_VISITOR_SECONDS = 5.0
 KEPT_SECONDS = 15 * 60
 MOMENT_SECONDS = 1.0
@@ -45,7 +45,12 @@ class Moment:
 class History:
     """Samples `sources` until it is closed."""
 
-    def __init__(self, sources: Sequence[Source], clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        clock: Callable[[], float] = time.time,
+        unwatched_seconds: float = UNWATCHED_SECONDS,
+    ) -> None:
         self.sources = sources
         self.moments: deque[Moment] = deque(maxlen=round(KEPT_SECONDS / MOMENT_SECONDS))
         self.readings: list[Reading] = []
@@ -56,6 +61,7 @@ class History:
         """Of the latest readings: it grows with each."""
         self._samples: deque[list[Sample]] = deque(maxlen=1 + round(WINDOW_SECONDS / WATCHED_SECONDS))
         self._clock = clock
+        self._unwatched_seconds = unwatched_seconds
         self._looked = float("-inf")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="sampling", daemon=True)
@@ -77,7 +83,7 @@ class History:
     def interval_seconds(self) -> float:
         """Until the next sample."""
         watched = time.monotonic() - self._looked < FORGET_VISITOR_SECONDS
-        return WATCHED_SECONDS if watched else UNWATCHED_SECONDS
+        return WATCHED_SECONDS if watched else self._unwatched_seconds
 
     def note(self, samples: list[Sample]) -> None:
         """Keep what these samples show."""

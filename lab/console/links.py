@@ -5,9 +5,9 @@ from __future__ import annotations
 import http.client
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from nicegui import context, run, ui
 
@@ -30,12 +30,24 @@ class Link:
     health_path: str
     missing: str
 
-    def answers(self) -> bool:
-        """Whether it is there. Takes up to `PROBE_SECONDS`."""
+    @property
+    def url(self) -> str:
+        """Its root, where that is on another host than this page; or else empty."""
+        return os.environ.get(f"LAB_{self.port.part.upper()}_URL", "")
+
+    @property
+    def found_at(self) -> tuple[str, int]:
+        """The host and port that this page finds it at."""
+        if self.url:
+            there = urlsplit(self.url)
+            return there.hostname or settings.HOST, there.port or http.client.HTTP_PORT
         # In containers it is found under its own name, at its own port; the one published is for browsers.
         host = os.environ.get(f"LAB_{self.port.part.upper()}_HOST", settings.HOST)
-        port = self.port.number if host == settings.HOST else self.port.default
-        connection = http.client.HTTPConnection(host, port, timeout=PROBE_SECONDS)
+        return host, self.port.number if host == settings.HOST else self.port.default
+
+    def answers(self) -> bool:
+        """Whether it is there. Takes up to `PROBE_SECONDS`."""
+        connection = http.client.HTTPConnection(*self.found_at, timeout=PROBE_SECONDS)
         try:
             connection.request("GET", self.health_path, headers={"Connection": "close"})
             return connection.getresponse().status < http.client.BAD_REQUEST
@@ -50,8 +62,17 @@ LINKS = (
     Link("Prometheus", settings.PROMETHEUS, "/-/ready", "install your system's prometheus package, then `make lab-up`"),
     Link("Locust", settings.LOCUST, "/", "`make lab-up` starts it"),
 )
+LINKS_ON_HOSTS = (
+    replace(LINKS[0], missing="add a package source that has it to this host, then `make lab-up PLACE=vms`"),
+    *(replace(link, missing="`make lab-up PLACE=vms` starts it") for link in LINKS[1:]),
+)
 DASHBOARDS = {"": "lab-compare", "model": "lab-anatomy"}
 """The uid of the dashboard that shows what the page shows: all models, or one."""
+
+
+def links_here() -> tuple[Link, ...]:
+    """The links, with what to do here about one that is missing."""
+    return LINKS_ON_HOSTS if settings.ON_HOSTS else LINKS
 
 
 def path_of(link: Link, model: str) -> str:
@@ -68,14 +89,15 @@ def show(model: str) -> None:
     """The links, each with what is missing while it does not answer."""
     host = host_of_the_page()
     shown = {}
-    for link in LINKS:
+    for link in links_here():
         with ui.element("span").classes("tool"):
-            anchor = ui.link(link.name, f"http://{host}:{link.port.number}{path_of(link, model)}", new_tab=True)
+            root = link.url or f"http://{host}:{link.port.number}"
+            anchor = ui.link(link.name, root + path_of(link, model), new_tab=True)
             shown[link] = anchor, ui.label("").classes("missing")
 
     async def probe() -> None:
         # None while the page is being shut down.
-        for link, there in zip(LINKS, await run.io_bound(probe_all) or [False] * len(LINKS), strict=True):
+        for link, there in zip(shown, await run.io_bound(probe_all) or [False] * len(shown), strict=True):
             anchor, missing = shown[link]
             anchor.set_visibility(there)
             missing.set_text("" if there else f"no {link.name}: {link.missing}")
@@ -84,9 +106,9 @@ def show(model: str) -> None:
 
 
 def probe_all() -> list[bool]:
-    """Whether each of `LINKS` answers."""
+    """Whether each of the links answers."""
     with ThreadPoolExecutor(len(LINKS)) as pool:
-        return list(pool.map(Link.answers, LINKS))
+        return list(pool.map(Link.answers, links_here()))
 
 
 def host_of_the_page() -> str:

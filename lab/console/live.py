@@ -91,4 +91,9 @@ def options_in_words(reading: Reading) -> str:
 def remedy(model: str) -> str:
     """What to do about a model that does not answer."""
     port = settings.ADMIN_PORTS[model]
+    if settings.ON_HOSTS:
+        return (
+            f"`make lab-up PLACE=vms` starts it; `journalctl -u accept-lab-{model}` on its host says why it ended. "
+            f"It is expected at {settings.host_of(model)}:{port.number}"
+        )
     return f"`lab up` starts it; `lab status` shows how it is. It is expected at port {port.number} ({port.variable})"

@@ -21,7 +21,7 @@ from nicegui import app, ui
 
 from lab.console import anatomy, compare, experiments, links, trials, tryit, xray
 from lab.console.guard import Guard
-from lab.console.history import History
+from lab.console.history import UNWATCHED_SECONDS, History
 from lab.console.live import Live
 from lab.experiments import all_experiments
 from lab.top import stack_sources
@@ -44,9 +44,13 @@ HEAD = """
 """
 
 
-def serve(host: str, port: int, names: Collection[str] = ()) -> None:
-    """Serve the page until SIGINT or SIGTERM. `names` are host names by which browsers may call it."""
-    history = History(stack_sources())
+def serve(host: str, port: int, names: Collection[str] = (), idle_interval_seconds: float = UNWATCHED_SECONDS) -> None:
+    """Serve the page until SIGINT or SIGTERM.
+
+    `names` are host names by which browsers may call it. While nobody looks, the models are asked only every
+    `idle_interval_seconds`.
+    """
+    history = History(stack_sources(), unwatched_seconds=idle_interval_seconds)
     loads, trial = tryit.Loads(), experiments.Trial()
     app.add_middleware(Guard, names=names)
     app.add_static_files("/lab", STATIC, max_cache_age=0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nicegui import run, ui
 
+from lab import settings
 from lab.console import experiments
 from lab.console.tryit import plain_button
 from lab.experiments import all_experiments
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 VERDICTS = {"holds": "✓ the claim holds", "fails": "✕ the claim fails", "inconclusive": "? inconclusive"}
 MARKS = {True: "✓", False: "✕", None: "?"}
 REFRESH_SECONDS = 0.5
+ON_HOSTS = "The parts of this place may make no sandbox: run the command on your own machine."
 
 
 def show(trial: Trial, chosen: str = "") -> None:
@@ -74,7 +76,8 @@ class Row:
         own = state.name == self._experiment.name
         running = own and self._trial.runs()
         # A prediction that is made after the answer is none.
-        self._start.set_enabled(bool((self._prediction.value or "").strip()) and not self._trial.runs())
+        ready = bool((self._prediction.value or "").strip()) and not self._trial.runs()
+        self._start.set_enabled(ready and not settings.ON_HOSTS)
         self._stop.set_enabled(running)
         self._progress.set_visibility(running)
         self._doing.set_text(self._words(own=own, running=running))
@@ -90,6 +93,8 @@ class Row:
             return self._trial.state.doing or "starting"
         if not own and self._trial.runs():
             return f"{self._trial.state.name} is running: one at a time, or they would disturb each other"
+        if settings.ON_HOSTS:
+            return ON_HOSTS
         return "" if self._prediction.value else "Write down what you expect, and the button wakes up."
 
     def _show_outcome(self, state: experiments.State) -> None:

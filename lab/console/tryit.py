@@ -5,6 +5,7 @@ A load is `lab load` itself, run as a process of its own, so that the page and t
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -33,6 +34,7 @@ STOP_SECONDS = 5.0
 BESIDES = ("workers", "backlog")
 """Options of every model that change its drawing; the others are left to `lab set`."""
 REQUESTS = {"cheap": "cheap ones", "heavy": "every 20th is heavy", "hot": "one hot connection, the others quiet"}
+ON_HOSTS_HINT = "As a line of the models' hosts in your inventory; `make lab-up PLACE=vms` applies it:"
 OUTCOMES = {
     GOOD: "ended: nothing failed",
     FAILURES: "ended: some requests or connections failed",
@@ -291,8 +293,10 @@ class OptionForm:
         ui.html("<h3>The model's options</h3>", sanitize=False)
         self._form = ui.element("div").classes("pair")
         self._apply = ui.button("Apply", on_click=self._change).props("unelevated no-caps color=primary")
+        # On hosts Ansible has the last word, and the sockets of other hosts are out of reach.
+        self._apply.set_visibility(not settings.ON_HOSTS)
         self._status = ui.label("").classes("status").props("role=status")
-        ui.label("The same in a terminal:").classes("hint")
+        ui.label(ON_HOSTS_HINT if settings.ON_HOSTS else "The same in a terminal:").classes("hint")
         self._command = command_line("")
         model.on_value_change(self._make_fields)
         self._make_fields()
@@ -325,7 +329,8 @@ class OptionForm:
     def _refresh(self) -> None:
         changes = self._changes()
         example = changes or [f"{name}={spelled(one.value)}" for name, one in list(self._fields.items())[:1]]
-        self._command.set_text(shlex.join(["lab", "set", self._model.value, *example]))
+        words = in_the_inventory if settings.ON_HOSTS else in_a_terminal
+        self._command.set_text(words(self._model.value, example))
         self._apply.set_enabled(bool(changes))
 
     async def _change(self) -> None:
@@ -344,6 +349,25 @@ def change(model: str, changes: list[str]) -> str:
     except control.ControlError as error:
         return str(error)
     return ""
+
+
+def in_a_terminal(model: str, changes: list[str]) -> str:
+    """What to type for the same changes."""
+    return shlex.join(["lab", "set", model, *changes])
+
+
+def in_the_inventory(model: str, changes: list[str]) -> str:
+    """The line of an inventory that makes the same changes. JSON is YAML, without its surprises: `on` stays a word."""
+    options = dict(change.split("=", 1) for change in changes)
+    return "lab_model_options: " + json.dumps({model: {name: typed(text) for name, text in options.items()}})
+
+
+def typed(text: str) -> Any:
+    """A number or a truth where the text is one."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def option_field(option: Option, value: Any) -> Any:

@@ -1,6 +1,7 @@
-"""The code that a host needs, as one archive: `python -m lab.stack.bundle FILE`, before it is copied there.
+"""The code that a host needs, as an archive: `python -m lab.stack.bundle KIND FILE`, before it is copied there.
 
-The same code gives the same bytes, so that nothing is copied or restarted where nothing has changed.
+There are two kinds, so that an edit of the page restarts no server: `servers` is what every host gets, `page` the lab
+itself for the host that has the live page. The same code gives the same bytes, so that nothing is copied or restarted where nothing has changed.
 """
 
 from __future__ import annotations
@@ -16,43 +17,57 @@ from pathlib import Path
 
 from lab.settings import CHECKOUT
 
-CODE = (
-    "services",
-    "loadtests",
-    "dashboards",
-    # What those import, and what brings the units up: an edit elsewhere in lab/ restarts nothing.
-    "lab/__init__.py",
-    "lab/settings.py",
-    "lab/measure/__init__.py",
-    "lab/measure/histogram.py",
-    "lab/stack/units.py",
-)
-SUFFIXES = (".py", ".json", ".yml", ".ini")
+CODE = {
+    "servers": (
+        "services",
+        "loadtests",
+        "dashboards",
+        # What those import, and what brings the units up: an edit elsewhere in lab/ restarts nothing.
+        "lab/__init__.py",
+        "lab/settings.py",
+        "lab/measure/__init__.py",
+        "lab/measure/histogram.py",
+        "lab/stack/units.py",
+    ),
+    "page": ("services", "loadtests", "lab"),
+}
+SUFFIXES = (".py", ".json", ".yml", ".ini", ".css", ".js", ".svg", ".html")
 LOAD_GENERATOR = "locust"
+TOOLS = "tools"
+NOT_FOR_THE_PAGE = {"matplotlib", "grafana-client"}
+"""Tools for reports, and for another Grafana: neither is made on a host, and the first is larger than all the rest."""
 
 
-def contents() -> dict[str, bytes]:
+def contents(kind: str) -> dict[str, bytes]:
     """Every file of the archive, by its path in it."""
-    return {**dict(code()), **requirements(), "constraints.txt": (CHECKOUT / "constraints.txt").read_bytes()}
+    constraints = (CHECKOUT / "constraints.txt").read_bytes()
+    return {**dict(code(kind)), **requirements(kind), "constraints.txt": constraints}
 
 
-def code() -> Iterator[tuple[str, bytes]]:
+def code(kind: str) -> Iterator[tuple[str, bytes]]:
     """What of the checkout runs, or configures what runs."""
-    for name in CODE:
+    for name in CODE[kind]:
         top = CHECKOUT / name
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
             if path.suffix in SUFFIXES and path.is_file():
                 yield str(path.relative_to(CHECKOUT)), path.read_bytes()
 
 
-def requirements() -> dict[str, bytes]:
-    """What pip installs, for each group of hosts: what pyproject.toml asks for, and no more than is needed."""
+def requirements(kind: str) -> dict[str, bytes]:
+    """What pip installs, for each group of hosts, or for the page: what pyproject.toml asks for, and no more."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    servers = project["dependencies"]
-    optional = [line for extra in project["optional-dependencies"].values() for line in extra]
-    locust = [line for line in dict.fromkeys(optional) if re.split(r"\W", line)[0] == LOAD_GENERATOR]
-    groups = {"models": servers, "loadgen": [*servers, *locust]}
-    return {f"requirements/{name}.txt": "\n".join([*lines, ""]).encode() for name, lines in groups.items()}
+    servers, tools = project["dependencies"], project["optional-dependencies"][TOOLS]
+    if kind == "page":
+        lists = {"page": [*servers, *(line for line in tools if package(line) not in NOT_FOR_THE_PAGE)]}
+    else:
+        locust = [line for line in tools if package(line) == LOAD_GENERATOR]
+        lists = {"models": servers, "loadgen": [*servers, *locust]}
+    return {f"requirements/{name}.txt": "\n".join([*lines, ""]).encode() for name, lines in lists.items()}
+
+
+def package(requirement: str) -> str:
+    """`grafana-client` of `grafana-client>=3.11,<4`."""
+    return re.split(r"[^\w-]", requirement)[0]
 
 
 def pack(files: dict[str, bytes]) -> bytes:
@@ -68,8 +83,8 @@ def pack(files: dict[str, bytes]) -> bytes:
 
 def main() -> int:
     """Write the archive, unless it is there already."""
-    target = Path(sys.argv[1])
-    archive = pack(contents())
+    kind, target = sys.argv[1], Path(sys.argv[2])
+    archive = pack(contents(kind))
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists() or target.read_bytes() != archive:
         target.write_bytes(archive)

@@ -270,14 +270,21 @@ class SqliteStore:
         Called by a thread or process that serves no requests. Never raises for a busy database: the
         next call comes soon.
         """
-        session = self._session
+        try:
+            self._sweep_and_checkpoint(self._session)
+        except StoreBusyError:
+            return
+        except sqlite3.OperationalError:
+            # A main that ends takes its temporary state folder along, and whoever calls this may outlive both a little.
+            if self._path.exists():
+                raise
+
+    def _sweep_and_checkpoint(self, session: _Session) -> None:
         session.patience_seconds = CHECKPOINT_WAIT_SECONDS
         try:
             while self._sweep():
                 pass
             self._checkpoint()
-        except StoreBusyError:
-            return
         finally:
             session.patience_seconds = BUSY_BOUND_SECONDS
 

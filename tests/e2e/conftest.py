@@ -6,11 +6,26 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from support.stack import Stack, free_ports
+from support.tools import require_tool
 
 from lab import settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium."""
+    from playwright.sync_api import sync_playwright
+
+    # Its sandbox does not work for root; what it opens is ours alone.
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=require_tool("chromium"), args=["--no-sandbox"])
 
 
 @pytest.fixture(scope="module")

@@ -40,15 +40,6 @@ def lab(tmp_path_factory):
     console.end(made)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    # Its sandbox does not work for root; what it opens is ours alone.
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=require_tool("chromium"), args=["--no-sandbox"])
-
-
 @pytest.fixture
 def visit(lab, browser):
     """Open a page in a browser that has seen nothing yet; the log must have no errors at the end."""

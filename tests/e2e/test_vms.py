@@ -36,8 +36,8 @@ pytestmark = [pytest.mark.vms, pytest.mark.timeout(3600)]
 
 SERVICES = {name: port.default for name, port in settings.SERVICE_PORTS.items()}
 ADMINS = {name: port.default for name, port in settings.ADMIN_PORTS.items()}
-PROMETHEUS, LOCUST = settings.PROMETHEUS.default, settings.LOCUST.default
-PARTS = (*MODELS, "prometheus", "locust", "locust-worker-1", "locust-worker-2", "firewall")
+PROMETHEUS, LOCUST, CONSOLE = settings.PROMETHEUS.default, settings.LOCUST.default, settings.CONSOLE.default
+PARTS = (*MODELS, "prometheus", "locust", "locust-worker-1", "locust-worker-2", "console", "firewall")
 EXPOSURE_AT_MOST = 40
 """In tenths, as systemd-analyze takes it."""
 UP_SECONDS = 1500
@@ -74,6 +74,7 @@ class Lab:
             "lab_visitors": [HOST_AS_SEEN_FROM_THE_GUEST],
             # An emulated machine would do nothing else than being scraped each second.
             "lab_scrape_interval": "5s",
+            "lab_console_idle_interval": 10,
             "lab_server_options": {"workers": 2, "backlog": 128},
             "lab_locust_workers_per_host": 2,
         }
@@ -135,7 +136,7 @@ def _tools(require_tool) -> None:
 
 @pytest.fixture(scope="module")
 def vm(tmp_path_factory, _tools) -> Iterator[Vm]:
-    ports = [22, *SERVICES.values(), *ADMINS.values(), PROMETHEUS, LOCUST]
+    ports = [22, *SERVICES.values(), *ADMINS.values(), PROMETHEUS, LOCUST, CONSOLE]
     machine = Vm(image(), tmp_path_factory.mktemp("vm"), dict(zip(ports, free_ports(len(ports)), strict=True)))
     try:
         machine.start()
@@ -149,7 +150,8 @@ def wheels(tmp_path_factory) -> Iterator[str]:
     """The packages that the host needs, as this machine has them: its registries may be none of the guest's."""
     folder = cache() / "wheels"
     listed = tmp_path_factory.mktemp("wheels") / "requirements.txt"
-    listed.write_bytes(b"".join(bundle.requirements().values()))
+    wanted = bundle.requirements("servers") | bundle.requirements("page")
+    listed.write_bytes(b"".join(wanted.values()))
     subprocess.run(
         [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", folder,
          "--constraint", settings.CHECKOUT / "constraints.txt", "--requirement", listed],
@@ -256,9 +258,68 @@ def all_models_answer(vm: Vm) -> bool:
 def test_up_brings_up_every_part_and_says_where(vm, first_up):
     for part, port in {**SERVICES, "prometheus": PROMETHEUS, "locust": LOCUST}.items():
         assert re.search(rf"^ *{part} +http://{GUEST}:{port}$", first_up.stdout, re.MULTILINE), first_up.stdout
+    assert re.search(rf"^ *console +http://127\.0\.0\.1:{CONSOLE}$", first_up.stdout, re.MULTILINE), first_up.stdout
+    assert f"ssh -N -L {CONSOLE}:127.0.0.1:{CONSOLE} -p {vm.forwards[22]} root@127.0.0.1" in first_up.stdout
     assert "Grafana is left out" in first_up.stdout
     assert active(vm) == set(PARTS)
     assert all_models_answer(vm)
+
+
+@pytest.fixture
+def live_page(vm, first_up) -> Iterator[str]:
+    """The live page's address, through the tunnel that `lab up` suggests."""
+    port = free_ports(1)[0]
+    with vm.tunnel(port, CONSOLE) as tunnel:
+        assert eventually(lambda: tunnel.poll() is None and accepts(port))
+        yield f"http://127.0.0.1:{port}"
+
+
+def live(address: str) -> dict[str, Any]:
+    try:
+        return (
+            httpx.get(f"{address}/live.json", trust_env=False, timeout=60).raise_for_status().json().get("models", {})
+        )
+    except httpx.HTTPError:
+        return {}
+
+
+def test_live_page_sees_every_model_and_leads_to_where_the_others_are(vm, live_page):
+    assert eventually(lambda: {name for name, model in live(live_page).items() if model["up"]} == set(MODELS))
+    text = httpx.get(live_page, trust_env=False, timeout=60).raise_for_status().text
+    for port in (PROMETHEUS, LOCUST):
+        assert f"http://{GUEST}:{port}/" in text
+    vm.ssh(f"systemctl stop {unit('ramcloud')}")
+    try:
+        assert eventually(lambda: not live(live_page).get("ramcloud", {"up": True})["up"])
+        assert "journalctl -u accept-lab-ramcloud" in live(live_page)["ramcloud"]["remedy"]
+    finally:
+        vm.ssh(f"systemctl start {unit('ramcloud')}")
+    assert eventually(lambda: live(live_page)["ramcloud"]["up"])
+
+
+def test_live_page_listens_where_only_a_login_leads(vm, first_up):
+    assert not accepts(vm.forwards[CONSOLE])
+    assert vm.ssh(f"ss -Htln sport = :{CONSOLE} | awk '{{print $4}}'").split() == [f"127.0.0.1:{CONSOLE}"]
+
+
+def test_load_is_started_from_the_live_page(vm, live_page, browser):
+    page = browser.new_page()
+    page.set_default_timeout(240_000)
+    page.goto(f"{live_page}/model/reuseport")
+    page.get_by_role("button", name="Try it").click()
+    drawer = page.get_by_role("group", name="Try it")
+    drawer.get_by_role("spinbutton", name="Users").fill("5")
+    drawer.get_by_role("spinbutton", name="For (s)").fill("60")
+    drawer.get_by_role("spinbutton", name="workers").fill("3")
+    drawer.get_by_text('lab_model_options: {"reuseport": {"workers": 3}}', exact=True).wait_for()
+    assert not drawer.get_by_role("button", name="Apply").is_visible()
+    drawer.get_by_role("button", name="Start").click()
+    drawer.get_by_text(re.compile("5 users on reuseport")).wait_for()
+    assert eventually(lambda: query(vm, 'sum(lab_requests_total{model="reuseport",code="200"}) > 50'))
+    drawer.get_by_role("button", name="Stop").click()
+    drawer.get_by_text("stopped", exact=True).wait_for()
+    page.screenshot(path=cache() / "vms-page.png")
+    page.close()
 
 
 def test_second_up_changes_nothing(vm, lab, first_up):
@@ -398,6 +459,17 @@ def test_check_mode_says_what_would_change_and_changes_nothing(vm, lab, first_up
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.findall(r"accept-lab-(\w+)\.service: would be written", done.stdout) == ["nginx"]
     assert main_pids(vm) == before
+
+
+def test_edit_of_the_page_restarts_nothing_else(vm, lab, first_up):
+    before = main_pids(vm)
+    page = "/opt/accept-lab/page"
+    # As after an edit: other bytes are there than those of this checkout.
+    vm.ssh(f"echo >>{page}/source.tar.gz; rm {page}/source/.unpacked-*")
+    done = lab.make("lab-up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = main_pids(vm)
+    assert {part for part in PARTS if before[part] != after[part]} == {"console"}
 
 
 def test_changed_option_restarts_only_the_model_that_it_concerns(vm, lab, first_up):

@@ -13,6 +13,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,11 +141,15 @@ class Vm:
     def ssh_options(self) -> list[str]:
         return ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
 
-    def try_ssh(self, command: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
-        words = [
-            "ssh", "-p", str(self.forwards[22]), "-i", str(self.image.key), *self.ssh_options,
-            "-o", f"ConnectTimeout={CONNECT_SECONDS}", "-o", "BatchMode=yes", "root@127.0.0.1", command,
+    @property
+    def _login(self) -> list[str]:
+        return [
+            "-p", str(self.forwards[22]), "-i", str(self.image.key), *self.ssh_options,
+            "-o", f"ConnectTimeout={CONNECT_SECONDS}", "-o", "BatchMode=yes", "root@127.0.0.1",
         ]  # fmt: skip
+
+    def try_ssh(self, command: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+        words = ["ssh", *self._login, command]
         try:
             return subprocess.run(
                 words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False
@@ -156,6 +162,18 @@ class Vm:
         done = self.try_ssh(command, seconds)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    @contextmanager
+    def tunnel(self, here: int, there: int) -> Iterator[subprocess.Popen[bytes]]:
+        """A port of this host that leads to one of the guest's own loopback."""
+        words = [
+            "ssh", "-N", "-L", f"{here}:127.0.0.1:{there}", "-o", "ExitOnForwardFailure=yes", *self._login,
+        ]  # fmt: skip
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL) as running:
+            try:
+                yield running
+            finally:
+                running.kill()
 
     def reboot(self) -> None:
         before = self.ssh("cat /proc/sys/kernel/random/boot_id")

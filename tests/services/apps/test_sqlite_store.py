@@ -1,6 +1,7 @@
 """What only the sqlite store has: locks between processes, a size limit, a WAL, and durability."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import threading
@@ -181,6 +182,25 @@ def test_checkpoint_gives_way_to_a_writer(store, other_writer):
     other_writer.execute("ROLLBACK")
     with store.transaction() as session:
         assert session.patience_seconds == BUSY_BOUND_SECONDS
+
+
+def test_checkpoint_after_the_state_folder_is_gone_does_nothing(tmp_path, clock):
+    folder = tmp_path / "state"
+    folder.mkdir()
+    store = SqliteStore(folder, clock)
+    store.close()
+    shutil.rmtree(folder)
+    store.checkpoint()
+    assert not folder.exists()
+
+
+def test_checkpoint_of_a_database_that_cannot_be_read_is_an_error(tmp_path, clock):
+    store = SqliteStore(tmp_path, clock)
+    store.close()
+    (tmp_path / FILE_NAME).unlink()
+    (tmp_path / FILE_NAME).mkdir()
+    with pytest.raises(sqlite3.OperationalError):
+        store.checkpoint()
 
 
 def test_checkpoint_deletes_what_has_expired_and_what_was_flushed(store, clock, tmp_path):
