@@ -1,7 +1,8 @@
 """The code that a host needs, as an archive: `python -m lab.stack.bundle KIND FILE`, before it is copied there.
 
 There are two kinds, so that an edit of the page restarts no server: `servers` is what every host gets, `page` the lab
-itself for the host that has the live page. The same code gives the same bytes, so that nothing is copied or restarted where nothing has changed.
+itself for the host that has the live page. The same code gives the same bytes, so that nothing is copied or restarted
+where nothing has changed.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ import pytest
 from support.fake_admin import FakeModel, FakeWorker, serve_fake
 from support.servers import wait_until
 
+from lab import settings
 from lab.console import history as keeping
+from lab.console import live
 from lab.console.history import History
 from lab.console.live import Live
 from lab.top.readings import Quantiles, Reading, WorkerReading
@@ -128,7 +130,17 @@ def test_sampling_follows_a_model_down_and_up_again():
     assert "lab up" in down["remedy"]
 
 
+def test_remedy_on_hosts_is_to_be_had_there(monkeypatch):
+    monkeypatch.setattr(settings, "ON_HOSTS", True)
+    monkeypatch.setenv("LAB_NGINX_HOST", "192.0.2.11")
+    words = live.remedy("nginx")
+    assert "PLACE=vms" in words
+    assert "journalctl -u accept-lab-nginx" in words
+    assert words.endswith("192.0.2.11:9104")
+
+
 def test_fewer_samples_are_taken_while_nobody_looks(history):
     assert history.interval_seconds() == keeping.UNWATCHED_SECONDS
     history.looked()
     assert history.interval_seconds() == keeping.WATCHED_SECONDS
+    assert History(history.sources, unwatched_seconds=7.0).interval_seconds() == 7.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+import yaml
 from support.servers import alive, wait_until
 from typer.testing import CliRunner
 
@@ -12,6 +13,7 @@ from lab import cli
 from lab.console import tryit
 from lab.console.tryit import PRESETS, Load, LoadError, Loads
 from lab.measure import load as measuring
+from lab.stack import variables
 from loadtests.kinds import KINDS
 
 
@@ -101,3 +103,10 @@ def test_change_that_is_refused_is_one_line(monkeypatch):
 @pytest.mark.parametrize(("value", "text"), [(2.0, "2"), (0.5, "0.5"), (True, "true"), ("herd", "herd"), (4, "4")])
 def test_values_are_spelled_as_lab_set_takes_them(value, text):
     assert tryit.spelled(value) == text
+
+
+def test_options_on_hosts_are_a_line_that_ansible_takes():
+    line = tryit.in_the_inventory("nginx", ["workers=3", "wakeup=herd", "require-key=true"])
+    options = yaml.safe_load(line)["lab_model_options"]
+    assert options == {"nginx": {"workers": 3, "wakeup": "herd", "require-key": True}}
+    assert list(variables.faults({}, options)) == []
