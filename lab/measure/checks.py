@@ -63,17 +63,6 @@ def ratio(metric: str, arm: str, to: str, least: float = -math.inf, most: float 
     return judge
 
 
-def equal(arm: str, metric: str, to: str) -> Judge:
-    """Two metrics of one arm are the same number in each trial."""
-
-    def judge(results: Results) -> Finding:
-        ones, others = results[arm].values(metric), results[arm].values(to)
-        text = f"{metric} {shown(results[arm].summary(metric))}, {to} {shown(results[arm].summary(to))}"
-        return Finding(text, ones == others)
-
-    return judge
-
-
 def relative_spread(summary: Summary) -> float:
     """From the smallest to the largest, in medians."""
     return (summary["max"] - summary["min"]) / summary["median"] if summary["median"] else 0.0

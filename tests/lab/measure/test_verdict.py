@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lab.measure.checks import always, between, equal, ratio
+from lab.measure.checks import always, between, ratio
 from lab.measure.experiment import (
     FAILED,
     GENERATOR_CPU,
@@ -134,11 +134,6 @@ def test_what_cannot_be_judged_is_open_and_leaves_the_others_alone():
 def test_ratio_to_zero_is_beyond_all_bounds():
     assert ratio("x", "a", to="b", least=2)(results(a={"x": [1]}, b={"x": [0]})).holds
     assert not ratio("x", "a", to="b", most=2)(results(a={"x": [1]}, b={"x": [0]})).holds
-
-
-def test_equal_compares_trial_by_trial():
-    assert equal("a", "x", to="y")(results(a={"x": [1, 2], "y": [1, 2]})).holds
-    assert not equal("a", "x", to="y")(results(a={"x": [1, 2], "y": [2, 1]})).holds
 
 
 def test_metric_that_no_trial_has_is_named():
