@@ -269,9 +269,10 @@ def test_up_brings_up_every_part_and_says_where(vm, first_up):
 def live_page(vm, first_up) -> Iterator[str]:
     """The live page's address, through the tunnel that `lab up` suggests."""
     port = free_ports(1)[0]
-    with vm.tunnel(port, CONSOLE) as tunnel:
-        assert eventually(lambda: tunnel.poll() is None and accepts(port))
-        yield f"http://127.0.0.1:{port}"
+    address = f"http://127.0.0.1:{port}"
+    with vm.tunnel(port, CONSOLE):
+        assert eventually(lambda: live(address))
+        yield address
 
 
 def live(address: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pty
@@ -403,3 +404,13 @@ def test_top_in_a_terminal_lives_until_it_is_told_to_end(end):
 def test_failed_sample_keeps_its_name():
     sample = replace(Sample(Source("nginx", "http://x:1"), 0.0), problem="gone")
     assert (sample.model, read(sample, sample).up) == ("nginx", False)
+
+
+def test_samples_that_cost_much_are_taken_less_often(monkeypatch):
+    """As on a slow machine: the clock of the processor says that a sample takes 50 ms of it."""
+    clock = itertools.count(step=0.05)
+    monkeypatch.setattr(top.time, "process_time", lambda: next(clock))
+    monkeypatch.setattr(top, "take", lambda source: Sample(source, time.monotonic()))
+    polls = top.sample([Source("nginx", "http://127.0.0.1:1")], lambda: 0.001, threading.Event())
+    taken = [next(polls)[0].taken for _ in range(4)]
+    assert all(later - earlier >= top.IDLE_FOR_BUSY * 0.05 for earlier, later in itertools.pairwise(taken))
