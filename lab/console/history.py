@@ -89,7 +89,6 @@ class History:
         """Keep what these samples show."""
         if self._samples:
             self.readings = [read(then, now) for then, now in zip(self._samples[-1], samples, strict=True)]
-            self.number += 1
         self._samples.append(samples)
         while len(self._samples) > 2 and samples[0].taken - self._samples[0][0].taken > WINDOW_SECONDS:
             self._samples.popleft()
@@ -98,6 +97,8 @@ class History:
         if self.readings and (not self.moments or now - self.moments[-1].at > MOMENT_SECONDS - WATCHED_SECONDS / 2):
             self.lately = [read(then, latest) for then, latest in zip(self._samples[0], samples, strict=True)]
             self.moments.append(Moment(now, {reading.model: figures_of(reading) for reading in self.lately}))
+        # Last, since whoever sees a new number takes all that is above for what belongs to it.
+        self.number += bool(self.readings)
 
     def since(self, at: float) -> list[Moment]:
         """The moments after this time, oldest first."""

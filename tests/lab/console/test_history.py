@@ -144,3 +144,12 @@ def test_fewer_samples_are_taken_while_nobody_looks(history):
     history.looked()
     assert history.interval_seconds() == keeping.WATCHED_SECONDS
     assert History(history.sources, unwatched_seconds=7.0).interval_seconds() == 7.0
+
+
+def test_new_number_comes_when_all_that_belongs_to_it_is_there(history, monkeypatch):
+    seen = []
+    monkeypatch.setattr(keeping, "figures_of", lambda _: seen.append(history.number) or ())
+    history.note([sample_at(0)])
+    history.note([sample_at(1, requests=10)])
+    assert seen == [0]
+    assert history.number == 1
