@@ -19,6 +19,7 @@ SLOW = {
 
 
 LOCK_FILE = Path(tempfile.gettempdir()) / f"lab-tests-{os.getuid()}.lock"
+GATE_FILE = LOCK_FILE.with_suffix(".gate")
 QUIET = "quiet: measures, so that no other test may run beside it"
 
 
@@ -50,5 +51,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Tests run two at a time, but those marked `quiet` alone. Before anything else: waiting is no part of a test's time."""
     lock = fcntl.LOCK_EX if item.get_closest_marker("quiet") else fcntl.LOCK_SH
     with LOCK_FILE.open("w") as file:
-        fcntl.flock(file, lock)
+        with GATE_FILE.open("w") as gate:  # while one waits for the others to end, no new one begins
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            fcntl.flock(file, lock)
         return (yield)

@@ -24,12 +24,14 @@ from lab.measure.experiment import (
 from lab.measure.generator import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lab.measure.experiment import Results
     from lab.measure.trial import LoadResult, Server, Trial
 
 FEW_WORKERS, MANY_WORKERS = 2, 8
-CONNECTIONS_A_WORKER = 2
-"""One is served while the other's next request is on its way."""
+CONNECTIONS_A_WORKER = 4
+"""One is served, and so many wait that no worker is idle while the generator waits for a core of its own."""
 QUICK_SECONDS, SECONDS = 0.8, 2.5
 WARM_UP_SECONDS = 0.2
 WATCHED_SHARE = 0.7
@@ -58,7 +60,7 @@ def trial(trial: Trial) -> Observation:
     for workers, works in ((FEW_WORKERS, ("hold", "hold-c", "release")), (MANY_WORKERS, ("block",))):
         with trial.serving(all_cpus=True, workers=workers) as server:
             memory[workers] = memory_of(trial, server, workers)
-            loads += [measure(trial, server, work, workers, observation) for work in works]
+            loads += [measure(trial, server, work, observation) for work in works]
     for number, kind in enumerate(("PSS", "USS")):
         few, many = memory[FEW_WORKERS][number], memory[MANY_WORKERS][number]
         observation.metrics |= {
@@ -72,16 +74,17 @@ def trial(trial: Trial) -> Observation:
     return observation
 
 
-def measure(trial: Trial, server: Server, work: str, workers: int, observation: Observation) -> LoadResult:
+def measure(trial: Trial, server: Server, work: str, observation: Observation) -> LoadResult:
     """One kind of work, from as many connections as keep all workers busy."""
     before = server.look()
-    stream = Stream(work, f"/work?{trial.parameter(work)}", connections=workers * CONNECTIONS_A_WORKER)
+    workers = [(worker["pid"], worker["tid"]) for worker in server.state()["workers"] if worker["worker"] != "main"]
+    stream = Stream(work, f"/work?{trial.parameter(work)}", connections=len(workers) * CONNECTIONS_A_WORKER)
     seconds = QUICK_SECONDS if trial.quick else SECONDS
     with trial.loading(server, stream, seconds=seconds, warm_up_seconds=WARM_UP_SECONDS) as loading:
         server.wait_until_asked(before.total("lab_requests_total"))
-        since, (on_core, in_line) = time.monotonic(), scheduled_seconds(server)
+        since, on_core, in_line = scheduled_seconds(workers)
         time.sleep(seconds * WATCHED_SHARE)
-        wall, (on_core_now, in_line_now) = time.monotonic() - since, scheduled_seconds(server)
+        now, on_core_now, in_line_now = scheduled_seconds(workers)
         load = loading.result()
     after = server.look()
 
@@ -90,7 +93,7 @@ def measure(trial: Trial, server: Server, work: str, workers: int, observation: 
 
     answered = grown("lab_requests_total")
     figures = load.quantities()
-    running, waiting = on_core_now - on_core, in_line_now - in_line
+    wall, running, waiting = now - since, on_core_now - on_core, in_line_now - in_line
     observation.latencies |= load.latencies(work, work)
     observation.metrics |= {
         f"{work}: rate": figures["rate"],
@@ -105,12 +108,12 @@ def measure(trial: Trial, server: Server, work: str, workers: int, observation: 
     return load
 
 
-def scheduled_seconds(server: Server) -> tuple[float, float]:
-    """How long the workers have been on a core, and how long they have waited for one (not for a lock or a socket)."""
-    figures = [
-        schedstat(worker["pid"], worker["tid"]) for worker in server.state()["workers"] if worker["worker"] != "main"
-    ]
-    return sum(on_core for on_core, _ in figures), sum(in_line for _, in_line in figures)
+def scheduled_seconds(workers: Sequence[tuple[int, int]]) -> tuple[float, float, float]:
+    """What time it is, how long the workers have been on a core, and how long they have waited for one (not for a lock
+    or a socket). By pid and tid: whoever asks the server for them waits for a core, too.
+    """
+    figures = [schedstat(pid, tid) for pid, tid in workers]
+    return time.monotonic(), sum(on_core for on_core, _ in figures), sum(in_line for _, in_line in figures)
 
 
 def schedstat(pid: int, tid: int) -> tuple[float, float]:

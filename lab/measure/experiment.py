@@ -22,6 +22,8 @@ FAILED = "failed"
 """The metric that counts requests without a good answer. A load of which some failed is not the one that was meant."""
 AS_SENT = ", as sent"
 """Behind the name of latencies: the same ones, but from when a request was sent, however late that was."""
+OTHERS = "taken by others"
+"""The metric that holds the share of the processors' time that other programs had, or other virtual machines."""
 LITTLES_LAW = "Little's law"
 """The metric that holds L / (λ W): 1 where the load generator's own figures agree with one another."""
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import experiments
+from lab.measure.experiment import OTHERS, Quantity
+from lab.measure.others import Others
 from lab.measure.trial import Trial, TrialError
 from lab.peers.process import PeerError
 from lab.sandbox import network
@@ -57,8 +59,9 @@ def make_trials(experiment: Experiment, *, quick: bool) -> None:
     order = list(interleaved(experiment, experiment.quick_repetitions if quick else experiment.repetitions))
     for number, (repetition, arm) in enumerate(order):
         say(progress=number / len(order), doing=f"{arm.name}, trial {repetition + 1}")
-        begun = time.monotonic()
+        begun, others = time.monotonic(), Others(server_cpus | client_cpus)
         observation = make_trial(experiment, arm, repetition, (server_cpus, client_cpus), quick=quick)
+        observation.metrics[OTHERS] = Quantity(others.share())
         say(arm=arm.name, observation=asdict(observation), seconds=round(time.monotonic() - begun, 3))
 
 

@@ -6,7 +6,7 @@ from collections import UserDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.measure.checks import shown
-from lab.measure.experiment import FAILED, GENERATOR_CPU, LITTLES_LAW, Check
+from lab.measure.experiment import FAILED, GENERATOR_CPU, LITTLES_LAW, OTHERS, Check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,6 +18,8 @@ HOLDS, FAILS, INCONCLUSIVE = "holds", "fails", "inconclusive"
 BUSIEST_GENERATOR = 0.8
 """Share of a core. Above it, the generator's own queue may be what was measured."""
 LITTLES_LAW_TOLERANCE = 0.1
+BUSY_MACHINE = 0.1
+"""Share of the processors that others may take. Above it, what should have happened may only have come too late."""
 
 
 class Outcome(NamedTuple):
@@ -40,12 +42,13 @@ def judge(experiment: Experiment, results: Results, environment: Environment) ->
     """All checks, and what they come to together.
 
     Figures that may be the generator's own, or a machine with too few cores, decide nothing: neither for the claims
-    that rest on them nor against. Otherwise one check that fails is enough, and one that cannot tell leaves the whole
-    open.
+    that rest on them nor against. Where others had the processors for much of the time, nothing fails: arms that take
+    turns suffer alike, but what has to happen in time may not. Otherwise one check that fails is enough, and one that
+    cannot tell leaves the whole open.
     """
     too_few_cores = list(_too_few_cores(experiment, environment))
-    spoilt = _spoilt(results)
-    outcomes = [_outcome(check, results, spoilt, environment) for check in experiment.checks]
+    spoilt, hindered = _spoilt(results), _hindered(results)
+    outcomes = [_outcome(check, results, spoilt, hindered, environment) for check in experiment.checks]
     if too_few_cores:
         return Verdict(INCONCLUSIVE, [outcome._replace(holds=None) for outcome in outcomes], too_few_cores)
     if any(outcome.holds is False for outcome in outcomes):
@@ -54,7 +57,9 @@ def judge(experiment: Experiment, results: Results, environment: Environment) ->
     return Verdict(INCONCLUSIVE if unknown else HOLDS, outcomes, unknown)
 
 
-def _outcome(check: Check, results: Results, spoilt: Mapping[str, str], environment: Environment) -> Outcome:
+def _outcome(
+    check: Check, results: Results, spoilt: Mapping[str, str], hindered: Mapping[str, str], environment: Environment
+) -> Outcome:
     seen = _Seen(results)
     try:
         measured, holds = check.judge(seen)
@@ -62,7 +67,8 @@ def _outcome(check: Check, results: Results, spoilt: Mapping[str, str], environm
         measured, holds = f"cannot be judged: {error!r}", None
     if environment["cpus"] < check.cores:
         return Outcome(check, f"needs {check.cores} cores, and there are {environment['cpus']}; {measured}", None)
-    reasons = [f"{arm}: {spoilt[arm]}" for arm in results if arm in seen.arms and arm in spoilt]
+    against = {**hindered, **spoilt} if holds is False else spoilt
+    reasons = [f"{arm}: {against[arm]}" for arm in results if arm in seen.arms and arm in against]
     if reasons:
         return Outcome(check, "; ".join([*reasons, measured]), None)
     return Outcome(check, measured, holds)
@@ -98,3 +104,13 @@ def _spoilt(results: Results) -> dict[str, str]:
         elif law and abs(law["median"] - 1) > LITTLES_LAW_TOLERANCE:
             reasons[name] = f"L / (λ W) is {shown(law)} where Little's law wants 1: the load was not steady"
     return reasons
+
+
+def _hindered(results: Results) -> dict[str, str]:
+    """By arm, how much of the processors its trials had to do without, where that is much."""
+    taken = {
+        name: summaries[OTHERS]["median"]
+        for name, result in results.items()
+        if OTHERS in (summaries := result.summaries())
+    }
+    return {name: f"others had {share:.0%} of the processors" for name, share in taken.items() if share > BUSY_MACHINE}

@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 import pytest
 from support.engine import GRAFANA_IMAGE, Engine, running_engine
-from support.stack import Stack, accepts, assert_interrupted, eventually, free_ports
+from support.stack import Stack, accepts, assert_interrupted, eventually, free_ports, serves
 
 from dashboards.parts import CONSOLE
 from lab import settings
@@ -65,11 +65,6 @@ def up(stack: Stack) -> Stack:
     """Every part works."""
     stack.ensure_up(RUNNING)
     return stack
-
-
-def state(stack: Stack, model: str) -> dict[str, Any]:
-    port = stack.ports[f"LAB_{model.upper()}_ADMIN_PORT"]
-    return httpx.get(f"http://127.0.0.1:{port}/state", trust_env=False).raise_for_status().json()
 
 
 def inspect(engine: Engine, part: str, number: int = 1) -> dict[str, Any]:
@@ -253,11 +248,11 @@ def test_load_of_the_command_line_is_made_inside_the_network(up):
 
 
 def test_every_models_metrics_are_in_prometheus(up):
+    assert eventually(lambda: len(up.query("up == 1")) == len(MODELS) + 1)
     found = {(row["metric"]["job"], row["metric"]["instance"]) for row in up.query("up == 1")}
     assert found == {*(("models", model) for model in MODELS), ("locust", "locust")}
     for metric in METRICS:
-        models = {row["metric"]["model"] for row in up.query(f"count by (model) ({metric})")}
-        assert models == set(MODELS), metric
+        assert eventually(lambda metric=metric: up.models_with(metric) == set(MODELS), 10), metric
     assert {row["metric"]["scope"] for row in up.query("lab_netstat_total")} == {"model"}
 
 
@@ -281,7 +276,7 @@ def test_changed_option_makes_only_its_model_anew(up, engine):
     assert done.returncode == 0, done.stdout + done.stderr
     after = started(engine)
     assert {name for name in after if before.get(name) != after[name]} == {f"/{PROJECT}-nginx-1"}
-    options = state(up, "nginx")["options"]
+    options = up.state("nginx")["options"]
     assert (options["wakeup"], options["workers"], options["backlog"]) == ("herd", 4, 128)
 
 
@@ -289,7 +284,7 @@ def test_set_changes_a_running_model_in_its_container(up, engine):
     before = started(engine)
     done = up.lab("set", "nginx", "workers=2", "wakeup=mutex")
     assert done.stdout == "nginx now runs with --workers 2 --wakeup mutex\n", done.stderr
-    found = state(up, "nginx")
+    found = up.state("nginx")
     assert (len(found["workers"]), found["options"]["wakeup"]) == (2, "mutex")
     assert started(engine) == before
     refused = up.lab("set", "nginx", "workers=none")
@@ -300,21 +295,21 @@ def test_paused_model_answers_nobody_until_it_is_resumed(up):
     assert "lab chaos resume nodejs" in up.lab("chaos", "pause", "nodejs").stdout
     with pytest.raises(httpx.ReadTimeout):
         httpx.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=1, trust_env=False)
-    assert state(up, "nodejs")["model"] == "nodejs"  # who watches it is spared
+    assert up.state("nodejs")["model"] == "nodejs"  # who watches it is spared
     assert up.lab("chaos", "resume", "nodejs").returncode == 0
     assert httpx.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=10, trust_env=False).status_code == 200
 
 
 def test_killed_worker_and_killed_model_are_replaced(up, engine):
-    workers = {worker["pid"] for worker in state(up, "reuseport")["workers"]}
+    workers = {worker["pid"] for worker in up.state("reuseport")["workers"]}
     assert up.lab("chaos", "kill", "reuseport", "--worker", "1").returncode == 0
-    assert eventually(lambda: len({worker["pid"] for worker in state(up, "reuseport")["workers"]} - workers) == 1)
+    assert eventually(lambda: len({worker["pid"] for worker in up.state("reuseport")["workers"]} - workers) == 1)
     restarts = inspect(engine, "reuseport")["RestartCount"]
     done = up.lab("chaos", "kill", "reuseport")
     assert done.returncode == 0, done.stderr
     assert eventually(lambda: inspect(engine, "reuseport")["RestartCount"] == restarts + 1)
+    assert eventually(lambda: serves(up.port("reuseport")))
     assert eventually(lambda: up.query('up{instance="reuseport"} == 1'))
-    assert httpx.get(f"http://127.0.0.1:{up.port('reuseport')}/", trust_env=False).status_code == 200
 
 
 def test_stopped_model_can_be_neither_set_nor_hurt_and_up_brings_it_back(up, engine):
@@ -341,7 +336,7 @@ def test_experiment_runs_in_its_container_without_a_capability(up, engine):
     compose = ["compose", "--project-directory", str(settings.CHECKOUT), "run", "--rm", "--no-deps", "-T"]
     document = json.loads(engine.docker(*compose, "lab", "run", "busiest-worker", "--quick", "--json"))
     # Other tests may run beside it; what it cannot do without is that everything was measured.
-    assert document["verdict"] in {"holds", "fails"}
+    assert document["verdict"] in {"holds", "fails", "inconclusive"}
     assert all(arm["metrics"]["accepted"]["median"] == 300 for arm in document["arms"])
 
 
@@ -350,7 +345,7 @@ def test_experiment_runs_in_the_container_of_the_page(up, engine):
     document = json.loads(
         engine.docker("exec", f"{PROJECT}-console-1", "python", "-m", "lab", "run", "handshake", "--quick", "--json")
     )
-    assert document["verdict"] in {"holds", "fails"}
+    assert document["verdict"] in {"holds", "fails", "inconclusive"}
     listed = engine.docker("exec", f"{PROJECT}-console-1", "sh", "-c", "ls /state/results/*-handshake/report.html")
     assert listed.strip()
     name = listed.split()[-1].split("/")[3]

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -61,10 +60,6 @@ LOCUST_METRICS = (
     "locust_worker_cpu_ratio",
     "locust_failures_total",
 )
-
-
-def models_with(stack: Stack, metric: str) -> set[str]:
-    return {row["metric"]["model"] for row in stack.query(f"count by (model) ({metric})")}
 
 
 def assert_nothing_left(stack: Stack) -> None:
@@ -125,8 +120,8 @@ def test_load_reaches_the_model_that_it_names(up):
 def test_every_metric_of_the_models_has_data_for_every_model(up):
     missing = {}
     for metric in MODEL_METRICS:
-        eventually(lambda metric=metric: models_with(up, metric) == set(MODELS), 10)
-        if absent := set(MODELS) - models_with(up, metric):
+        eventually(lambda metric=metric: up.models_with(metric) == set(MODELS), 10)
+        if absent := set(MODELS) - up.models_with(metric):
             missing[metric] = absent
     assert missing == {}
 
@@ -155,8 +150,7 @@ def test_changed_option_restarts_only_the_model_that_it_concerns(up):
     assert done.returncode == 0, done.stdout + done.stderr
     after = up.pids()
     assert {part for part in before if before[part] != after[part]} == {"nginx"}
-    state = httpx.get(f"http://127.0.0.1:{up.ports['LAB_NGINX_ADMIN_PORT']}/state", trust_env=False).json()
-    assert state["options"]["wakeup"] == "herd"
+    assert up.state("nginx")["options"]["wakeup"] == "herd"
     assert up.make("lab-up").returncode == 0  # as it was, for the tests that follow
 
 
@@ -192,11 +186,6 @@ def test_up_after_supervisord_was_killed_starts_all_anew(up):
     assert set(before.values()).isdisjoint(up.pids().values())
 
 
-def state(stack: Stack, model: str) -> dict[str, Any]:
-    port = stack.ports[f"LAB_{model.upper()}_ADMIN_PORT"]
-    return httpx.get(f"http://127.0.0.1:{port}/state", trust_env=False).raise_for_status().json()
-
-
 def test_set_changes_a_running_model_until_it_is_started_anew(up):
     # A Prometheus that has just started would hold what was before it valid for minutes.
     now = time.time()
@@ -204,7 +193,7 @@ def test_set_changes_a_running_model_until_it_is_started_anew(up):
     before = up.pids()
     done = up.lab("set", "nginx", "workers=2", "wakeup=herd")
     assert done.stdout == "nginx now runs with --workers 2 --wakeup herd\n", done.stderr
-    assert len(state(up, "nginx")["workers"]) == 2
+    assert len(up.state("nginx")["workers"]) == 2
     assert up.pids() == before
     refused = up.lab("set", "nginx", "workers=none")
     assert (refused.returncode, refused.stderr) == (2, "lab: nginx: --workers 'none' is not a whole number\n")
@@ -215,15 +204,15 @@ def test_paused_model_answers_nobody_until_it_is_resumed(up):
     assert "lab chaos resume nodejs" in up.lab("chaos", "pause", "nodejs").stdout
     with pytest.raises(httpx.ReadTimeout):
         httpx.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=1, trust_env=False)
-    assert state(up, "nodejs")["model"] == "nodejs"  # who watches it is spared
+    assert up.state("nodejs")["model"] == "nodejs"  # who watches it is spared
     assert up.lab("chaos", "resume", "nodejs").returncode == 0
     assert httpx.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=10, trust_env=False).status_code == 200
 
 
 def test_killed_worker_and_killed_model_are_replaced(up):
-    main, workers = up.pids()["reuseport"], {worker["pid"] for worker in state(up, "reuseport")["workers"]}
+    main, workers = up.pids()["reuseport"], {worker["pid"] for worker in up.state("reuseport")["workers"]}
     assert up.lab("chaos", "kill", "reuseport", "--worker", "1").returncode == 0
-    assert eventually(lambda: len({worker["pid"] for worker in state(up, "reuseport")["workers"]} - workers) == 1)
+    assert eventually(lambda: len({worker["pid"] for worker in up.state("reuseport")["workers"]} - workers) == 1)
     assert up.pids()["reuseport"] == main
     assert up.lab("chaos", "kill", "reuseport").returncode == 0
     assert eventually(lambda: up.pids().get("reuseport", main) != main)

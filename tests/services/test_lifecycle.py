@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from support.servers import alive, read_response, wait_until
+from support.servers import alive, keep_busy, read_response, wait_until
 
 from services.options import MODELS
 
@@ -30,8 +30,7 @@ def test_drain_finishes_the_request_in_flight(serve, model, kind) -> None:
     server = serve(model, "--worker-kind", kind, "--workers", "2")
     with server.connect() as client, server.connect() as idle:
         assert server.ask(GET, idle).startswith(b"HTTP/1.1 200")
-        client.sendall(b"GET /work?block=400ms HTTP/1.1\r\nHost: x\r\n\r\n")
-        wait_until(lambda: any(w["state"] == "busy" for w in server.state()["workers"]), what="a busy worker")
+        keep_busy(server, client)
         server.signal(signal.SIGTERM)
         answer = read_response(client)
         assert answer.startswith(b"HTTP/1.1 200")
@@ -44,8 +43,7 @@ def test_drain_finishes_the_request_in_flight(serve, model, kind) -> None:
 def test_drain_accepts_what_is_queued_and_answers_it(serve, model, kind) -> None:
     server = serve(model, "--worker-kind", kind, "--workers", "1")
     with ThreadPoolExecutor(12) as pool, server.connect() as blocker:
-        blocker.sendall(b"GET /work?block=500ms HTTP/1.1\r\nHost: x\r\n\r\n")
-        wait_until(lambda: any(w["state"] == "busy" for w in server.state()["workers"]), what="a busy worker")
+        keep_busy(server, blocker)
         clients = [server.connect() for _ in range(10)]  # the handshake is the kernel's: they are queued
         answers = [pool.submit(server.ask, GET, client) for client in clients]
         time.sleep(0.05)  # their requests are under way; nothing observable tells when they have arrived

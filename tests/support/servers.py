@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -126,6 +127,22 @@ def wait_until(condition: Callable[[], object], seconds: float = 10.0, what: str
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
         time.sleep(0.01)
+
+
+def keep_busy(server: Server, client: socket.socket, seconds: float = 0.5) -> float:
+    """Give a worker a request to be at work on for so long; the earliest moment at which it can be done.
+
+    Where the machine is so busy that it is done before anybody saw it begin, another follows, twice as long.
+    """
+    while True:
+        assert seconds < 30, "no worker was ever seen at work"
+        began = time.monotonic()
+        client.sendall(b"GET /work?block=%dms HTTP/1.1\r\nHost: x\r\n\r\n" % (seconds * 1000))
+        while not select.select([client], [], [], 0.01)[0]:
+            if any(worker["state"] in ("busy", "stalled") for worker in server.state()["workers"]):
+                return began + seconds
+        read_response(client)
+        seconds *= 2
 
 
 def start_server(folder: Path, model: str, *options: str, **popen: object) -> Server:

@@ -23,6 +23,8 @@ import psutil
 from lab import settings
 
 UP_SECONDS = 300
+PATIENT: dict[str, Any] = {"timeout": 30, "trust_env": False}
+"""Of our own requests, on a machine that may be busy."""
 INTERRUPTED = "lab: interrupted: `make lab-up` goes on from here, `make lab-down` clears up"
 
 
@@ -48,6 +50,13 @@ def is_free(number: int) -> bool:
 def accepts(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def serves(port: int) -> bool:
+    """Whether an application answers there. Docker's proxy accepts every connection, even where nobody listens behind it."""
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"http://127.0.0.1:{port}/", **PATIENT).status_code == 200
+    return False
 
 
 def eventually(ask: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -169,14 +178,23 @@ class Stack:
 
     def query(self, promql: str) -> list[dict[str, Any]]:
         """What Prometheus answers."""
-        answer = httpx.get(f"{self.url('prometheus')}/api/v1/query", params={"query": promql}, trust_env=False)
+        answer = httpx.get(f"{self.url('prometheus')}/api/v1/query", params={"query": promql}, **PATIENT)
         return answer.raise_for_status().json()["data"]["result"]
+
+    def models_with(self, metric: str) -> set[str]:
+        """The models that Prometheus has this metric of."""
+        return {row["metric"]["model"] for row in self.query(f"count by (model) ({metric})")}
+
+    def state(self, model: str) -> dict[str, Any]:
+        """What the model's admin port tells of it."""
+        port = self.ports[f"LAB_{model.upper()}_ADMIN_PORT"]
+        return httpx.get(f"http://127.0.0.1:{port}/state", **PATIENT).raise_for_status().json()
 
     def swarm(self, *users: str, **fields: object) -> None:
         """Press Start in the page of the stack's own Locust, whose figures Prometheus scrapes."""
         form = {"user_count": 5, "spawn_rate": 5, "host": "", "user_classes": users, **fields}
-        answer = httpx.post(f"{self.url('locust')}/swarm", data=form, trust_env=False)
+        answer = httpx.post(f"{self.url('locust')}/swarm", data=form, **PATIENT)
         assert answer.raise_for_status().json()["success"], answer.text
 
     def stop_swarm(self) -> None:
-        httpx.post(f"{self.url('locust')}/stop", trust_env=False).raise_for_status()
+        httpx.post(f"{self.url('locust')}/stop", **PATIENT).raise_for_status()

@@ -9,6 +9,7 @@ from lab.measure.experiment import (
     FAILED,
     GENERATOR_CPU,
     LITTLES_LAW,
+    OTHERS,
     Arm,
     ArmResult,
     Check,
@@ -90,6 +91,21 @@ def test_spoilt_figures_leave_checks_alone_that_rest_on_others():
     verdict = judge(experiment(between("a", "x"), between("b", "x"), ratio("x", "b", to="a")), measured, TWO_CORES)
     assert [outcome.holds for outcome in verdict.outcomes] == [None, True, None]
     assert verdict.word == "inconclusive"
+
+
+@pytest.mark.parametrize(("share", "holds"), [(0.1, [True, False]), (0.11, [True, None])])
+def test_nothing_fails_where_others_had_the_processors(share, holds):
+    measured = results(a={OTHERS: [share] * 3, "x": [1, 1, 1]}, b={OTHERS: [0, 0, 0], "x": [1, 1, 1]})
+    verdict = judge(experiment(between("a", "x"), between("a", "x", least=2)), measured, TWO_CORES)
+    assert [outcome.holds for outcome in verdict.outcomes] == holds
+    if None in holds:
+        assert verdict.reasons == ["c1: a: others had 11% of the processors; x 1"]
+
+
+def test_arms_that_had_the_processors_to_themselves_fail_beside_others():
+    measured = results(a={OTHERS: [0.5], "x": [1]}, b={OTHERS: [0], "x": [1]})
+    verdict = judge(experiment(between("b", "x", least=2)), measured, TWO_CORES)
+    assert verdict.word == "fails"
 
 
 def test_between_takes_the_median_and_always_every_trial():

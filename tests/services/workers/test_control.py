@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.control import change, say
-from support.servers import Server, alive, wait_until
+from support.servers import Server, alive, keep_busy, wait_until
 
 from lab.stack.control import connect
 
@@ -92,8 +92,7 @@ def test_nobody_is_refused_meanwhile(serve, folder, options) -> None:
 def test_request_in_flight_is_finished(serve, folder) -> None:
     server = serve("nginx", "--workers", "1", "--state-dir", str(folder))
     client = server.connect()
-    client.sendall(b"GET /work?block=700ms HTTP/1.1\r\nHost: x\r\n\r\n")
-    wait_until(lambda: server.state()["workers"][0]["state"] in ("busy", "stalled"))
+    keep_busy(server, client, seconds=0.7)
     assert "options" in change(folder, wakeup="herd")
     assert b"200 OK" in client.recv(4096)
 
@@ -140,8 +139,7 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(serve, folder, line,
 
 def test_second_change_at_a_time_is_refused(serve, folder) -> None:
     server = serve("nginx", "--workers", "1", "--state-dir", str(folder))
-    server.connect().sendall(b"GET /work?block=1s HTTP/1.1\r\nHost: x\r\n\r\n")
-    wait_until(lambda: server.state()["workers"][0]["state"] in ("busy", "stalled"))
+    keep_busy(server, server.connect(), seconds=1)
     with connect(folder) as early:
         first = threading.Thread(target=change, args=(folder,), kwargs={"workers": 2})
         first.start()
