@@ -205,7 +205,7 @@ class Trial:
     @property
     def seconds(self) -> float:
         """A usual length of load: short in quick form."""
-        return 2.0 if self.quick else 8.0
+        return 2.0 if self.quick else 6.0
 
     def parameter(self, name: str) -> Any:
         """One of the arm's parameters. Raises KeyError."""
