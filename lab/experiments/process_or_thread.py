@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.gil import models_have_gil
 from lab.measure import processes
 from lab.measure.checks import shown
 from lab.measure.experiment import (
@@ -133,13 +133,13 @@ def memory_of(trial: Trial, server: Server, workers: int) -> tuple[float, float]
 def one_at_a_time(work: str) -> Check:
     """Threads share one lock, and so one core; without a lock they do as well as processes."""
     what = {"hold": "Python code holds the GIL", "hold-c": "a call into C that never lets go holds it too"}[work]
-    if _gil_enabled():
+    if models_have_gil():
         claim = f"{what}: of two threads one can go on, of two processes both"
         most, expected = ONE_AT_A_TIME, f"threads ≤ {ONE_AT_A_TIME}, processes ≥ {BOTH_AT_ONCE}"
     else:
         claim = "this Python has no GIL: of two threads both can go on, as of two processes"
         most, expected = math.inf, f"threads and processes ≥ {BOTH_AT_ONCE}"
-    least = 0.0 if _gil_enabled() else BOTH_AT_ONCE
+    least = 0.0 if models_have_gil() else BOTH_AT_ONCE
 
     def judge(results: Results) -> Finding:
         threads, forked = (results[name].summary(f"{work}: {GOING_ON}") for name in ("threads", "processes"))
@@ -186,10 +186,6 @@ def processes_cost_more(results: Results) -> Finding:
     return Finding(
         f"PSS: threads {shown(threads)}, processes {shown(forked)}; {private}", forked["min"] > threads["max"]
     )
-
-
-def _gil_enabled() -> bool:
-    return getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def arm(name: str, worker_kind: str, release: str = CPU.format("release"), block: str = BLOCK) -> Arm:
@@ -253,7 +249,7 @@ EXPERIMENT = Experiment(
     repetitions=5,
     cores=2,
     explanation=f"""\
-Threads share one interpreter, and on a build with the GIL (this one {"has" if _gil_enabled() else "has none of"} it)
+Threads share one interpreter, and on a build with the GIL (this one {"has" if models_have_gil() else "has none of"} it)
 one lock: only its holder runs Python code. So two threads that compute share one core. `hold` is a loop in Python, in
 which the lock changes hands every 5 ms; `hold-c` is one call into C that keeps it to the end, and differs in how long
 others have to wait, not in how much is done. Processes have an interpreter and a lock each, and use as many cores as

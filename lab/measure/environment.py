@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
 from typing import TypedDict
 
+from lab.gil import models_have_gil
 from lab.settings import CHECKOUT
 
 CHANGED = "+"
@@ -15,7 +15,7 @@ CHANGED = "+"
 
 
 class Environment(TypedDict):
-    """`cpus` are those this process may use; `gil` is whether this Python runs with one."""
+    """`cpus` are those this process may use; `gil` is whether models run with one."""
 
     kernel: str
     cpus: int
@@ -26,12 +26,11 @@ class Environment(TypedDict):
 
 def describe() -> Environment:
     """This machine, this Python and this checkout."""
-    gil_enabled = getattr(sys, "_is_gil_enabled", lambda: True)
     return Environment(
         kernel=platform.release(),
         cpus=len(os.sched_getaffinity(0)),
         python=platform.python_version(),
-        gil=gil_enabled(),
+        gil=models_have_gil(),
         commit=_commit(),
     )
 

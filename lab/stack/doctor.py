@@ -17,6 +17,7 @@ from typing import Literal
 import psutil
 
 from lab import settings
+from lab.gil import models_have_gil
 from lab.sandbox import outside
 from lab.stack import engine as engines
 from lab.stack import parts
@@ -162,9 +163,8 @@ def image_disk() -> Finding:
 
 def python() -> Finding:
     """The interpreter, and whether it has the GIL: thread workers share it where it is on."""
-    has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     build = "free-threaded build, " if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
-    detail = f"{platform.python_version()}, {build}GIL {'on' if has_gil else 'off'}"
+    detail = f"{platform.python_version()}, {build}GIL {'on' if models_have_gil() else 'off'}"
     if sys.version_info < PYTHON_NEEDED:
         return Finding("python", "fail", detail, "use Python 3.11 or newer: make PYTHON=python3.12 setup")
     return Finding("python", "ok", detail)
