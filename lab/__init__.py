@@ -1,1 +1,7 @@
 """The lab around the servers: bring them up, load them, watch them, measure them."""
+
+import warnings
+
+# Models on a free-threaded build have no GIL. Some of our own extensions bring it back to *our* process (lab/gil.py),
+# and Python says so each time.
+warnings.filterwarnings("ignore", "The global interpreter lock", RuntimeWarning)

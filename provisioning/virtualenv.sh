@@ -15,6 +15,10 @@ command -v "$python" >/dev/null || fail "there is no $python; install Python 3.1
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "$("$python" --version) is too old, 3.11 is needed: make PYTHON=/path/to/a/newer/python"
 
+"$python" -c 'import sys, sysconfig; sys.exit(bool(sysconfig.get_config_var("Py_GIL_DISABLED")))' ||
+    fail "$python has no GIL, and NiceGUI and Locust cannot be installed there: make PYTHON=/path/to/one/with/the/GIL." \
+        "Models run on it: $python -m venv .venv && .venv/bin/pip install -c constraints.txt -e ."
+
 # Debian keeps the means to make environments in a package of its own.
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
