@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+USER, NICE, SYSTEM, STEAL = 0, 1, 2, 7
+"""Columns of /proc/stat. Source: proc_stat(5)."""
 
 
 class Others:
@@ -29,7 +32,18 @@ class Others:
         return max(0.0, self._taken_seconds() - self._taken_before) / available
 
     def _taken_seconds(self) -> float:
-        times = psutil.cpu_times(percpu=True)
-        everybody = sum(times[cpu].user + times[cpu].nice + times[cpu].system + times[cpu].steal for cpu in self._cpus)
-        ours = os.times()
+        used, ours = _used_seconds(), os.times()
+        # A container may be shown other numbers than those of its processors: then nobody is seen to take anything.
+        everybody = sum(used.get(cpu, 0.0) for cpu in self._cpus)
         return everybody - ours.user - ours.system - ours.children_user - ours.children_system
+
+
+def _used_seconds() -> dict[int, float]:
+    """By processor: what programs used, and other virtual machines took. One that is switched off has no line."""
+    used = {}
+    for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
+        name, *columns = line.split()
+        if name.startswith("cpu") and name != "cpu":
+            ticks = sum(int(columns[column]) for column in (USER, NICE, SYSTEM, STEAL))
+            used[int(name.removeprefix("cpu"))] = ticks / TICKS_PER_SECOND
+    return used

@@ -46,3 +46,7 @@ def test_only_the_processors_that_were_named_count(busy):
     watched, elsewhere = Others({first}), Others(rest)
     busy.stdout.readline()
     assert watched.share() > elsewhere.share()
+
+
+def test_of_a_processor_that_is_not_shown_nothing_is_known():
+    assert Others({1_000_000}).share() == 0.0
