@@ -1,8 +1,8 @@
 """Ways to judge a claim that many experiments share. Each makes the `judge` of a `Check`.
 
 A bound is held against the median of the trials. A comparison of two arms wants more. Spreads that overlap are called
-*no difference*, and then neither arm is shown to be greater; and figures that scatter more than a claim of sameness
-allows show nothing of the kind. Both leave the claim open.
+*no difference*, and then neither arm is shown to be greater; and figures that scatter more than a claim of sameness,
+or of being no greater, allows show nothing of the kind. Both leave the claim open.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def ratio(metric: str, arm: str, to: str, least: float = -math.inf, most: float 
     """The median of `arm` is at least, or at most, so many times that of `to`.
 
     A ratio that must be above 1, or below, needs spreads that do not overlap, too; one that must be near 1, spreads
-    that are no wider than what is called near.
+    that are no wider than what is called near, or so far within the bounds that any two trials are.
     """
 
     def judge(results: Results) -> Finding:
@@ -56,11 +56,29 @@ def ratio(metric: str, arm: str, to: str, least: float = -math.inf, most: float 
             return Finding(text, False)
         if (least > 1 or most < 1) and overlap(one, other):
             return Finding(f"{text}, no difference: the spreads overlap", None)
-        if least > 0 and max(map(relative_spread, (one, other))) > most - least:
-            return Finding(f"{text}, which scatters too much to be called the same", None)
+        scatter = max(relative_spread(one), relative_spread(other))
+        if scatter > _slack(least, most) and not _all_within(one, other, least, most):
+            return Finding(f"{text}, which scatters too much to be called {_same(least, most)}", None)
         return Finding(text, True)
 
     return judge
+
+
+def _slack(least: float, most: float) -> float:
+    """How far from each other ratios that are called near may lie; infinite where a difference is claimed."""
+    slack = (most if most < math.inf else 1.0) - (least if least > 0 else 1.0)
+    return slack if slack >= 0 else math.inf
+
+
+def _same(least: float, most: float) -> str:
+    if least > 0:
+        return "the same" if most < math.inf else "no smaller"
+    return "no greater"
+
+
+def _all_within(one: Summary, other: Summary, least: float, most: float) -> bool:
+    """Whether the bounds hold for any trial of the one beside any of the other."""
+    return max(least, 0.0) * other["max"] <= one["min"] and one["max"] <= most * other["min"]
 
 
 def relative_spread(summary: Summary) -> float:

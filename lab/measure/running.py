@@ -72,7 +72,8 @@ def run(experiment: Experiment, effort: str, progress: Progress, control: Contro
 
         results = _follow(declared, command, folder, effort, tell)
         where = environment.describe()
-        document = describe(declared, results, judge(declared, results, where), where, time.monotonic() - started)
+        verdict = _judge(declared, results, where)
+        document = describe(declared, results, verdict, where, time.monotonic() - started)
         announcement.progress(1)
         announcement.verdict(document["verdict"])
     document |= {
@@ -121,6 +122,15 @@ def _follow(experiment: Experiment, command: list[str], folder: Path, effort: st
         reason = (last_words.splitlines() or ["it said nothing"])[-1]
         raise RunError(f"{experiment.name} broke off with {code}: {reason} (log: {folder / LOG})")
     return results
+
+
+def _judge(experiment: Experiment, results: Results, where: environment.Environment) -> Verdict:
+    try:
+        return judge(experiment, results, where)
+    except LookupError as error:
+        raise RunError(
+            f"{experiment.name}: a check asks for what no trial measured, {error}: mend its file in lab/experiments"
+        ) from error
 
 
 def _read(line: str, experiment: Experiment, folder: Path) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def judge(experiment: Experiment, results: Results, environment: Environment) ->
     Figures that may be the generator's own, or a machine with too few cores, decide nothing: neither for the claims
     that rest on them nor against. Where others had the processors for much of the time, nothing fails: arms that take
     turns suffer alike, but what has to happen in time may not. Otherwise one check that fails is enough, and one that
-    cannot tell leaves the whole open.
+    cannot tell leaves the whole open. Raises LookupError where a check asks for what was not measured.
     """
     too_few_cores = list(_too_few_cores(experiment, environment))
     spoilt, hindered = _spoilt(results), _hindered(results)
@@ -63,7 +63,7 @@ def _outcome(
     seen = _Seen(results)
     try:
         measured, holds = check.judge(seen)
-    except (ArithmeticError, LookupError) as error:  # a median of 0, a metric that no trial has: the others still count
+    except ArithmeticError as error:  # a median of 0: the others still count. A metric that no trial has is a slip.
         measured, holds = f"cannot be judged: {error!r}", None
     if environment["cpus"] < check.cores:
         return Outcome(check, f"needs {check.cores} cores, and there are {environment['cpus']}; {measured}", None)
@@ -92,14 +92,19 @@ def _too_few_cores(experiment: Experiment, environment: Environment) -> Iterator
 
 
 def _spoilt(results: Results) -> dict[str, str]:
-    """By arm, why its figures decide nothing."""
+    """By arm, why its figures decide nothing.
+
+    One trial with a busy generator or with failed requests spoils its arm: what it measured is among the figures. Of
+    L / (λ W) the median counts: requests under way as the counting begins and ends push a single trial's to either
+    side of 1, but a load that is not steady pushes all of them the same way.
+    """
     reasons = {}
     for name, result in results.items():
         summaries = result.summaries()
         failed, busy, law = (summaries.get(metric) for metric in (FAILED, GENERATOR_CPU, LITTLES_LAW))
         if failed and failed["max"] > 0:
             reasons[name] = f"up to {failed['max']:,.0f} requests failed"
-        elif busy and busy["median"] > BUSIEST_GENERATOR:
+        elif busy and busy["max"] > BUSIEST_GENERATOR:
             reasons[name] = f"the generator used {shown(busy)} of its core, above {BUSIEST_GENERATOR:g}"
         elif law and abs(law["median"] - 1) > LITTLES_LAW_TOLERANCE:
             reasons[name] = f"L / (λ W) is {shown(law)} where Little's law wants 1: the load was not steady"

@@ -75,6 +75,13 @@ def test_error_inside_is_told_and_no_result_is_kept(run, tmp_path):
     assert not list(tmp_path.glob("results/*/result.json"))
 
 
+def test_check_of_what_no_trial_measured_is_an_error_and_no_result(run, tmp_path):
+    other = TRIAL | {"observation": TRIAL["observation"] | {"metrics": {"y": [2.0, "ms"]}}}
+    with pytest.raises(running.RunError, match=r"did not measure 'x'.*: mend its file in lab/experiments"):
+        run(f"print({json.dumps(other)!r})")
+    assert not list(tmp_path.glob("results/*/result.json"))
+
+
 def test_crash_inside_is_told_with_its_last_words(run):
     with pytest.raises(running.RunError, match=r"broke off with 1.*ZeroDivisionError"):
         run("1 / 0")

@@ -86,6 +86,12 @@ def test_figures_of_a_saturated_or_unsteady_generator_decide_nothing(metric, goo
     assert judge(experiment(between("a", metric)), results(a={metric: [good]}), TWO_CORES).word == "holds"
 
 
+def test_one_trial_with_a_busy_generator_spoils_its_arm_and_one_that_is_unsteady_does_not():
+    busy, unsteady = results(a={GENERATOR_CPU: [0.5, 0.5, 0.81]}), results(a={LITTLES_LAW: [1, 1, 1.2]})
+    assert judge(experiment(between("a", GENERATOR_CPU)), busy, TWO_CORES).word == "inconclusive"
+    assert judge(experiment(between("a", LITTLES_LAW)), unsteady, TWO_CORES).word == "holds"
+
+
 def test_spoilt_figures_leave_checks_alone_that_rest_on_others():
     measured = results(a={GENERATOR_CPU: [0.9], "x": [1]}, b={"x": [1]})
     verdict = judge(experiment(between("a", "x"), between("b", "x"), ratio("x", "b", to="a")), measured, TWO_CORES)
@@ -133,6 +139,23 @@ def test_what_scatters_more_than_sameness_allows_shows_no_sameness():
     assert "scatters" in found.measured
 
 
+@pytest.mark.parametrize(
+    ("one", "holds"),
+    [([10, 10.5], True), ([7, 10, 13], None), ([3, 5, 7], True), ([11.5, 11.6], False)],
+    ids=["steady", "scattered", "scattered far below", "greater"],
+)
+def test_no_greater_wants_figures_that_scatter_no_more_than_its_slack(one, holds):
+    found = ratio("x", "a", to="b", most=1.1)(results(a={"x": one}, b={"x": [10] * len(one)}))
+    assert found.holds is holds
+    assert ("scatters too much to be called no greater" in found.measured) is (holds is None)
+
+
+def test_no_smaller_is_its_mirror():
+    judged = ratio("x", "a", to="b", least=0.9)
+    assert judged(results(a={"x": [7, 10, 13]}, b={"x": [10] * 3})).holds is None
+    assert judged(results(a={"x": [17, 20, 23]}, b={"x": [10] * 3})).holds
+
+
 def test_load_of_which_some_failed_decides_nothing():
     measured = results(a={FAILED: [0, 1], "x": [1, 1]}, b={FAILED: [0, 0], "x": [1, 1]})
     verdict = judge(experiment(between("a", "x"), between("b", "x")), measured, TWO_CORES)
@@ -141,10 +164,15 @@ def test_load_of_which_some_failed_decides_nothing():
 
 
 def test_what_cannot_be_judged_is_open_and_leaves_the_others_alone():
-    declared = experiment(between("a", "missing"), lambda results: Finding("", 1 / 0), between("a", "x"))
+    declared = experiment(lambda results: Finding("", 1 / 0), between("a", "x"))
     verdict = judge(declared, results(a={"x": [1]}), TWO_CORES)
-    assert [outcome.holds for outcome in verdict.outcomes] == [None, None, True]
-    assert "did not measure 'missing'" in verdict.reasons[0]
+    assert [outcome.holds for outcome in verdict.outcomes] == [None, True]
+    assert "cannot be judged: ZeroDivisionError" in verdict.reasons[0]
+
+
+def test_check_of_what_was_not_measured_is_no_verdict():
+    with pytest.raises(KeyError, match="did not measure 'missing'"):
+        judge(experiment(between("a", "missing")), results(a={"x": [1]}), TWO_CORES)
 
 
 def test_ratio_to_zero_is_beyond_all_bounds():
