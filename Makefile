@@ -35,7 +35,7 @@ experiments: $(LAB)  ## prove every claim of the textbook (ARGS=--quick)
 report: $(LAB)  ## make a page of each experiment's run, and an index of them
 	@$(BIN)/lab report
 
-docs: $(LAB)  ## write docs/experiments anew (ARGS=NAME stores the last full run of an experiment first)
+docs: $(LAB)  ## write docs/experiments anew (ARGS=NAME, or --all: first stores the last full runs and controls)
 	@$(BIN)/python -m lab.report.docs $(ARGS)
 
 dashboards: $(TEST)  ## build Grafana's dashboards (dashboards/json) from dashboards/*.py

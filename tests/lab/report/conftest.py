@@ -10,6 +10,8 @@ from lab.measure.experiment import Arm, ArmResult, Check, Control, Experiment, O
 from lab.measure.generator import histogram
 from lab.measure.running import RESULT, describe
 from lab.measure.verdict import judge
+from lab.report.evidence import read_stored, store
+from lab.report.stored import all_runs
 
 WHERE = {"kernel": "6.18", "cpus": 2, "python": "3.11.7", "gil": True, "commit": "abc"}
 EXPERIMENT = Experiment(
@@ -78,3 +80,17 @@ def keep(results):
         return folder
 
     return keep
+
+
+@pytest.fixture
+def stored(experiment, keep, results, tmp_path):
+    """Keep runs, the oldest first, and store the last of them: what was stored."""
+
+    def stored(*documents):
+        for hour, each in enumerate(documents):
+            keep(f"20261123T{hour:02}0000.000-made-up", each)
+        runs = all_runs(results)
+        store(experiment, runs[0], runs, tmp_path)
+        return read_stored(experiment, tmp_path)
+
+    return stored
