@@ -27,6 +27,7 @@ from services.options import MODELS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from lab.measure.experiment import Control, Experiment
     from lab.top.samples import Source
 
 CLAIM_FAILED, BAD_USAGE, INCONCLUSIVE = 1, 2, 3
@@ -537,6 +538,9 @@ def run(
         str | None,
         typer.Option(help="Take the cause away: the claim must then fail (exit code 1).", show_default=False),
     ] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Every control in turn; exits with 0 if all that they name fails.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line, one line an experiment.")] = False,
     progress: Annotated[
         bool, typer.Option("--progress", help="With --json: progress as JSON lines on stderr.")
@@ -548,19 +552,26 @@ def run(
 
     Exits with 0 if every claim holds, 1 if one fails, 2 if one cannot be tried here, 3 if one is inconclusive.
     """
-    from lab.experiments import UnknownExperimentError, all_experiments, control_of, named
     from lab.measure import show
 
     if everything == bool(names):
         refuse("give the names of experiments, or --all; `lab list` shows them")
-    if control and (everything or len(names or ()) > 1):
-        refuse("--control belongs to one experiment: name just that one")
+    if control and (everything or controls or len(names or ()) > 1):
+        refuse("--control belongs to one experiment: name just that one, or give --controls")
+    chosen, without = declared(names or (), control)
+    form = show.Form("quick" if quick else "full", as_json, progress)
+    raise typer.Exit(show.run_controls(chosen, form) if controls else show.run(chosen, form, without))
+
+
+def declared(names: Sequence[str], control: str | None) -> tuple[Sequence[Experiment], Control | None]:
+    """The experiments of these names, or all, and the control of the first."""
+    from lab.experiments import UnknownExperimentError, all_experiments, control_of, named
+
     try:
-        chosen = [named(name) for name in names or ()] or list(all_experiments())
-        without = control_of(chosen[0], control) if control else None
+        chosen = [named(name) for name in names] or all_experiments()
+        return chosen, control_of(chosen[0], control) if control else None
     except UnknownExperimentError as error:
         refuse(str(error))
-    raise typer.Exit(show.run(chosen, "quick" if quick else "full", without, as_json=as_json, progress=progress))
 
 
 @app.command(rich_help_panel=EXPERIMENTS)

@@ -1,4 +1,4 @@
-"""Tables for people, of what `lab doctor` and `lab status` found. Their data are the modules' own."""
+"""Tables for people, of what `lab doctor`, `lab status` and `lab run` found. Their data are the modules' own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lab.measure.experiment import Experiment
+    from lab.measure.show import Ended
     from lab.stack.doctor import Finding
     from lab.stack.parts import Part
 
@@ -19,6 +20,7 @@ MEBIBYTE = 2**20
 LEVEL_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 CHECK_WORDS = {True: ("holds", "green"), False: ("FAILS", "bold red"), None: ("open", "yellow")}
 VERDICT_STYLES = {"holds": "green", "fails": "bold red", "inconclusive": "yellow", "broke off": "bold red"}
+CONTROL_STYLES = {"fails, as it must": "green", "holds, which it must not": "bold red"}
 HEALTH_STYLES = {"ok": "green", "failing": "bold red"}
 
 
@@ -72,17 +74,13 @@ def checks(document: dict[str, Any]) -> Table:
     return table
 
 
-def verdicts(documents: Iterable[dict[str, Any]]) -> Table:
+def verdicts(ended: Iterable[Ended]) -> Table:
     """One line a run."""
-    table = _table("experiment", "verdict", "checks", "seconds")
-    for document in documents:
-        held = sum(check["holds"] is True for check in document["checks"])
-        table.add_row(
-            document["experiment"],
-            Text(document["verdict"], style=VERDICT_STYLES[document["verdict"]]),
-            f"{held} of {len(document['checks'])} hold",
-            f"{document['seconds']:.0f}",
-        )
+    table = _table("experiment", "verdict", "claims", "seconds")
+    styles = VERDICT_STYLES | CONTROL_STYLES
+    for run in ended:
+        seconds = "" if run.seconds is None else f"{run.seconds:.0f}"
+        table.add_row(run.name, Text(run.word, style=styles[run.word]), Text(run.detail), seconds)
     return table
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -19,88 +20,125 @@ from lab.sandbox.outside import SandboxError, working_form
 from lab.stack import beside, containers, status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lab.measure.experiment import Control, Experiment
 
+    Judge = Callable[[dict[str, Any], Control | None], tuple[str, str, int]]
+    """From a run's document to a word, how many of its claims that is about, and the exit code."""
+
 EXIT_CODES = {HOLDS: 0, FAILS: 1, INCONCLUSIVE: 3}
+FAILED_AS_MEANT, NOT_FAILED = "fails, as it must", "holds, which it must not"
+CONTROL_EXIT_CODES = {FAILED_AS_MEANT: 0, NOT_FAILED: 1, INCONCLUSIVE: 3}
 BROKE_OFF = 2
 INTERRUPTED = 130
 """As a shell says it: 128 and the signal's number."""
 
 
-def run(
-    experiments: Sequence[Experiment], effort: str, control: Control | None, *, as_json: bool, progress: bool
-) -> int:
-    """Run them all; the exit code: of the worst, where a claim that fails outranks one that broke off or is open.
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How runs are made, and shown."""
 
-    What one experiment meets does not keep the next from its turn; only where there can be no sandbox at all
+    effort: str = "full"
+    as_json: bool = False
+    progress: bool = False
+
+    def words(self) -> list[str]:
+        """The same for the command line."""
+        flags = {"--quick": self.effort == "quick", "--json": self.as_json, "--progress": self.progress}
+        return [flag for flag, wanted in flags.items() if wanted]
+
+
+class Ended(NamedTuple):
+    """What one run came to: a line of the last table, and its exit code."""
+
+    name: str
+    word: str
+    detail: str
+    seconds: float | None
+    code: int
+
+
+def run(experiments: Sequence[Experiment], form: Form, control: Control | None = None) -> int:
+    """Run them all; the exit code: of the worst, where a claim that fails outranks one that broke off or is open."""
+    words = [*(experiment.name for experiment in experiments), *(["--control", control.name] if control else [])]
+    return _run_in_turn([(experiment, control) for experiment in experiments], form, _by_verdict, words)
+
+
+def run_controls(experiments: Sequence[Experiment], form: Form) -> int:
+    """Run every control of each; the exit code is 0 where all that they name fails."""
+    planned = [(experiment, control) for experiment in experiments for control in experiment.controls]
+    words = [*(experiment.name for experiment in experiments), "--controls"]
+    return _run_in_turn(planned, form, _by_what_must_fail, words)
+
+
+def _run_in_turn(
+    planned: Sequence[tuple[Experiment, Control | None]], form: Form, judge: Judge, words: list[str]
+) -> int:
+    """What one experiment meets does not keep the next from its turn; only where there can be no sandbox at all
     nothing is tried.
     """
     try:
         working_form()
     except SandboxError as error:
         if status.place() == containers.PLACE:
-            return _run_in_the_container(experiments, effort, control, as_json=as_json, progress=progress)
+            return beside.run("run", *words, *form.words())
         typer.echo(f"lab: {error}", err=True)
         return BROKE_OFF
-    codes: list[int] = []
-    documents: list[dict[str, Any]] = []
+    ended: list[Ended] = []
     try:
-        for experiment in experiments:
-            code, document = _run_and_show(experiment, effort, control, as_json=as_json, progress=progress)
-            codes.append(code)
-            documents += [document] if document else []
+        for experiment, control in planned:
+            ended.append(_run_and_show(experiment, control, form, judge))
+        codes = [each.code for each in ended]
     except KeyboardInterrupt:
         typer.echo("lab: interrupted; nothing of the run is left but its folder", err=True)
-        return INTERRUPTED
-    if len(experiments) > 1 and not as_json:
-        Console().print(tables.verdicts(documents))
-    return next((code for code in (1, BROKE_OFF, 3) if code in codes), 0)
+        codes = [INTERRUPTED]
+    if len(planned) > 1 and ended and not form.as_json:
+        Console().print(tables.verdicts(ended))
+    return next((code for code in (INTERRUPTED, 1, BROKE_OFF, 3) if code in codes), 0)
 
 
-def _run_and_show(
-    experiment: Experiment, effort: str, control: Control | None, *, as_json: bool, progress: bool
-) -> tuple[int, dict[str, Any] | None]:
-    """The exit code of one run, and its document if it came to a result."""
+def _run_and_show(experiment: Experiment, control: Control | None, form: Form, judge: Judge) -> Ended:
+    name = f"{experiment.name} --control {control.name}" if control else experiment.name
     try:
-        found = _run_one(experiment, effort, control, as_json=as_json, progress=progress)
+        found = _run_one(experiment, control, form)
     except (SandboxError, running.RunError) as error:
         typer.echo(f"lab: {error}", err=True)
-        return BROKE_OFF, None
-    except Exception:  # noqa: BLE001 - a slip in one experiment's file is no verdict, and the others have their turn
+        return Ended(name, "broke off", str(error), None, BROKE_OFF)
+    except Exception as error:  # noqa: BLE001 - a slip in one experiment's file is no verdict: the others have their turn
         traceback.print_exc()
         typer.echo(f"lab: {experiment.name} broke off; what it had found is lost", err=True)
-        return BROKE_OFF, None
-    if as_json:
+        return Ended(name, "broke off", repr(error), None, BROKE_OFF)
+    if form.as_json:
         typer.echo(running.in_one_line(found.document))
     else:
         show(found)
-    return EXIT_CODES[found.document["verdict"]], found.document
+    word, detail, code = judge(found.document, control)
+    return Ended(name, word, detail, found.document["seconds"], code)
 
 
-def _run_in_the_container(
-    experiments: Sequence[Experiment], effort: str, control: Control | None, *, as_json: bool, progress: bool
-) -> int:
-    flags = {"--quick": effort == "quick", "--json": as_json, "--progress": progress}
-    words = [flag for flag, wanted in flags.items() if wanted]
-    if control:
-        words += ["--control", control.name]
-    return beside.run("run", *(experiment.name for experiment in experiments), *words)
+def _by_verdict(document: dict[str, Any], _: Control | None) -> tuple[str, str, int]:
+    held = sum(check["holds"] is True for check in document["checks"])
+    return document["verdict"], f"{held} of {len(document['checks'])} hold", EXIT_CODES[document["verdict"]]
 
 
-def _run_one(
-    experiment: Experiment, effort: str, control: Control | None, *, as_json: bool, progress: bool
-) -> running.Run:
-    if progress:
-        return running.run(experiment, effort, _tell, control)
-    if as_json or not sys.stderr.isatty():
-        return running.run(experiment, effort, _say_nothing, control)
+def _by_what_must_fail(document: dict[str, Any], control: Control | None) -> tuple[str, str, int]:
+    named = control.fails if control else ()
+    holds = [check["holds"] for check in document["checks"] if check["name"] in named]
+    word = NOT_FAILED if True in holds else INCONCLUSIVE if None in holds else FAILED_AS_MEANT
+    return word, f"{holds.count(False)} of {len(holds)} fail", CONTROL_EXIT_CODES[word]
+
+
+def _run_one(experiment: Experiment, control: Control | None, form: Form) -> running.Run:
+    if form.progress:
+        return running.run(experiment, form.effort, _tell, control)
+    if form.as_json or not sys.stderr.isatty():
+        return running.run(experiment, form.effort, _say_nothing, control)
     columns = (TextColumn("{task.fields[name]}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", name=experiment.name, total=1.0)
         return running.run(
-            experiment, effort, lambda share, doing: bar.update(task, completed=share, description=doing), control
+            experiment, form.effort, lambda share, doing: bar.update(task, completed=share, description=doing), control
         )
 
 

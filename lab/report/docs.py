@@ -20,7 +20,7 @@ from lab.report.stored import StoredRun, UnknownRunError, all_runs, named
 from lab.settings import CHECKOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from lab.measure.experiment import Check, Control, Experiment
@@ -74,8 +74,9 @@ def write(folder: Path = FOLDER) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def index(found: Iterable[tuple[Experiment, dict[str, Any] | None]]) -> str:
+def index(found: Sequence[tuple[Experiment, dict[str, Any] | None]]) -> str:
     """All experiments, by chapter."""
+    minutes = sum(result["seconds"] for _, result in found if result) / 60
     lines = [
         GENERATED,
         "",
@@ -83,6 +84,7 @@ def index(found: Iterable[tuple[Experiment, dict[str, Any] | None]]) -> str:
         "",
         "Each proves its claims in a throwaway sandbox, with the kernel's own counters: `lab list` shows them,",
         "`lab run NAME` runs one (`--quick`: in seconds) and makes a page of it. Write your prediction down first.",
+        f"All of them, one after the other, took {minutes:.0f} min.",
     ]
     for chapter, group in groupby(found, key=lambda pair: pair[0].chapter):
         lines += ["", f"## {chapter.capitalize()}", ""]

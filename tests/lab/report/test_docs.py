@@ -85,6 +85,7 @@ def test_page_without_a_result_says_so(experiment):
 
 def test_index_names_every_experiment_and_what_it_came_to(experiment, result):
     text = docs.index([(experiment, result)])
+    assert "one after the other, took 1 min." in text
     assert "## Models" in text
     assert "| [`made-up`](made-up.md) | Which queue is <b>shorter</b>? | fails | 61 |" in text
 
