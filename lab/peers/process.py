@@ -25,6 +25,8 @@ STOP_SECONDS = 5.0
 POLL_SECONDS = 0.02
 LOG_BYTES_SHOWN = 2000
 PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
+"""Loaded here: between fork and exec a lock of the loader, held by another thread, would be held for ever."""
 
 Cpus = frozenset[int] | set[int] | None
 """The processors that a server may use; None for all."""
@@ -81,6 +83,7 @@ def launched(
     command: Sequence[str], folder: Path, cpus: Cpus, environment: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The process of `command` with its output in `folder`/stdout and `folder`/log, ended at the end."""
+    parent = os.getpid()
     with (folder / "stdout").open("wb") as output, (folder / "log").open("wb") as log:
         try:
             process = subprocess.Popen(
@@ -90,7 +93,7 @@ def launched(
                 stderr=log,
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,
-                preexec_fn=lambda: _before_exec(cpus),
+                preexec_fn=lambda: _before_exec(cpus, parent),
             )
         except OSError as error:
             raise PeerError(f"cannot start {command[0]}: {error}") from error
@@ -100,13 +103,23 @@ def launched(
         stop(process)
 
 
-def _before_exec(cpus: Cpus) -> None:
+def _before_exec(cpus: Cpus, parent: int) -> None:
     """In the new process: pin it, and its children with it; allow many connections; do not outlive us."""
     if cpus is not None:
         os.sched_setaffinity(0, cpus)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    die_with(parent, signal.SIGTERM)
+
+
+def die_with(parent: int, how: signal.Signals) -> None:
+    """In a child: have the kernel send it `how` when `parent` dies; end at once if it died before we could ask.
+
+    The kernel looks at the thread that made the child, so that one has to live as long as the child is wanted.
+    """
+    LIBC.prctl(PR_SET_PDEATHSIG, how)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -117,14 +130,12 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    # Every server here leads a session of its own, so its group holds its children and nobody else.
+    # Every server here leads a session of its own, so its group holds its children and nobody else:
+    # it is gone when process 1, in a sandbox its init, has buried the last of them.
     deadline = time.monotonic() + STOP_SECONDS
     with contextlib.suppress(ProcessLookupError):
         while time.monotonic() < deadline:
             os.killpg(process.pid, signal.SIGKILL)
-            # As process 1 of a sandbox we inherit its children: until somebody waits for them, they are still there.
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(-process.pid, os.WNOHANG)
             time.sleep(POLL_SECONDS)
 
 

@@ -13,20 +13,19 @@ and the host's network is never touched.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.peers.process import PR_SET_PDEATHSIG
+from lab.peers.process import die_with
 from lab.settings import CHECKOUT, STATE_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 NAMESPACES = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 FORMS = (("unshare", "--user", "--map-root-user", *NAMESPACES), ("unshare", *NAMESPACES))
@@ -34,12 +33,17 @@ FORMS = (("unshare", "--user", "--map-root-user", *NAMESPACES), ("unshare", *NAM
 INIT = ("sh", "-c", '"$@"; exit $?', "init")
 """Process 1, which the kernel makes the parent of all orphans: a shell that waits for its command buries them, too."""
 PROBE_SECONDS = 10.0
-LIBC = ctypes.CDLL(None)
-"""Loaded here: between fork and exec a lock of the loader, held by another thread, would be held for ever."""
 TEMPORARY = STATE_DIR / "sandbox"
 """Where each sandbox mounts a tmpfs that only it can see; outside, the folder stays empty."""
 
 
+FORBIDDING = (
+    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),  # Ubuntu
+    ("kernel.unprivileged_userns_clone", "0", "1"),  # Debian
+    ("user.max_user_namespaces", "0", "15000"),  # hardened machines of any kind
+)
+"""Sysctls, what forbids user namespaces to all but root, and what allows them."""
+SYSCTLS = Path("/proc/sys")
 CONTAINER = "use the container: docker compose run --rm --no-deps lab run NAME"
 
 
@@ -71,20 +75,13 @@ def launched(command: Sequence[str], errors: Path) -> Iterator[subprocess.Popen[
             text=True,
             cwd=CHECKOUT,
             start_new_session=True,  # Ctrl-C is for `lab` alone, which then ends this
-            preexec_fn=lambda: _die_with(parent),
+            preexec_fn=lambda: die_with(parent, signal.SIGKILL),
         )
     try:
         yield process
     finally:
         process.kill()
         process.wait()
-
-
-def _die_with(parent: int) -> None:
-    """In the child: have the kernel kill it when `parent` dies, and end at once if it has died before we could ask."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def working_form() -> tuple[str, ...]:
@@ -105,6 +102,20 @@ def working_form() -> tuple[str, ...]:
         refusals.append(tried.stderr.strip())
     raise SandboxError(
         f"user namespaces are forbidden here ({refusals[0] or 'no reason given'})",
-        f"either {CONTAINER}, or allow them as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu) "
-        "or kernel.unprivileged_userns_clone=1 (Debian)",
+        f"either {CONTAINER}, or allow them as root: {_how_to_allow()}",
     )
+
+
+def _how_to_allow() -> str:
+    """The sysctls that forbid them here, or, where none says so, those that may."""
+    forbidding = [f"{name}={good}" for name, bad, good in FORBIDDING if _sysctl(name) == bad]
+    if forbidding:
+        return f"sysctl -w {' '.join(forbidding)}"
+    return f"sysctl -w {' or '.join(f'{name}={good}' for name, _, good in FORBIDDING)}"
+
+
+def _sysctl(name: str) -> str | None:
+    try:
+        return (SYSCTLS / name.replace(".", "/")).read_text(encoding="ascii").strip()
+    except OSError:
+        return None
