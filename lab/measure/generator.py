@@ -195,8 +195,6 @@ class Running:
         self._sum = self._sum_of_squares = 0.0
         self._waiting: deque[float] = deque()
         self._arrived = asyncio.Event()
-        self._idle: deque[Connection] = deque()
-        self._out = 0
         close = "" if stream.keep_alive else "Connection: close\r\n"
         length = "Content-Length: 0\r\n" if stream.method in {"POST", "PUT"} else ""
         self._request = f"{stream.method} {stream.path} HTTP/1.1\r\nHost: lab\r\n{close}{length}\r\n".encode()

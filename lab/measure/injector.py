@@ -29,6 +29,8 @@ KEY = re.compile(rb"\r\nidempotency-key: *([^\r\n]*)", re.IGNORECASE)
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 CUT, REPEAT = "cut", "repeat"
 LAST_SECONDS = 5.0
+MAX_BODY_BYTES = 1 << 20
+"""Far more than any request or answer that meets a fault here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +146,17 @@ class Upstream:
 
 
 async def read_message(reader: asyncio.StreamReader) -> bytes:
-    """One request or response whose body, if any, has a Content-Length. Raises IncompleteReadError at the end."""
+    """One request or response whose body, if any, has a Content-Length.
+
+    Raises IncompleteReadError at the end, and LimitOverrunError for one that is too long.
+    """
     head = await reader.readuntil(HEAD_END)
     length = LENGTH.search(head)
-    return head + await reader.readexactly(int(length[1])) if length else head
+    if not length:
+        return head
+    if int(length[1]) > MAX_BODY_BYTES:
+        raise asyncio.LimitOverrunError(f"a body of {int(length[1])} B", len(head))
+    return head + await reader.readexactly(int(length[1]))
 
 
 async def run(plan: Plan) -> Seen:

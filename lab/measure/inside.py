@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from lab.measure.experiment import Arm, Experiment, Observation
 
 BAD_ENVIRONMENT = 2
+MOST_BYTES = 256 * 2**20
+"""Of files in a sandbox: they are memory, and a log that runs wild should end the run, not the machine's."""
 
 
 def main() -> None:
@@ -43,7 +45,7 @@ def main() -> None:
         experiment = experiment.without_cause(experiments.control_of(experiment, control[0]))
     try:
         # A tmpfs over a folder of the checkout, in our own mount namespace: no file can be left behind.
-        subprocess.run(["mount", "-t", "tmpfs", "none", str(TEMPORARY)], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MOST_BYTES}", "none", str(TEMPORARY)], check=True)
         tempfile.tempdir = str(TEMPORARY)
         make_trials(experiment, quick=effort == "quick")
     # The last two: a connect, or a program, that nobody expected to fail.

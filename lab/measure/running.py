@@ -106,7 +106,7 @@ def _follow(experiment: Experiment, command: list[str], folder: Path, effort: st
             for line in process.stdout or ():
                 said = _read(line, experiment, folder)
                 if "error" in said:
-                    raise RunError(f"{experiment.name}: {said['error']} (log: {folder / LOG})")
+                    raise _broken_off(experiment, folder, said["error"])
                 if "observation" in said:
                     results[said["arm"]].observations.append(read_observation(said["observation"]))
                 else:
@@ -116,12 +116,19 @@ def _follow(experiment: Experiment, command: list[str], folder: Path, effort: st
             watchdog.cancel()
         code = process.wait()
     if hung:
-        raise RunError(f"{experiment.name} did not end within {LONGEST_SECONDS[effort]:.0f} s (log: {folder / LOG})")
+        raise _broken_off(experiment, folder, f"did not end within {LONGEST_SECONDS[effort]:.0f} s")
     if code:
         last_words = (folder / LOG).read_bytes()[-LAST_WORDS_BYTES:].decode(errors="replace").strip()
         reason = (last_words.splitlines() or ["it said nothing"])[-1]
-        raise RunError(f"{experiment.name} broke off with {code}: {reason} (log: {folder / LOG})")
+        raise _broken_off(experiment, folder, f"broke off with {code}, {reason}")
     return results
+
+
+def _broken_off(experiment: Experiment, folder: Path, reason: str) -> RunError:
+    return RunError(
+        f"{experiment.name}: {reason} (log: {folder / LOG}); run it again when this machine is less busy, "
+        "and look into the log if it ends alike"
+    )
 
 
 def _judge(experiment: Experiment, results: Results, where: environment.Environment) -> Verdict:
@@ -137,7 +144,10 @@ def _read(line: str, experiment: Experiment, folder: Path) -> dict[str, Any]:
     try:
         said: dict[str, Any] = json.loads(line)
     except json.JSONDecodeError:
-        raise RunError(f"{experiment.name} printed {line.strip()!r}, which is no JSON (log: {folder / LOG})") from None
+        raise RunError(
+            f"{experiment.name} printed {line.strip()!r}, which is no JSON (log: {folder / LOG}): standard output is "
+            "for results, so have its trial write to sys.stderr"
+        ) from None
     return said
 
 

@@ -107,7 +107,7 @@ def _run_and_show(experiment: Experiment, control: Control | None, form: Form, j
         return Ended(name, "broke off", str(error), None, BROKE_OFF)
     except Exception as error:  # noqa: BLE001 - a slip in one experiment's file is no verdict: the others have their turn
         traceback.print_exc()
-        typer.echo(f"lab: {experiment.name} broke off; what it had found is lost", err=True)
+        typer.echo(f"lab: {experiment.name} broke off; mend what the traceback shows, and run it again", err=True)
         return Ended(name, "broke off", repr(error), None, BROKE_OFF)
     if form.as_json:
         typer.echo(running.in_one_line(found.document))

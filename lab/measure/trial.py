@@ -18,6 +18,7 @@ from lab.measure import wrk
 from lab.measure.experiment import AS_SENT, FAILED, GENERATOR_CPU, LITTLES_LAW, Arm, Observation, Quantity
 from lab.measure.generator import MICROSECONDS, Plan, Stream, StreamResult, encoded, histogram, merged
 from lab.peers import model
+from lab.peers.process import last_words
 from lab.settings import CHECKOUT
 from lab.top.samples import Sample, Source, take, take_state
 
@@ -66,7 +67,7 @@ class Server:
         with self.namespace.entered():
             sample = take(self.source)
         if sample.problem:
-            raise TrialError(f"the admin endpoint of {self.peer.name}: {sample.problem}")
+            raise TrialError(f"the admin endpoint of {self.peer.name}: {sample.problem}; its last words are in the log")
         return sample
 
     def listeners(self) -> list[dict[str, Any]]:
@@ -88,7 +89,10 @@ class Server:
         deadline = time.monotonic() + STARTING_SECONDS
         while self.requests() <= more_than:
             if time.monotonic() > deadline:
-                raise TrialError(f"{STARTING_SECONDS:.0f} s, and {self.peer.name} has not seen the load")
+                raise TrialError(
+                    f"{STARTING_SECONDS:.0f} s, and {self.peer.name} has not seen the load; the log has its last "
+                    "words, and what the generator said"
+                )
             time.sleep(POLL_SECONDS)
 
     def per_worker(self, metric: str) -> dict[str, float]:
@@ -187,7 +191,7 @@ class Load:
         try:
             output, _ = self.process.communicate(timeout=self.plan.seconds + self.plan.warm_up_seconds + SLACK_SECONDS)
         except subprocess.TimeoutExpired:
-            raise TrialError("the load generator did not come to its end") from None
+            raise TrialError("the load generator did not come to its end; the log has its words, if any") from None
         if self.process.returncode:
             raise TrialError(f"the load generator ended with {self.process.returncode}; its words are in the log")
         document = json.loads(output)
@@ -236,7 +240,12 @@ class Trial:
         with contextlib.ExitStack() as stack:
             with self.server.entered():  # while it starts: then it lives there, and we look in when we want
                 peer = stack.enter_context(model.start(self.arm.model, *words, cpus=cpus, host=self.server.address))
-            yield Server(peer, self.server)
+            try:
+                yield Server(peer, self.server)
+            except Exception:
+                # Its log goes with the sandbox; ours is kept.
+                print(f"{peer.name}, in its last words:\n{last_words(peer.folder)}", file=sys.stderr)
+                raise
 
     @contextlib.contextmanager
     def loading(

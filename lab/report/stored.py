@@ -67,7 +67,10 @@ def named(name: str, results: Path = RESULTS) -> StoredRun:
     runs = all_runs(results)
     matching = [run for run in runs if run.name.startswith(name)] or [run for run in runs if run.experiment == name]
     if not matching:
-        raise UnknownRunError(f"no run in {results} is called {name!r}, and none is of an experiment of that name")
+        raise UnknownRunError(
+            f"no run in {results} is called {name!r}, and none is of an experiment of that name: `lab report` makes an "
+            "index of those that there are, `lab run NAME` a new one"
+        )
     return matching[0]
 
 

@@ -32,6 +32,7 @@ CAPTURE_BYTES = 256
 """Enough for every header; the payload's length stands in the IP header."""
 POLL_MILLISECONDS = 20
 CAPTURED_SECONDS = 5.0
+LAST_SEGMENTS = 5
 GHOST_NETWORK = "10.99.0.0/16"
 GHOST_WINDOW = 64_000
 FLAGS = ((dpkt.tcp.TH_SYN, "SYN"), (dpkt.tcp.TH_FIN, "FIN"), (dpkt.tcp.TH_RST, "RST"), (dpkt.tcp.TH_ACK, "ACK"))
@@ -88,7 +89,8 @@ class Capture:
                 if matches(segment):
                     return segment
             time.sleep(POLL_MILLISECONDS / 1000)
-        raise NetworkError(f"no {what} was captured within {CAPTURED_SECONDS:.0f} s")
+        flags = ", ".join(segment.flags for segment in self.segments[-LAST_SEGMENTS:]) or "nothing"
+        raise NetworkError(f"no {what} was captured within {CAPTURED_SECONDS:.0f} s; what passed last: {flags}")
 
     def between(self, client: tuple[str, int], server: tuple[str, int]) -> list[Segment]:
         """Those of one connection, both ways."""

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from lab.measure.injector import CUT, REPEAT, Injector, Plan, read_message
+from lab.measure.injector import CUT, MAX_BODY_BYTES, REPEAT, Injector, Plan, read_message
 
 POST = b'POST %b HTTP/1.1\r\nHost: lab\r\nIdempotency-Key: "%b"\r\nContent-Length: 0\r\n\r\n'
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -79,6 +79,12 @@ def test_a_request_without_a_key_meets_no_fault_and_is_not_counted():
 def test_an_operation_that_was_refused_is_not_applied():
     _, _, seen = through([POST % (PATHS[CUT], b"k")], answer=OK.replace(b"200", b"503"))
     assert [path.applied for path in seen.paths.values()] == [{}]
+
+
+def test_a_body_without_bounds_is_not_waited_for():
+    endless = (POST % (PATHS[CUT], b"k")).replace(b"Length: 0", b"Length: %d" % (MAX_BODY_BYTES + 1))
+    answers, asked, _ = through([endless, POST % (PATHS[CUT], b"k")])
+    assert (answers, asked) == ([None, OK], 1)
 
 
 def test_a_head_without_end_ends_its_connection_only():

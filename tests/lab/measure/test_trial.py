@@ -120,6 +120,13 @@ def test_load_is_answered_by_the_model_and_seen_in_its_figures(trial, server):
     assert [len(series) > 5 for series in into.series.values()] == [True]
 
 
+def test_last_words_of_a_server_outlive_the_trial_that_broke_off(trial, capsys):
+    with contextlib.suppress(TrialError), trial.serving() as server:
+        (server.peer.folder / "log").write_text("a slip of its own")
+        raise TrialError
+    assert "nginx, in its last words:\na slip of its own" in capsys.readouterr().err
+
+
 def test_load_that_does_not_come_is_an_error(monkeypatch, server):
     monkeypatch.setattr("lab.measure.trial.STARTING_SECONDS", 0.1)
     server.wait_until_asked(server.requests() - 1)

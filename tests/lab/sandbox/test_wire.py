@@ -3,7 +3,8 @@
 import dpkt
 import pytest
 
-from lab.sandbox.wire import Segment, made_segment, read_segment, retry_steps
+from lab.sandbox.network import NetworkError
+from lab.sandbox.wire import Capture, Segment, made_segment, read_segment, retry_steps
 
 ETHERNET_IPV4 = bytes(12) + b"\x08\x00"
 CLIENT, SERVER = ("10.77.0.2", 40000), ("10.77.0.1", 80)
@@ -39,3 +40,10 @@ def test_other_frames_are_none(frame):
 )
 def test_retry_steps_follow_the_sysctl(linear, steps):
     assert retry_steps(linear, 12) == steps
+
+
+def test_what_was_not_captured_is_told_with_what_was(monkeypatch):
+    monkeypatch.setattr("lab.sandbox.wire.CAPTURED_SECONDS", 0.01)
+    seen = Segment(0, ("a", 1), ("b", 2), "SYN", 0, 0, 0, 0)
+    with pytest.raises(NetworkError, match=r"no SYN/ACK was captured .*passed last: SYN$"):
+        Capture([seen]).wait_for("SYN/ACK", lambda segment: segment.flags == "SYN/ACK")
