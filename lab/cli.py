@@ -206,9 +206,7 @@ def sync(
 def annotate(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What happened.", show_default=False)],
     tag: Annotated[list[str] | None, typer.Option(help="A tag beside `lab`; may be repeated.")] = None,
-    since: Annotated[
-        str, typer.Option("--from", metavar="TIME", help="ISO 8601, seconds since the epoch, or -5m.")
-    ] = "now",
+    since: Annotated[str, typer.Option("--from", metavar="TIME", help="ISO 8601, epoch seconds, or -5m.")] = "now",
     until: Annotated[
         str | None, typer.Option("--to", metavar="TIME", help="Mark the region up to here.", show_default=False)
     ] = None,
@@ -234,17 +232,14 @@ def annotate(
         refuse("the text is empty: say what happened")
     if panel is not None and dashboard is None:
         refuse("--panel needs --dashboard: a panel's id means something on its dashboard only")
+    target, tags = Grafana.from_settings(url, token, user), tagged(tag or ())
     try:
         start, end = span(since, until)
-    except ValueError as error:
-        refuse(str(error))
-    target = Grafana.from_settings(url, token, user)
-    try:
-        number = target.annotate(text, tagged(tag or ()), start, end, dashboard=dashboard, panel=panel)
-    except GrafanaError as error:
+        number = target.annotate(text, tags, start, end, dashboard=dashboard, panel=panel)
+    except (ValueError, GrafanaError) as error:
         refuse(str(error))
     if as_json:
-        print_json({"grafana": target.url, "id": number, "start": start, "end": end, "tags": tagged(tag or ())})
+        print_json({"grafana": target.url, "id": number, "start": start, "end": end, "tags": tags})
     else:
         typer.echo(number)
 
@@ -484,19 +479,8 @@ def bench(
     Exits with 3 on a machine with too few cores to tell.
     """
     from lab.measure import bench as measuring
-    from lab.measure.idle import IdleError
-    from lab.measure.wrk import WrkError
-    from lab.peers.process import PeerError
 
-    wanted = set(only or ())
-    parts = wanted & measuring.PARTS
-    servers = [name for name in only or () if name not in parts] or None
-    try:
-        document = measuring.run(
-            servers, seconds or (1.0 if quick else 5.0), rounds or (1 if quick else 5), parts, progress=say
-        )
-    except (measuring.BenchError, WrkError, PeerError, IdleError) as error:
-        refuse(str(error))
+    document = measured(only or (), seconds or (1.0 if quick else 5.0), rounds or (1 if quick else 5))
     if into and "inconclusive" not in document:
         stored = json.loads(into.read_text(encoding="utf-8"))
         text = json.dumps(measuring.merged(stored, document), indent=2, ensure_ascii=False)
@@ -508,6 +492,21 @@ def bench(
     if "inconclusive" in document:
         say(f"inconclusive: {document['inconclusive']}")
         raise typer.Exit(INCONCLUSIVE)
+
+
+def measured(only: Sequence[str], seconds: float, rounds: int) -> dict[str, Any]:
+    """The document of a bench, of all or only some servers and parts."""
+    from lab.measure import bench as measuring
+    from lab.measure.idle import IdleError
+    from lab.measure.wrk import WrkError
+    from lab.peers.process import PeerError
+
+    parts = set(only) & measuring.PARTS
+    servers = [name for name in only if name not in parts] or None
+    try:
+        return measuring.run(servers, seconds, rounds, parts, progress=say)
+    except (measuring.BenchError, WrkError, PeerError, IdleError) as error:
+        refuse(str(error))
 
 
 @app.command("list", rich_help_panel=EXPERIMENTS)

@@ -7,13 +7,12 @@ import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from lab.measure.checks import always, shown
-from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
+from lab.measure.checks import always, every_trial
+from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
 from lab.sandbox.sockets import accept_queue, half_open, sender
 from lab.sandbox.wire import Ghost, Segment, capturing, ghost_addresses, ghost_socket, retry_steps, route_ghosts
 
 if TYPE_CHECKING:
-    from lab.measure.experiment import Results
     from lab.measure.trial import Trial
     from lab.sandbox.wire import Capture
 
@@ -161,43 +160,19 @@ def told(states: list[State], segments: list[Segment], begun: float) -> list[str
     return [f"{seconds * 1000:10.2f} ms  {words}" for seconds, words in sorted(lines)]
 
 
-def finished_before_accept(results: Results) -> Finding:
-    """In every trial the server's kernel had acknowledged the request while nobody had accepted."""
-    result = results["connect()"]
-    names = ("connect()", "accept()", "waiting when acknowledged", "acknowledged before accept()")
-    text = ", ".join(f"{name} {shown(result.summary(name))}" for name in names)
-    trials = [[trial.metrics[name].value for name in names] for trial in result.observations]
-    return Finding(
-        text,
-        all(
-            connect + LATER_SECONDS * 1000 < accept and waiting == 1 and acknowledged >= len(REQUEST)
-            for connect, accept, waiting, acknowledged in trials
-        ),
-    )
+def finished_before_accept(connect: float, accept: float, waiting: float, acknowledged: float) -> bool:
+    """The server's kernel had acknowledged the request while nobody had accepted."""
+    return connect + LATER_SECONDS * 1000 < accept and waiting == 1 and acknowledged >= len(REQUEST)
 
 
-def from_queue_to_queue(results: Results) -> Finding:
-    """In every trial the connection is in the one queue while the ACK is held, and then in the other."""
-    result = results["ACK held back"]
-    names = ("half-open while held", "queue while held", "half-open after", "queue after")
-    text = ", ".join(f"{name} {shown(result.summary(name))}" for name in names)
-    trials = [[trial.metrics[name].value for name in names] for trial in result.observations]
-    return Finding(text, all(trial == [1, 0, 0, 1] for trial in trials))
+def from_queue_to_queue(*found: float) -> bool:
+    """The connection is in the one queue while the ACK is held, and then in the other."""
+    return found == (1, 0, 0, 1)
 
 
-def repeated_on_steps(results: Results) -> Finding:
-    """In every trial there are as many repeats as predicted, each on its step."""
-    result = results["ACK held back"]
-    names = ("SYN/ACK repeats", "repeats predicted", "earliest of its step", "latest of its step")
-    text = ", ".join(f"{name} {shown(result.summary(name))}" for name in names)
-    trials = [[trial.metrics[name].value for name in names] for trial in result.observations]
-    return Finding(
-        text,
-        all(
-            count == predicted and earliest >= 1 - EARLY_SHARE and latest <= 1 + LATE_SHARE
-            for count, predicted, earliest, latest in trials
-        ),
-    )
+def repeated_on_steps(count: float, predicted: float, earliest: float, latest: float) -> bool:
+    """There are as many repeats as predicted, each on its step."""
+    return count == predicted and earliest >= 1 - EARLY_SHARE and latest <= 1 + LATE_SHARE
 
 
 def connecting(*, at_once: bool = False, greeting: str = "", quick_ack: bool = True) -> Arm:
@@ -235,7 +210,14 @@ EXPERIMENT = Experiment(
             KERNEL,
             f"{len(REQUEST)} B acknowledged while 1 connection waits in the accept queue; accept() more than "
             f"{LATER_SECONDS:g} s after connect()",
-            finished_before_accept,
+            every_trial(
+                "connect()",
+                "connect()",
+                "accept()",
+                "waiting when acknowledged",
+                "acknowledged before accept()",
+                holds=finished_before_accept,
+            ),
         ),
         Check(
             "accept-sends-nothing",
@@ -249,7 +231,14 @@ EXPERIMENT = Experiment(
             "between SYN and ACK the connection is half-open; the ACK moves it to the accept queue",
             SYN_RECV,
             "1 half-open and 0 accepted by the kernel while the ACK is held back; then 0 and 1",
-            from_queue_to_queue,
+            every_trial(
+                "ACK held back",
+                "half-open while held",
+                "queue while held",
+                "half-open after",
+                "queue after",
+                holds=from_queue_to_queue,
+            ),
         ),
         Check(
             "syn-ack-repeated",
@@ -257,7 +246,14 @@ EXPERIMENT = Experiment(
             REPEATS,
             "as many repeats as predicted for the time of the trial, "
             f"each from its step (1, 3, 7 … s) to {LATE_SHARE:.0%} after it",
-            repeated_on_steps,
+            every_trial(
+                "ACK held back",
+                "SYN/ACK repeats",
+                "repeats predicted",
+                "earliest of its step",
+                "latest of its step",
+                holds=repeated_on_steps,
+            ),
         ),
     ),
     controls=(

@@ -9,15 +9,14 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from lab.measure.checks import always, between, shown
-from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
+from lab.measure.checks import always, between, every_trial
+from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
 from lab.sandbox.sockets import sender, unread_bytes
 from lab.sandbox.wire import capturing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.measure.experiment import Results
     from lab.measure.trial import Trial
 
 PORT = 8000
@@ -140,13 +139,9 @@ def listening(trial: Trial, receive_buffer_bytes: int) -> Iterator[socket.socket
         yield listener
 
 
-def bounded(results: Results) -> Finding:
-    """In every trial of a reader that sleeps, the buffer bounds what is under way and what is taken in all."""
-    result = results["asleep"]
-    names = ("most in flight", "taken", "receive buffer")
-    text = ", ".join(f"{name} {shown(result.summary(name))}" for name in names)
-    trials = [[trial.metrics[name].value for name in names] for trial in result.observations]
-    return Finding(text, all(flight <= buffer and taken <= buffer for flight, taken, buffer in trials))
+def bounded(flight: float, taken: float, buffer: float) -> bool:
+    """The buffer bounds what is under way and what is taken in all."""
+    return flight <= buffer and taken <= buffer
 
 
 ASLEEP = Arm("asleep", parameters={"reader": "asleep", "rate": 0})
@@ -202,7 +197,7 @@ EXPERIMENT = Experiment(
             "the receive buffer bounds what is under way, and all that a reader who sleeps is sent",
             "Linux, socket(7): SO_RCVBUF",
             "bytes in flight, and bytes taken, ≤ SO_RCVBUF in every trial",
-            bounded,
+            every_trial("asleep", "most in flight", "taken", "receive buffer", holds=bounded),
         ),
         Check(
             "reader-sets-the-pace",

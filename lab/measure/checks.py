@@ -41,6 +41,18 @@ def always(arm: str, metric: str, least: float = -math.inf, most: float = math.i
     return judge
 
 
+def every_trial(arm: str, *metrics: str, holds: Callable[..., bool]) -> Judge:
+    """`holds` is true of these metrics of every single trial, which it gets in this order."""
+
+    def judge(results: Results) -> Finding:
+        result = results[arm]
+        text = ", ".join(f"{metric} {shown(result.summary(metric))}" for metric in metrics)
+        trials = [[trial.metrics[metric].value for metric in metrics] for trial in result.observations]
+        return Finding(text, all(holds(*trial) for trial in trials))
+
+    return judge
+
+
 def ratio(metric: str, arm: str, to: str, least: float = -math.inf, most: float = math.inf) -> Judge:
     """The median of `arm` is at least, or at most, so many times that of `to`.
 

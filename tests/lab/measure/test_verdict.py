@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lab.measure.checks import always, between, ratio
+from lab.measure.checks import always, between, every_trial, ratio
 from lab.measure.experiment import (
     FAILED,
     GENERATOR_CPU,
@@ -120,6 +120,15 @@ def test_between_takes_the_median_and_always_every_trial():
     assert not always("a", "x", most=2)(measured).holds
     assert always("a", "x", least=1, most=9)(measured).holds
     assert between("a", "x", most=2)(measured).measured == "x 2 (1 to 9)"
+
+
+def test_every_trial_is_judged_by_its_own_metrics_together():
+    measured = results(a={"x": [1, 2], "y": [2, 3]})
+    assert every_trial("a", "x", "y", holds=lambda x, y: y == x + 1)(measured) == (
+        "x 1.5 (1 to 2), y 2.5 (2 to 3)",
+        True,
+    )
+    assert not every_trial("a", "x", "y", holds=lambda x, y: y == 2)(measured).holds
 
 
 def test_ratio_needs_spreads_apart_only_where_a_difference_is_claimed():
