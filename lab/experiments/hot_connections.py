@@ -98,7 +98,7 @@ EXPERIMENT = Experiment(
         ),
         Check(
             "counting-does-not-help",
-            "least-connections counts the same connections, and does the same",
+            "while none closes, least-connections counts as many for each, and does the same",
             MEMCACHED,
             "hot requests on the busiest 100 %, in every trial",
             always(LEAST, "hot requests on the busiest", 100, 100),
@@ -153,7 +153,9 @@ the number of *connections* even, to within one. But load comes by request, and 
 busy client opened, a health checker, a batch job. Nothing corrects an unlucky assignment, since nothing is ever handed
 over again. Here every fourth connection is busy, and so all the busy ones end at the same thread.
 
-Choosing the thread with the fewest connections looks smarter and is not: all have equally many.
+Choosing the thread with the fewest connections looks smarter, and is not while no connection closes: all have equally
+many, and so it goes round, too. Where connections come and go it keeps their number even, as round-robin does not; but
+the number is not the load.
 
 RAMCloud's dispatcher owns all connections and hands over one request at a time, to whoever has the least to do. The
 busy connections then keep all workers busy, at the price of a hand-off for each request.

@@ -27,6 +27,7 @@ PATIENCE_SECONDS = 1.0
 REQUEST = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n"
 
 FOR_GOOD = "stranded for good"
+ACCEPTED = "lab_connections_accepted_total"
 EXPECTED = CONNECTIONS / WORKERS
 MARGIN = 3 * math.sqrt(CONNECTIONS / WORKERS * (1 - 1 / WORKERS))
 
@@ -36,9 +37,13 @@ SHARDING = "nginx.com, Socket Sharding in NGINX 1.9.1: a worker that blocks hold
 def trial(trial: Trial) -> Observation:
     """Stop a worker, connect and ask, and count who is not answered; then let it go on, and count again."""
     with trial.serving() as server:
-        with stopped(server, trial.parameter("stopped")) as go_on:
+        workers = [worker for worker in server.state()["workers"] if worker["worker"] != "main"]
+        stalled = workers[: trial.parameter("stopped")]
+        with stopped([worker["pid"] for worker in stalled]) as go_on:
+            before = server.per_worker(ACCEPTED)
             connections = [asking(trial, server) for _ in range(CONNECTIONS)]
             waiting = not_answered(connections)
+            none_accepted([worker["worker"] for worker in stalled], before, server.per_worker(ACCEPTED))
             queued = sum(listener["queue"] for listener in server.listeners())
             if trial.parameter("goes on"):
                 go_on()
@@ -56,9 +61,8 @@ def trial(trial: Trial) -> Observation:
 
 
 @contextlib.contextmanager
-def stopped(server: Server, number: int) -> Iterator[Callable[[], None]]:
-    """The first `number` worker processes stand still, until the end or until the function is called."""
-    pids = [worker["pid"] for worker in server.state()["workers"] if worker["worker"] != "main"][:number]
+def stopped(pids: list[int]) -> Iterator[Callable[[], None]]:
+    """These processes stand still, until the end or until the function is called."""
 
     def go_on() -> None:
         for pid in pids:
@@ -70,6 +74,17 @@ def stopped(server: Server, number: int) -> Iterator[Callable[[], None]]:
         yield go_on
     finally:
         go_on()
+
+
+def none_accepted(stalled: list[str], before: dict[str, float], after: dict[str, float]) -> None:
+    """Raises TrialError where a worker that should have stood still has accepted meanwhile."""
+    for worker in stalled:
+        accepted = after[worker] - before[worker]
+        if accepted:
+            raise TrialError(
+                f"worker {worker} should have stood still and accepted {accepted:.0f} connections: run it again, and "
+                "if it stays so, see whether SIGSTOP reached it"
+            )
 
 
 def asking(trial: Trial, server: Server) -> socket.socket:
