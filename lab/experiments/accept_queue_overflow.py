@@ -6,8 +6,8 @@ import contextlib
 import os
 import select
 import socket
+import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.measure.checks import shown
@@ -17,25 +17,27 @@ from lab.sandbox.sockets import accept_queue
 from lab.sandbox.wire import Ghost, Segment, capturing, ghost_addresses, ghost_socket, retry_steps, route_ghosts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from lab.measure.experiment import Results
     from lab.measure.trial import Trial
     from lab.sandbox.wire import Capture
 
 PORT = 8000
+ROOMY_BACKLOG = 64
 TOO_MANY = 3
 """Clients beyond those that a full queue holds."""
 QUICK_ROOM_SECONDS, ROOM_SECONDS = 0.5, 4.5
 """When the server begins to accept: between two retries, so that the next one finds room."""
+LOOK_SECONDS = 0.05
 SETTLE_SECONDS = 0.1
 """Far longer than a packet takes, far shorter than a retry."""
 LATE_SHARE = 0.1
 DEADLINE_SECONDS = 12.0
 
 LINEAR = "net.ipv4.tcp_syn_linear_timeouts"
-EXPONENTIAL: dict[str, int | str] = {LINEAR: 0} if Path("/proc/sys", LINEAR.replace(".", "/")).exists() else {}
-"""Kernels before 6.5 have no such setting, and know no other schedule."""
+"""Kernels before 6.5 have no such setting: with them, the wait is doubled from the first retry on."""
+SOMAXCONN, ABORT_ON_OVERFLOW = "net.core.somaxconn", "net.ipv4.tcp_abort_on_overflow"
 
 FULL = "Linux, sock.h: sk_acceptq_is_full: length > limit; listen(2): the limit is min(backlog, somaxconn)"
 COUNTED = "Linux, tcp_input.c: tcp_conn_request and tcp_ipv4.c: tcp_v4_syn_recv_sock count both, one beside the other"
@@ -47,6 +49,7 @@ def trial(trial: Trial) -> Observation:
     """Fill the queue of a server that does not accept, knock on it in two ways, then accept after all."""
     observation = Observation()
     room = QUICK_ROOM_SECONDS if trial.quick else ROOM_SECONDS
+    linear = linear_timeouts(trial)
     route_ghosts(trial.server, trial.client)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(trial.server.socket())
@@ -56,39 +59,54 @@ def trial(trial: Trial) -> Observation:
         sending = stack.enter_context(ghost_socket(trial.client))
         ghost = Ghost(sending, (next(ghost_addresses()), 40_000), listener.getsockname())
 
+        stack.enter_context(watched(trial, observation))
         ghost.syn()
         for _ in range(trial.parameter("clients") - TOO_MANY):
             stack.enter_context(trial.connect(ghost.server))
         time.sleep(SETTLE_SECONDS)
-        queue = accept_queue(trial.server, PORT)
         begun = time.monotonic()
         late = [stack.enter_context(knocking(trial, ghost.server)) for _ in range(TOO_MANY)]
-        to_ghost = ghost.address
-        ghost.acknowledge(
-            capture.wait_for("SYN/ACK", lambda seen: (seen.destination, seen.flags) == (to_ghost, "SYN/ACK"))
-        )
+        ghost.acknowledge(capture.wait_for("SYN/ACK", lambda seen: is_answer_to(ghost, seen)))
         time.sleep(begun + room - time.monotonic())
-        counters, refused = trial.server.counters(), unanswered(capture.segments, ghost)
+        observation.metrics |= refusals(trial, capture, ghost)
         times = connect_times(listener, late, begun, stack)
-
         observation.notes = [*story(capture.segments, ghost)]
-        observation.metrics |= {
-            "RST to SYN": Quantity(sum(seen.flags == "RST/ACK" for seen in capture.segments)),
-            "RST to ACK": Quantity(sum(seen.flags == "RST" for seen in sent_to(ghost, capture))),
-        }
-    steps = retry_steps(trial.client.sysctl(LINEAR) or 0, DEADLINE_SECONDS)
-    predicted = next(step for step in steps if step > room)
+        observation.metrics |= resets(capture, ghost)
+    predicted = next(step for step in retry_steps(linear, DEADLINE_SECONDS) if step > room)
     observation.metrics |= {
-        "queue": Quantity(queue.length),
-        "limit": Quantity(queue.limit),
-        "ListenOverflows": Quantity(counters["ListenOverflows"]),
-        "ListenDrops": Quantity(counters["ListenDrops"]),
-        "refused": Quantity(refused),
         "predicted": Quantity(predicted, "s"),
         "first late connect": Quantity(min(times), "s"),
         "last late connect": Quantity(max(times), "s"),
     }
     return observation
+
+
+def linear_timeouts(trial: Trial) -> int:
+    """How many retries of the client come a second apart, before waits are doubled; set as the arm wants it."""
+    usual = trial.client.sysctl(LINEAR)
+    if usual is None or trial.parameter("linear retries"):
+        return usual or 0
+    trial.client.set_sysctls({LINEAR: 0})
+    return 0
+
+
+@contextlib.contextmanager
+def watched(trial: Trial, into: Observation) -> Iterator[None]:
+    """Meanwhile note the length of the accept queue as a series. There is no server here whose page would tell it."""
+    stop, begun = threading.Event(), time.monotonic()
+    lengths = into.series.setdefault("accept queue", [])
+
+    def watch() -> None:
+        while not stop.wait(LOOK_SECONDS):
+            lengths.append((round(time.monotonic() - begun, 3), accept_queue(trial.server, PORT).length))
+
+    thread = threading.Thread(target=watch, name="watch")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def knocking(trial: Trial, address: tuple[str, int]) -> socket.socket:
@@ -121,9 +139,31 @@ def connect_times(
     return times + [DEADLINE_SECONDS] * len(waiting)
 
 
-def sent_to(ghost: Ghost, capture: Capture) -> list[Segment]:
-    """What the server answered to the ghost."""
-    return [seen for seen in list(capture.segments) if seen.destination == ghost.address]
+def is_answer_to(ghost: Ghost, seen: Segment) -> bool:
+    """Whether it is the server's SYN/ACK to the ghost."""
+    return (seen.destination, seen.flags) == (ghost.address, "SYN/ACK")
+
+
+def refusals(trial: Trial, capture: Capture, ghost: Ghost) -> dict[str, Quantity]:
+    """Before anybody has accepted: the queue, what the kernel has counted, and what of that was on the wire."""
+    queue, counters = accept_queue(trial.server, PORT), trial.server.counters()
+    return {
+        "queue": Quantity(queue.length),
+        "limit": Quantity(queue.limit),
+        "ListenOverflows": Quantity(counters["ListenOverflows"]),
+        "ListenDrops": Quantity(counters["ListenDrops"]),
+        "refused": Quantity(unanswered(capture.segments, ghost)),
+    }
+
+
+def resets(capture: Capture, ghost: Ghost) -> dict[str, Quantity]:
+    """The server's RSTs: to a SYN they acknowledge it, to the ghost's ACK they do not."""
+    segments = list(capture.segments)
+    to_ghost = [seen for seen in segments if seen.destination == ghost.address]
+    return {
+        "RST to SYN": Quantity(sum(seen.flags == "RST/ACK" for seen in segments)),
+        "RST to ACK": Quantity(sum(seen.flags == "RST" for seen in to_ghost)),
+    }
 
 
 def unanswered(segments: list[Segment], ghost: Ghost) -> int:
@@ -150,22 +190,27 @@ def arm(
     backlog: int,
     limit: int,
     sysctls: Mapping[str, int | str] | None = None,
-    client_sysctls: Mapping[str, int | str] | None = None,
+    *,
+    linear_retries: bool = True,
 ) -> Arm:
     """A listener, and as many clients as fill a queue of `limit`, and some more."""
-    parameters = {"backlog": backlog, "clients": limit + 1 + TOO_MANY}
-    return Arm(name, "", {}, sysctls or {}, client_sysctls or {}, parameters)
+    parameters = {"backlog": backlog, "clients": limit + 1 + TOO_MANY, "linear retries": linear_retries}
+    return Arm(name, "", {}, sysctls or {}, parameters=parameters)
 
 
 ARMS = (
     arm("backlog 4", 4, 4),
     arm("backlog 16", 16, 16),
-    arm("somaxconn 4", 128, 4, sysctls={"net.core.somaxconn": 4}),
-    arm("abort", 4, 4, sysctls={"net.ipv4.tcp_abort_on_overflow": 1}),
-    arm("exponential", 4, 4, client_sysctls=EXPONENTIAL),
+    arm("somaxconn 4", 128, 4, sysctls={SOMAXCONN: 4}),
+    arm("abort", 4, 4, sysctls={ABORT_ON_OVERFLOW: 1}),
+    arm("exponential", 4, 4, linear_retries=False),
 )
-ROOMY = tuple(
-    Arm(each.name, parameters={**each.parameters, "backlog": 64}, client_sysctls=each.client_sysctls) for each in ARMS
+ROOMY = (
+    arm("backlog 4", ROOMY_BACKLOG, 4),
+    arm("backlog 16", ROOMY_BACKLOG, 16),
+    arm("somaxconn 4", ROOMY_BACKLOG, 4),
+    arm("abort", ROOMY_BACKLOG, 4, sysctls={ABORT_ON_OVERFLOW: 1}),
+    arm("exponential", ROOMY_BACKLOG, 4, linear_retries=False),
 )
 
 
@@ -261,9 +306,15 @@ EXPERIMENT = Experiment(
     controls=(
         Control(
             "roomy",
-            "a backlog of 64, which these clients do not fill",
+            f"a backlog of {ROOMY_BACKLOG}, and somaxconn as it was: these clients do not fill that queue",
             ROOMY,
             ("one-more-than-the-limit", "each-refusal-counted", "on-the-retry-step", "abort-answers-the-ack"),
+        ),
+        Control(
+            "no-abort",
+            "the queue is as full, and tcp_abort_on_overflow is 0",
+            (arm("abort", 4, 4, sysctls={ABORT_ON_OVERFLOW: 0}),),
+            ("abort-answers-the-ack",),
         ),
     ),
     repetitions=3,

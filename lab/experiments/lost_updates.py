@@ -23,6 +23,7 @@ SWITCH_INTERVAL_SECONDS = 10e-6
 """CPython's is 5 ms: then threads change places 200 times a second, and the race takes longer to show."""
 
 GIL = "Python/ceval_gil.c: the GIL may be handed over at each call and each turn of a loop, not within an instruction"
+COUNTERS = "McKenney, Is Parallel Programming Hard, chapter Counting: a counter for each thread, which no other writes"
 LOCK = "docs.python.org, threading.Lock: one holder at a time"
 
 
@@ -120,7 +121,7 @@ EXPERIMENT = Experiment(
         Check(
             "shards-lose-none",
             "a counter for each thread needs no lock, and loses none",
-            "nobody else writes it",
+            COUNTERS,
             "lost 0",
             always("sharded", "lost", 0, 0),
         ),

@@ -41,14 +41,17 @@ WORK_PATH, RATE = f"/work?block={WORK_MILLISECONDS}ms", 10
 QUICK_SECONDS, SECONDS = 1.5, 3.0
 WARM_UP_SECONDS = 0.3
 TOLERANCE = 0.1
+CPU = "server cpu, of a core"
+MOST_CPU_PERCENT = 10.0
+"""More than alone. A loop that looks again and again whether there is room takes all of its core."""
 MOST_MILLISECONDS = 1.0
 """Of difference in the middle: a tenth of the work alone would hide four of them."""
 ENOUGH_PAIRS = 5
 """With fewer, a difference of less than one request's work may be the machine's and decides nothing."""
-HEAVY_PATH = "/work?block=120ms"
+HEAVY_PATHS = {"working": "/work?block=120ms", "computing": "/work?cpu=40ms"}
 
 BUFFER = "Linux, socket(7): SO_SNDBUF; tcp(7): tcp_wmem"
-PRESSURE = "DESIGN.md: every buffer is bounded"
+PRESSURE = "send(2): EAGAIN where the message does not fit; epoll(7): told when there is room again"
 
 
 def trial(trial: Trial) -> Observation:
@@ -65,9 +68,11 @@ def trial(trial: Trial) -> Observation:
         time.sleep(SETTLE_SECONDS)
         grown = processes.pss_bytes(pids) - before
         others = Stream("others", WORK_PATH, connections=4, rate=RATE, poisson=False)
-        beside = [Stream("beside", HEAVY_PATH)] if behaviour == "working" else []
+        beside = [Stream("beside", HEAVY_PATHS[behaviour])] if behaviour in HEAVY_PATHS else []
         seconds = QUICK_SECONDS if trial.quick else SECONDS
+        cpu_before, since = processes.cpu_seconds(pids), time.monotonic()
         load = trial.load(server, others, *beside, seconds=seconds, warm_up_seconds=WARM_UP_SECONDS)
+        cpu = (processes.cpu_seconds(pids) - cpu_before) / (time.monotonic() - since)
         connections = sorted(unsent_bytes(trial.server, server.address[1]))
     unsent = [held for held in connections if held] or [0]
     figures = load.quantities("others")
@@ -78,6 +83,7 @@ def trial(trial: Trial) -> Observation:
         "slow clients": Quantity(len(unsent) if unsent[0] else 0),
         "least unsent": Quantity(unsent[0], "B"),
         "most unsent": Quantity(unsent[-1], "B"),
+        CPU: Quantity(cpu * 100, "%"),
         "memory grown": Quantity(grown / SLOW_CLIENTS, "B"),
     }
     return observation
@@ -152,6 +158,13 @@ def unhurt(results: Results) -> Finding:
     return Finding(text, same)
 
 
+def idle(results: Results) -> Finding:
+    """The loop does not turn for connections that wait for room."""
+    alone, beside = (results[name].summary(CPU) for name in ("alone", "beside"))
+    text = f"alone {shown(alone)}, beside {shown(beside)}"
+    return Finding(text, beside["median"] - alone["median"] <= MOST_CPU_PERCENT)
+
+
 def arm(name: str, beside: str, model: str = "nodejs") -> Arm:
     """One event loop, with send buffers of a known size."""
     sysctls = {"net.ipv4.tcp_wmem": f"4096 65536 {SEND_BUFFER_BYTES}"}
@@ -164,7 +177,7 @@ EXPERIMENT = Experiment(
     question="Eight clients ask for 16 MiB each and read nothing. What does the server hold for them, and do other "
     "clients of the same event loop notice?",
     predict="How much memory does the server use for the 128 MiB that nobody takes? What becomes of the other clients' "
-    "p99, and of theirs if the eight asked for work instead?",
+    "p99, and of theirs if somebody asked for work instead?",
     arms=(arm("alone", "nobody"), arm("beside", "asleep")),
     trial=trial,
     checks=(
@@ -184,10 +197,17 @@ EXPERIMENT = Experiment(
         ),
         Check(
             "others-unhurt",
-            "a connection that waits for room costs an event loop nothing: other clients are served as before",
+            "beside connections that wait for room, other clients of an event loop are served as before",
             PRESSURE,
             f"ratio of the median p99s 1 ± {TOLERANCE:g}, median p50 less than {MOST_MILLISECONDS:g} ms later",
             unhurt,
+        ),
+        Check(
+            "loop-sleeps",
+            "a connection that waits for room costs an event loop no turn: it sleeps as it does without",
+            PRESSURE,
+            f"server's CPU at most {MOST_CPU_PERCENT:g} % of a core more than alone",
+            idle,
         ),
     ),
     controls=(
@@ -205,6 +225,12 @@ EXPERIMENT = Experiment(
             "beside them is a client that asks for work instead of bytes",
             (arm("beside", "working"),),
             ("others-unhurt",),
+        ),
+        Control(
+            "they-compute",
+            "beside them is a client whose work keeps the loop turning, as one that waits for no event would",
+            (arm("beside", "computing"),),
+            ("loop-sleeps",),
         ),
     ),
     repetitions=10,

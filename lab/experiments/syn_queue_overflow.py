@@ -178,11 +178,13 @@ EXPERIMENT = Experiment(
     repetitions=5,
     explanation="""\
 For every SYN the kernel keeps a small half-open entry until the final ACK comes. There is room for as many as the
-listener's backlog (capped at `net.core.somaxconn`), the limit of the accept queue too: `ss` shows one more. A client
-that never sends its ACK holds its place while the SYN/ACK is repeated: a minute in a quiet queue, and still some
-seconds in one more than half full, where the kernel gives up on old entries after fewer repeats. The addresses may be
-invented, since nobody has to be there. A hundred packets a second fill this queue for good, whatever the server's
-speed: it accepts at once and has nothing to do.
+listener's backlog (capped at `net.core.somaxconn`), the limit of the accept queue too. Kernels from 2025 on take one
+more (`inet_csk_reqsk_queue_is_full` asks whether there are *more*; older ones, whether there are as many). Without
+cookies, the last quarter of `tcp_max_syn_backlog` is kept for peers that are known from before, so where that is the
+smaller number, others are dropped earlier. A client that never sends its ACK holds its place while the SYN/ACK is
+repeated: a minute in a quiet queue, and still some seconds in one more than half full, where the kernel gives up on old
+entries after fewer repeats. The addresses may be invented, since nobody has to be there. A hundred packets a second
+fill this queue for good, whatever the server's speed: it accepts at once and has nothing to do.
 
 Without cookies the next SYN is dropped and counted (`TCPReqQFullDrop`). Good clients are in the same line as bad ones:
 their SYN is lost unless a place has just become free.
