@@ -19,6 +19,8 @@ HOST = "127.0.0.1"
 
 ON_HOSTS = os.environ.get("LAB_PLACE") == "vms"
 """Whether this is a host of the vms place: an inventory says there what runs where, and with which options."""
+IN_CONTAINERS = os.environ.get("LAB_PLACE") == "containers"
+"""Whether this is the live page of the containers place."""
 
 
 class SettingError(Exception):
@@ -35,7 +37,7 @@ class Port:
     @property
     def variable(self) -> str:
         """The variable that moves it."""
-        return f"LAB_{self.part.upper().replace('-', '_')}_PORT"
+        return self._named("PORT")
 
     @property
     def number(self) -> int:
@@ -47,8 +49,23 @@ class Port:
 
     @property
     def url(self) -> str:
-        """Its root."""
+        """Its root on this machine."""
         return f"http://{HOST}:{self.number}"
+
+    @property
+    def given_url(self) -> str:
+        """Its root for us and for browsers, where a variable such as `LAB_GRAFANA_URL` gives one; or else empty."""
+        return os.environ.get(self._named("URL"), "").rstrip("/")
+
+    @property
+    def found_at(self) -> str:
+        """The root that this process finds it at. Raises SettingError."""
+        # In containers it is found under its own name, at its own port; the one published is for browsers.
+        host = os.environ.get(self._named("HOST"), HOST)
+        return self.given_url or (self.url if host == HOST else f"http://{host}:{self.default}")
+
+    def _named(self, ending: str) -> str:
+        return f"LAB_{self.part.upper().replace('-', '_')}_{ending}"
 
 
 def host_of(model: str) -> str:

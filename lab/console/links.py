@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from nicegui import context, run, ui
 
 from lab import settings
+from lab.stack import probe
 
 if TYPE_CHECKING:
     from lab.settings import Port
@@ -30,37 +29,22 @@ class Link:
     health_path: str
     missing: str
 
-    @property
-    def url(self) -> str:
-        """Its root, where that is on another host than this page; or else empty."""
-        return os.environ.get(f"LAB_{self.port.part.upper()}_URL", "")
-
-    @property
-    def found_at(self) -> tuple[str, int]:
-        """The host and port that this page finds it at."""
-        if self.url:
-            there = urlsplit(self.url)
-            return there.hostname or settings.HOST, there.port or http.client.HTTP_PORT
-        # In containers it is found under its own name, at its own port; the one published is for browsers.
-        host = os.environ.get(f"LAB_{self.port.part.upper()}_HOST", settings.HOST)
-        return host, self.port.number if host == settings.HOST else self.port.default
-
     def answers(self) -> bool:
         """Whether it is there. Takes up to `PROBE_SECONDS`."""
-        connection = http.client.HTTPConnection(*self.found_at, timeout=PROBE_SECONDS)
-        try:
-            connection.request("GET", self.health_path, headers={"Connection": "close"})
-            return connection.getresponse().status < http.client.BAD_REQUEST
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return probe.answers(self.port.found_at, self.health_path, PROBE_SECONDS)
 
 
 LINKS = (
     Link("Grafana", settings.GRAFANA, "/api/health", "comes with containers: `make lab-up PLACE=containers`"),
     Link("Prometheus", settings.PROMETHEUS, "/-/ready", "install your system's prometheus package, then `make lab-up`"),
     Link("Locust", settings.LOCUST, "/", "`make lab-up` starts it"),
+)
+LINKS_IN_CONTAINERS = (
+    *(
+        replace(link, missing=f"`make lab-up` says why; LAB_{link.name.upper()}_IMAGE names another image")
+        for link in LINKS[:2]
+    ),
+    LINKS[2],
 )
 LINKS_ON_HOSTS = (
     replace(LINKS[0], missing="add a package source that has it to this host, then `make lab-up PLACE=vms`"),
@@ -72,7 +56,9 @@ DASHBOARDS = {"": "lab-compare", "model": "lab-anatomy"}
 
 def links_here() -> tuple[Link, ...]:
     """The links, with what to do here about one that is missing."""
-    return LINKS_ON_HOSTS if settings.ON_HOSTS else LINKS
+    if settings.ON_HOSTS:
+        return LINKS_ON_HOSTS
+    return LINKS_IN_CONTAINERS if settings.IN_CONTAINERS else LINKS
 
 
 def path_of(link: Link, model: str) -> str:
@@ -91,7 +77,7 @@ def show(model: str) -> None:
     shown = {}
     for link in links_here():
         with ui.element("span").classes("tool"):
-            root = link.url or f"http://{host}:{link.port.number}"
+            root = link.port.given_url or f"http://{host}:{link.port.number}"
             anchor = ui.link(link.name, root + path_of(link, model), new_tab=True)
             shown[link] = anchor, ui.label("").classes("missing")
 

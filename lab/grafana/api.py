@@ -65,8 +65,7 @@ class Grafana:
         session = self.api.client.s
         # A redirect would turn a POST into a GET, and may lead to a login page: say so instead of following it.
         session.max_redirects = 0
-        # The machine's http_proxy cannot reach our loopback.
-        session.trust_env = not _is_loopback(parts.hostname or "")
+        session.trust_env = not _is_beyond_proxies(parts)
 
     @classmethod
     def from_settings(
@@ -76,14 +75,13 @@ class Grafana:
         user: str | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> Self:
-        """The Grafana that the arguments, or else the `LAB_GRAFANA_…` variables, or else the stack's ports speak of.
+        """The Grafana that the arguments, or else the `LAB_GRAFANA_…` variables speak of, or else the stack's own.
 
         `user` is `name:password`. Raises SettingError.
         """
         if not (token or user):
             token, user = os.environ.get("LAB_GRAFANA_TOKEN"), os.environ.get("LAB_GRAFANA_USER")
-        url = url or os.environ.get("LAB_GRAFANA_URL") or settings.GRAFANA.url
-        return cls(url, _credential(token, user), timeout_seconds)
+        return cls(url or settings.GRAFANA.found_at, _credential(token, user), timeout_seconds)
 
     def check(self) -> None:
         """Raise GrafanaError unless a Grafana that is not too old answers."""
@@ -226,11 +224,13 @@ def _credential(token: str | None, user: str | None) -> Credential:
     return None
 
 
-def _is_loopback(host: str) -> bool:
+def _is_beyond_proxies(parts: SplitResult) -> bool:
+    """Whether the machine's http_proxy cannot reach it: our loopback, or a name without a domain, as Compose gives."""
+    host = parts.hostname or ""
     try:
         return ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host == "localhost" or (parts.scheme == "http" and "." not in host)
 
 
 def _milliseconds(seconds: float | None) -> int | None:

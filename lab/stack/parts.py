@@ -8,7 +8,6 @@ and `lab down` removes it.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import tempfile
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from lab import settings
 from lab.settings import Port
+from lab.stack import probe
 
 STATE_DIR = settings.STATE_DIR.resolve()
 SUPERVISOR_DIR = STATE_DIR / "supervisor"
@@ -49,15 +49,7 @@ class Piece:
 
     def answers(self) -> bool:
         """Whether the part says that it works. Takes up to `PROBE_SECONDS`."""
-        # http.client, because urllib and httpx would send this to the machine's http_proxy.
-        connection = http.client.HTTPConnection(settings.HOST, self.health_port.number, timeout=PROBE_SECONDS)
-        try:
-            connection.request("GET", self.health_path, headers={"Connection": "close"})
-            return connection.getresponse().status < http.client.BAD_REQUEST
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return probe.answers(self.health_port.url, self.health_path, PROBE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from lab.grafana import sync
 @pytest.fixture(autouse=True)
 def folder(monkeypatch, tmp_path):
     """An empty dashboards/ in place of the checkout's; and none of the user's variables."""
-    for name in ("URL", "TOKEN", "USER", "PROMETHEUS_URL", "PORT"):
+    for name in ("URL", "HOST", "TOKEN", "USER", "PROMETHEUS_URL", "PORT"):
         monkeypatch.delenv(f"LAB_GRAFANA_{name}", raising=False)
     monkeypatch.setattr(sync.read_dashboards, "__defaults__", (tmp_path,))
     return tmp_path

@@ -10,11 +10,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
-from support.fake_grafana import serve_page
+from support.fake_grafana import FakeGrafana, serve_grafana, serve_page
 
+from lab import settings
 from lab.grafana.annotate import mark, moment
 from lab.grafana.api import Grafana
-from lab.settings import SettingError
+from lab.settings import Port, SettingError
 
 NOW = 1_800_000_000.0
 DEADLINE_SECONDS = 5
@@ -118,6 +119,17 @@ def test_annotation_needs_no_command(grafana):
 
 def test_mark_of_an_experiment_gets_its_id(grafana):
     assert mark("run 1", ["herd"], NOW) == 1
+    assert grafana.annotations[0]["tags"] == ["lab", "herd"]
+
+
+def test_mark_reaches_the_grafana_of_composes_network(monkeypatch):
+    """By the name that it has there, and at its own port; the one published is for browsers."""
+    with serve_grafana(FakeGrafana(anonymous="Editor")) as grafana:
+        own = int(grafana.url.rpartition(":")[2])
+        monkeypatch.setattr(settings, "GRAFANA", Port("grafana", default=own))
+        monkeypatch.setenv("LAB_GRAFANA_HOST", "localhost")
+        monkeypatch.setenv("LAB_GRAFANA_PORT", "9")
+        assert mark("run 1", ["herd"], NOW, NOW + 5) == 1
     assert grafana.annotations[0]["tags"] == ["lab", "herd"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import socket
 import subprocess
@@ -10,9 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from support.certificate import self_signed
 from support.fake_grafana import FakeGrafana, serve_grafana, serve_page
 
 from lab.grafana import api
@@ -38,21 +35,7 @@ def ask(request, lab):
 
 @pytest.fixture
 def certificate(tmp_path):
-    """A key and a certificate that it signed itself, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
-    path = tmp_path / "certificate.pem"
-    path.write_bytes(private + signed.public_bytes(pem))
-    return path
+    return self_signed(tmp_path)
 
 
 def test_nothing_listens(ask):
@@ -172,6 +155,20 @@ def test_proxy_of_the_machine_does_not_get_what_is_for_loopback(ask, grafana, mo
 def test_default_is_the_grafana_of_the_stack(monkeypatch):
     monkeypatch.setenv("LAB_GRAFANA_PORT", "23000")
     assert api.Grafana.from_settings().url == "http://127.0.0.1:23000"
+
+
+@pytest.mark.parametrize(
+    ("url", "uses_proxy"),
+    [
+        ("http://grafana:3000", False),
+        ("http://[::1]:3000", False),
+        ("http://grafana.example", True),
+        ("http://[2001:db8::1]:3000", True),
+        ("https://grafana", True),  # its certificate may be in REQUESTS_CA_BUNDLE, which goes with the proxy
+    ],
+)
+def test_proxy_of_the_machine_is_not_asked_for_what_it_cannot_reach(url, uses_proxy):
+    assert api.Grafana(url).api.client.s.trust_env is uses_proxy
 
 
 def test_ipv6_address_keeps_its_brackets():

@@ -126,8 +126,14 @@ def test_only_who_runs_experiments_may_make_namespaces():
     assert free == {"console", "lab"}
 
 
-def test_console_knows_where_a_browser_finds_the_other_tools():
+@pytest.mark.parametrize("service", ["lab", "console"])
+def test_who_runs_experiments_finds_grafana_in_the_network(service):
+    assert SERVICES[service]["environment"]["LAB_GRAFANA_HOST"] in SERVICES
+
+
+def test_console_knows_where_it_is_and_where_a_browser_finds_the_other_tools():
     environment = SERVICES["console"]["environment"]
+    assert environment["LAB_PLACE"] == "containers"
     for port in (settings.PROMETHEUS, settings.GRAFANA, settings.LOCUST):
         assert environment[f"LAB_{port.part.upper()}_HOST"] in SERVICES
         assert environment[port.variable] == f"${{{port.variable}:-{port.default}}}"
