@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 DASHBOARDS = settings.CHECKOUT / "dashboards"
 DATA_SOURCE_UID, DATA_SOURCE_TITLE = "lab-prometheus", "Lab Prometheus"
 FOLDER_UID, FOLDER_TITLE = "lab", "Accept lab"
+BUILT_FOR = f"http://{settings.HOST}:{settings.CONSOLE.default}"
+"""Where the files say that the live page is."""
 CREATED, UPDATED, UNCHANGED, PROVISIONED, REFUSED = "created", "updated", "unchanged", "provisioned", "refused"
 
 ADMIN = "the Admin role, or the permissions datasources:read, datasources:create and datasources:write"
@@ -88,7 +90,7 @@ def prometheus_seen_from_grafana(url: str | None = None) -> str:
 
 
 def read_dashboards(folder: Path = DASHBOARDS) -> list[Json]:
-    """Every dashboard below the folder, by file name. Raises DashboardError."""
+    """Every dashboard below the folder, by file name; they lead to the live page where it is. Raises DashboardError."""
     boards = [_read(path) for path in sorted(folder.rglob("*.json"))]
     uids = [board["uid"] for board in boards]
     for uid in uids:
@@ -99,7 +101,7 @@ def read_dashboards(folder: Path = DASHBOARDS) -> list[Json]:
 
 def _read(path: Path) -> Json:
     try:
-        board = json.loads(path.read_text(encoding="utf-8"))
+        board = json.loads(path.read_text(encoding="utf-8").replace(BUILT_FOR, settings.CONSOLE.url))
     except (OSError, ValueError) as error:
         raise DashboardError(f"{path} is not JSON that can be read ({error}): build the dashboards again") from error
     if not isinstance(board, dict) or not all(isinstance(board.get(key), str) for key in ("uid", "title")):

@@ -7,6 +7,7 @@ import json
 import pytest
 from support.fake_grafana import FakeGrafana, serve_grafana
 
+from dashboards.parts import CONSOLE
 from lab.grafana import sync
 
 COMPARE = {"uid": "lab-compare", "title": "Compare", "schemaVersion": 41, "panels": [{"id": 1, "type": "timeseries"}]}
@@ -58,6 +59,15 @@ def test_sync_finds_the_dashboards_that_ship(lab, grafana, monkeypatch):
     assert len(shipped) >= 6
     assert outcomes(lab("sync", "--json")) == dict.fromkeys({"lab-prometheus", "lab", *shipped}, "created")
     assert set(outcomes(lab("sync", "--json")).values()) == {"unchanged"}
+
+
+def test_dashboards_lead_to_the_live_page_where_it_is(lab, grafana, monkeypatch):
+    monkeypatch.setattr(sync.read_dashboards, "__defaults__", (sync.DASHBOARDS,))
+    monkeypatch.setenv("LAB_CONSOLE_PORT", "28080")
+    lab("sync")
+    pushed = [json.dumps(board["dashboard"]) for board in grafana.dashboards.values()]
+    assert len(pushed) >= 6
+    assert all('"http://127.0.0.1:28080"' in board and CONSOLE not in board for board in pushed)
 
 
 def test_sync_without_dashboards_pushes_the_rest_and_says_so(lab, grafana):
