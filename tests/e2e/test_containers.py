@@ -6,6 +6,8 @@ are stand-ins made from Debian's packages, and Grafana is missing, but for the o
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import re
@@ -15,13 +17,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
-from support.engine import GRAFANA_IMAGE, Engine, running_engine
+from support.engine import GRAFANA_IMAGE, PYTHON_IMAGE, Engine, running_engine
 from support.stack import Stack, accepts, assert_interrupted, eventually, free_ports, serves
 
 from dashboards.parts import CONSOLE
@@ -32,7 +35,18 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 PROJECT = "accept-lab"
 WORKERS = 2
-RUNNING = (*MODELS, "prometheus", "locust")
+RUNNING = (*MODELS, "prometheus", "locust", "console")
+COMPOSE_RUN = ("compose", "--project-directory", str(settings.CHECKOUT), "run", "--rm", "--no-deps", "-T")
+FAKE_GRAFANA = """
+import json, time
+from fake_grafana import FakeGrafana, serve_grafana
+class Telling(FakeGrafana):
+    def create_annotation(self, new):
+        print(json.dumps(new), flush=True)
+        return super().create_annotation(new)
+with serve_grafana(Telling(anonymous="Editor"), address=("", 3000)):
+    time.sleep(600)
+"""
 METRICS = ("lab_requests_total", "lab_stage_duration_seconds_count", "lab_accept_queue_limit", "lab_netstat_total",
            "lab_worker_memory_bytes", "lab_worker_cpu_seconds_total", "lab_info")  # fmt: skip
 
@@ -165,6 +179,10 @@ def test_up_starts_every_part_says_where_and_what_is_left_out(stack, engine):
     assert f'"http://127.0.0.1:{stack.port("console")}"' in board
     assert CONSOLE not in board
     assert re.search(r"^ *grafana +absent +left out", done.stdout, re.MULTILINE)
+
+
+def test_live_page_sees_every_model(up):
+    assert eventually(lambda: up.seen_on_the_page() == set(MODELS))
 
 
 def test_second_up_changes_nothing_and_auto_stays_where_the_stack_is(up, engine):
@@ -332,20 +350,118 @@ def test_stopped_model_can_be_neither_set_nor_hurt_and_up_brings_it_back(up, eng
     assert lost <= changed <= {*lost, f"/{PROJECT}-nginx-1"}
 
 
-def test_experiment_runs_in_its_container_without_a_capability(up, engine):
-    compose = ["compose", "--project-directory", str(settings.CHECKOUT), "run", "--rm", "--no-deps", "-T"]
-    document = json.loads(engine.docker(*compose, "lab", "run", "busiest-worker", "--quick", "--json"))
-    # Other tests may run beside it; what it cannot do without is that everything was measured.
+@pytest.fixture
+def annotations(up, engine) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """What Grafana was told: a fake, where Compose would have it."""
+    name, support = f"{PROJECT}-fake-grafana", settings.CHECKOUT / "tests" / "support"
+    engine.docker(
+        "run", "--detach", "--name", name, "--network", f"{PROJECT}_default", "--network-alias", "grafana",
+        "--volume", f"{support}:/support:ro", "--workdir", "/support", PYTHON_IMAGE, "python3", "-c", FAKE_GRAFANA,
+    )  # fmt: skip
+    try:
+        yield lambda: [json.loads(line) for line in engine.docker("logs", name).splitlines()]
+    finally:
+        engine.docker("rm", "--force", name)
+
+
+def test_experiment_runs_in_its_container_without_a_capability(engine, annotations):
+    document = document_of(engine, *COMPOSE_RUN, "lab", "run", "busiest-worker", "--quick", "--json")
+    assert_measured(document)
+    (region,) = annotations()
+    assert region["tags"] == ["lab", "experiment", "busiest-worker", document["verdict"]]
+    assert region["time"] < region["timeEnd"]
+
+
+def document_of(engine: Engine, *command: str) -> dict[str, Any]:
+    """What a run printed. Its verdict, and so its exit code, may be any: other tests may run beside it."""
+    document = json.loads(engine.docker(*command, check=False))
     assert document["verdict"] in {"holds", "fails", "inconclusive"}
+    return document
+
+
+def assert_measured(document: dict[str, Any]) -> None:
+    """What `busiest-worker` cannot do without."""
     assert all(arm["metrics"]["accepted"]["median"] == 300 for arm in document["arms"])
 
 
-def test_experiment_runs_in_the_container_of_the_page(up, engine):
+def test_lab_killed_in_its_container_leaves_nothing_there_and_can_run_again(up, engine):
+    """The container's main process is another, as in that of the page: it would end with `lab` otherwise."""
+    command = ("python", "-m", "lab", "run", "busiest-worker", "--quick", "--json")
+    name = f"{PROJECT}-killed"
+    engine.docker(*COMPOSE_RUN, "--detach", "--name", name, "--entrypoint", "sleep", "lab", "600")
+    try:
+        before, outside = traces(engine, name), namespaces(processes(engine, name))
+        with docker_exec(engine, name, *command) as run:
+            inside = eventually(lambda: stopped_while_measuring(engine, name, outside), 60)
+            assert inside, run.communicate()
+            (lab,) = [pid for pid, words in processes(engine, name).items() if words == " ".join(command)]
+            os.kill(lab, signal.SIGKILL)
+            assert run.wait(60) == 128 + signal.SIGKILL
+        eventually(lambda: traces(engine, name) == before, 10)
+        assert traces(engine, name) == before
+        assert eventually(lambda: not inside & namespaces(psutil.pids()), 10)
+        assert_measured(document_of(engine, "exec", name, *command))
+    finally:
+        engine.docker("rm", "--force", name)
+
+
+@contextlib.contextmanager
+def docker_exec(engine: Engine, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
+        ["docker", "exec", *arguments], env={**os.environ, **engine.variables},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as running:  # fmt: skip
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def processes(engine: Engine, name: str) -> dict[int, str]:
+    """The processes of a container by the pids that they have on this machine, with their words."""
+    _, *lines = engine.docker("top", name, "-o", "pid,args").splitlines()
+    return {int(pid): words for pid, words in (line.split(maxsplit=1) for line in lines)}
+
+
+def namespaces(pids: Iterable[int]) -> set[str]:
+    """Those that the processes live in."""
+    found = set()
+    for pid, kind in itertools.product(pids, ("net", "user", "mnt", "pid")):
+        with contextlib.suppress(OSError):  # it has ended
+            found.add(str(Path(f"/proc/{pid}/ns/{kind}").readlink()))
+    return found
+
+
+def stopped_while_measuring(engine: Engine, name: str, outside: set[str]) -> set[str]:
+    """The namespaces of an experiment whose servers run; or else none.
+
+    Its processes are stopped, since an experiment as short as this one would soon end by itself: what is gone then has
+    been killed.
+    """
+    sandbox = {pid: words for pid, words in processes(engine, name).items() if namespaces([pid]) - outside}
+    if not any("services nginx" in words for words in sandbox.values()):
+        return set()
+    for pid in sandbox:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    return namespaces(sandbox) - outside
+
+
+def traces(engine: Engine, name: str) -> dict[str, set[str]]:
+    """What an experiment could leave in its container, or on this machine."""
+    commands = {
+        "files": "find /tmp; find /state -path /state/results -prune -o -type f -print",
+        "interfaces": "ip -brief link",
+        "mounts": "cat /proc/self/mounts",
+    }
+    found = {what: set(engine.docker("exec", name, "sh", "-c", done).splitlines()) for what, done in commands.items()}
+    words = set(processes(engine, name).values())
+    return {**found, "processes": words, "interfaces outside": {path.name for path in Path("/sys/class/net").iterdir()}}
+
+
+def test_experiment_runs_in_the_container_of_the_page(up, engine, annotations):
     """The command that the page's button starts. The report is where the page looks for it."""
-    document = json.loads(
-        engine.docker("exec", f"{PROJECT}-console-1", "python", "-m", "lab", "run", "handshake", "--quick", "--json")
-    )
-    assert document["verdict"] in {"holds", "fails", "inconclusive"}
+    document_of(engine, "exec", f"{PROJECT}-console-1", "python", "-m", "lab", "run", "handshake", "--quick", "--json")
     listed = engine.docker("exec", f"{PROJECT}-console-1", "sh", "-c", "ls /state/results/*-handshake/report.html")
     assert listed.strip()
     name = listed.split()[-1].split("/")[3]
@@ -354,6 +470,7 @@ def test_experiment_runs_in_the_container_of_the_page(up, engine):
     assert "Who completes the handshake" in page.text
     (seen,) = up.query('last_over_time(lab_experiment_progress_ratio{experiment="handshake"}[5m])')
     assert (seen["metric"]["job"], seen["metric"]["instance"]) == ("experiments", "console")
+    assert [region["tags"][1:3] for region in annotations()] == [["experiment", "handshake"]]
 
 
 def test_down_leaves_no_container_network_volume_or_port(up, engine):

@@ -101,6 +101,10 @@ def test_up_starts_every_part_and_says_where(up):
     assert re.search(r"^ *grafana +absent +\w+", done.stdout, re.MULTILINE)
 
 
+def test_live_page_sees_every_model(up):
+    assert eventually(lambda: up.seen_on_the_page() == set(MODELS))
+
+
 def test_second_up_changes_nothing(up):
     before = up.pids()
     done = up.make("lab-up")

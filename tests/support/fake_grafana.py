@@ -20,6 +20,7 @@ from typing import Any
 
 ROLES = ["None", "Viewer", "Editor", "Admin"]
 ABSENT = type(None)
+LOOPBACK = ("127.0.0.1", 0)
 
 # Body fields and types: the documentation's, and the swagger file's where the pages only give examples.
 DATA_SOURCE = {
@@ -229,7 +230,9 @@ class FakeGrafana:
 
 
 @contextlib.contextmanager
-def serve_grafana(grafana: FakeGrafana, prefix: str = "") -> Iterator[FakeGrafana]:
+def serve_grafana(
+    grafana: FakeGrafana, prefix: str = "", address: tuple[str, int] = LOOPBACK
+) -> Iterator[FakeGrafana]:  # fmt: skip
     """It, on a port of its own and below `prefix`; `grafana.url` is its root."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -261,7 +264,7 @@ def serve_grafana(grafana: FakeGrafana, prefix: str = "") -> Iterator[FakeGrafan
         def log_message(self, *arguments: object) -> None:
             pass
 
-    with serve(Handler) as url:
+    with serve(Handler, address=address) as url:
         grafana.url = url + prefix
         yield grafana
     assert not grafana.violations
@@ -303,8 +306,10 @@ class Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serve(handler: type[BaseHTTPRequestHandler], certificate: Path | None = None) -> Iterator[str]:
-    server = Server(("127.0.0.1", 0), handler)
+def serve(
+    handler: type[BaseHTTPRequestHandler], certificate: Path | None = None, address: tuple[str, int] = LOOPBACK
+) -> Iterator[str]:  # fmt: skip
+    server = Server(address, handler)
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)

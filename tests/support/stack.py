@@ -190,6 +190,12 @@ class Stack:
         port = self.ports[f"LAB_{model.upper()}_ADMIN_PORT"]
         return httpx.get(f"http://127.0.0.1:{port}/state", **PATIENT).raise_for_status().json()
 
+    def seen_on_the_page(self) -> set[str]:
+        """The models that the live page sees at work."""
+        answer = httpx.get(f"{self.url('console')}/live.json", **PATIENT)
+        models = answer.raise_for_status().json().get("models", {})
+        return {name for name, model in models.items() if model["up"]}
+
     def swarm(self, *users: str, **fields: object) -> None:
         """Press Start in the page of the stack's own Locust, whose figures Prometheus scrapes."""
         form = {"user_count": 5, "spawn_rate": 5, "host": "", "user_classes": users, **fields}
