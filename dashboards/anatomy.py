@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.parts import COLUMNS, Experiment, Query, Section, graph, page, spread
-from dashboards.promql import MODEL, WORKER, mean_stage, or_zero, rate, stage_quantile
+from dashboards.promql import WORKER, mean_stage, or_zero, rate, stage_quantile
 
 STAGES = {
     "accept_wait": "Established, but not accepted yet: the accept queue. Once a connection, so keep-alive hides it.",
@@ -34,59 +34,57 @@ def waited(stage: str, share: float) -> str:
     return or_zero(f"{quantile} >= 0", "lab_requests_total", WORKER)  # without samples a quantile is NaN
 
 
+def together() -> Section:
+    """All stages of one request."""
+    stacked = graph(
+        "Mean seconds a request, stacked",
+        "s",
+        "The height is what a request takes on the server, from the first queue to the last byte. The colour that "
+        "grows under load is the bottleneck's. Of all workers, whichever are chosen: one request may be with several.",
+        [Query(mean_stage("model, stage"), "{{stage}}")],
+        stacked=True,
+        a_model=True,
+        width=COLUMNS,
+        shown_by=["shared-or-sharded", "event-loop-blocking", "dispatch-bottleneck"],
+    )
+    return "Where the time goes", [stacked]
+
+
+def one_by_one() -> Section:
+    """Each stage, of all models."""
+    panels = [
+        graph(
+            stage,
+            "s",
+            look_for,
+            [Query(waited(stage, share), f"{{{{model}}}} {name}") for share, name in ((0.5, "p50"), (0.99, "p99"))],
+            width=COLUMNS // 3,
+            shown_by=SHOWN_BY[stage],
+        )
+        for stage, look_for in STAGES.items()
+    ]
+    return "Stage by stage, p50 and p99", panels
+
+
+def every_request() -> Section:
+    """The distribution that quantiles are taken from."""
+    heatmap = spread(
+        "How long requests wait in the kernel, how many each second",
+        "Two bands are two kinds of requests: those that met a free loop, and those behind a slow one. A quantile "
+        "alone hides the difference.",
+        rate("lab_stage_duration_seconds_bucket", "le", f'{WORKER}, stage="kernel_wait"'),
+        shown_by=["event-loop-blocking", "stalled-worker"],
+    )
+    return "Every request", [heatmap]
+
+
 def dashboard() -> Dashboard:
     """Stages stacked, then each on its own."""
-    sections: list[Section] = [
-        (
-            "Where the time goes",
-            [
-                graph(
-                    "Mean seconds a request, stacked",
-                    "s",
-                    "The height is what a request takes on the server, from the first queue to the last byte. The "
-                    "colour that grows under load is the bottleneck's.",
-                    [Query(mean_stage("model, stage"), "{{model}} {{stage}}")],
-                    stacked=True,
-                    width=COLUMNS,
-                    shown_by=["shared-or-sharded", "event-loop-blocking", "dispatch-bottleneck"],
-                ),
-            ],
-        ),
-        (
-            "Stage by stage, p50 and p99",
-            [
-                graph(
-                    stage,
-                    "s",
-                    look_for,
-                    [
-                        Query(waited(stage, share), f"{{{{model}}}} {name}")
-                        for share, name in ((0.5, "p50"), (0.99, "p99"))
-                    ],
-                    width=COLUMNS // 3,
-                    shown_by=SHOWN_BY[stage],
-                )
-                for stage, look_for in STAGES.items()
-            ],
-        ),
-        (
-            "Every request",
-            [
-                spread(
-                    "How long requests wait in the kernel, how many each second",
-                    "Two bands are two kinds of requests: those that met a free loop, and those behind a slow one. A "
-                    "quantile alone hides the difference.",
-                    rate("lab_stage_duration_seconds_bucket", "le", f'{MODEL}, stage="kernel_wait"'),
-                    shown_by=["event-loop-blocking", "stalled-worker"],
-                ),
-            ],
-        ),
-    ]
     return page(
         "anatomy",
         "Anatomy of a request",
         "Accept queue, socket buffer, hand-off, handler, way back, write: which of them a request waits in, by the "
         "kernel's clock.",
-        sections,
+        [together(), one_by_one(), every_request()],
         by_worker=True,
     )

@@ -5,119 +5,134 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.parts import Limit, Query, Section, graph, number, page
-from dashboards.promql import MODEL, OVER, or_zero, rate
+from dashboards.promql import mean, or_zero, rate
 
 
-def seen_by_client(quantile: float, metric: str) -> str:
-    """What this share of the requests, or of the connects, stays below, in seconds, for whoever sends them."""
-    return f"histogram_quantile({quantile}, {rate(f'{metric}_bucket', 'model, le')})"
+def seen_by_client(metric: str) -> list[Query]:
+    """What the usual and the slowest of the requests, or of the connects, take for whoever sends them, in seconds."""
+    buckets = rate(f"{metric}_bucket", "model, le")
+    return [
+        Query(f"histogram_quantile({share}, {buckets})", f"{{{{model}}}} {name}")
+        for share, name in ((0.5, "p50"), (0.99, "p99"))
+    ]
+
+
+def failures(metric: str, name: str) -> Query:
+    """The errors that occur: of each possible one there is a series from the start."""
+    return Query(or_zero(f"{rate(metric, 'model, error')} > 0", "locust_requests_total"), name)
+
+
+def generator() -> Section:
+    """Whether it can be believed."""
+    return "The generator", [
+        number(
+            "Users",
+            "short",
+            "Simulated users that run now. Each waits for its answer before it asks again.",
+            Query("locust_users", "users"),
+        ),
+        number(
+            "Busiest generator process, of a core",
+            "percentunit",
+            "Above 90 % the generator is the bottleneck, and every latency below is its own. Start more workers.",
+            Query("max(locust_worker_cpu_ratio)", "busiest"),
+            limit=Limit(0.8, 0.9),
+        ),
+        graph(
+            "Generator processes, of a core each",
+            "percentunit",
+            "A verdict needs this below 80 %: a saturated generator sends late, and measures itself.",
+            [Query("locust_worker_cpu_ratio", "{{worker}}")],
+            limit=Limit(0.8, 0.9),
+        ),
+    ]
+
+
+def answers() -> Section:
+    """How many, good and bad."""
+    return "What it gets", [
+        graph(
+            "Requests/s, sent and served",
+            "reqps",
+            "Both lines agree, unless something else sends too, or answers get lost.",
+            [
+                Query(rate("locust_requests_total", "model"), "{{model}} sent"),
+                Query(rate("lab_requests_total", "model"), "{{model}} served"),
+            ],
+            shown_by=["dispatch-bottleneck"],
+        ),
+        graph(
+            "Failures/s",
+            "cps",
+            "Requests that failed, and connections that could not be made: they are counted apart, since a full accept "
+            "queue fails a connect, never a request. A model's name alone: none.",
+            [
+                failures("locust_failures_total", "{{model}} {{error}}"),
+                failures("locust_connect_failures_total", "{{model}} connect {{error}}"),
+            ],
+            limit=Limit(red=0.01),
+            shown_by=["accept-queue-overflow"],
+        ),
+    ]
+
+
+def response() -> Section:
+    """How late, as its users and as the servers see it."""
+    server = f"{rate('lab_stage_duration_seconds_sum', 'model')} / {rate('lab_requests_total', 'model')}"
+    return "How late", [
+        graph(
+            "Mean response, seen by client and by server",
+            "s",
+            "client: from sending a request to its whole response. server: all stages. What lies between the two is "
+            "the network and the generator. connect is no part of either: once a connection, and the only one of the "
+            "three that sees a SYN sent again.",
+            [
+                Query(mean("locust_response_seconds"), "{{model}} client"),
+                Query(server, "{{model}} server"),
+                Query(mean("locust_connect_seconds"), "{{model}} connect"),
+            ],
+            shown_by=["accept-queue-overflow", "event-loop-blocking"],
+        ),
+        graph(
+            "Response seen by the client, p50 and p99",
+            "s",
+            "Closed loop: a user waits for its answer before it asks again, so a stall hides what it kept from being "
+            "sent.",
+            seen_by_client("locust_response_seconds"),
+            shown_by=["event-loop-blocking"],
+        ),
+    ]
+
+
+def connects() -> Section:
+    """How long until a connection is there, and how many are made."""
+    return "How it connects", [
+        graph(
+            "Connecting, p50 and p99",
+            "s",
+            "From 1 s on a SYN was sent again: a queue of the listener was full. Read no more than the buckets' bounds "
+            "from it, 1, 2.5 and 5 s: kernels from 6.5 on try again at 1, 2, 3 and 4 s (tcp_syn_linear_timeouts), "
+            "older ones at 1, 3 and 7 s.",
+            seen_by_client("locust_connect_seconds"),
+            limit=Limit(0.9),
+            shown_by=["accept-queue-overflow", "syn-queue-overflow"],
+        ),
+        graph(
+            "Connections made, each second",
+            "cps",
+            "Keep-alive makes hardly any; ConnectionPerRequestUser one a request, and so loads the accept queue.",
+            [Query(rate("locust_connect_seconds_count", "model"), "{{model}}")],
+            shown_by=["handshake"],
+        ),
+    ]
 
 
 def dashboard() -> Dashboard:
     """The generator is part of the experiment: watch it too."""
-    server = f"{rate('lab_stage_duration_seconds_sum', 'model')} / {rate('lab_requests_total', 'model')}"
-    client = f"{rate('locust_response_seconds_sum', 'model')} / {rate('locust_response_seconds_count', 'model')}"
-    sections: list[Section] = [
-        (
-            "The generator",
-            [
-                number(
-                    "Users",
-                    "short",
-                    "Simulated users that run now. Each waits for its answer before it asks again.",
-                    Query("locust_users", "users"),
-                ),
-                number(
-                    "Busiest generator process, of a core",
-                    "percentunit",
-                    "Above 90 % the generator is the bottleneck, and every latency below is its own. Start more "
-                    "workers.",
-                    Query("max(locust_worker_cpu_ratio)", "busiest"),
-                    limit=Limit(0.8, 0.9),
-                ),
-                graph(
-                    "Generator processes, of a core each",
-                    "percentunit",
-                    "A verdict needs this below 80 %: a saturated generator sends late, and measures itself.",
-                    [Query("locust_worker_cpu_ratio", "{{worker}}")],
-                    limit=Limit(0.8, 0.9),
-                ),
-            ],
-        ),
-        (
-            "What it gets",
-            [
-                graph(
-                    "Requests/s, sent and served",
-                    "reqps",
-                    "Both lines agree, unless something else sends too, or answers get lost.",
-                    [
-                        Query(rate("locust_requests_total", "model"), "{{model}} sent"),
-                        Query(rate("lab_requests_total", "model"), "{{model}} served"),
-                    ],
-                ),
-                graph(
-                    "Failures/s",
-                    "cps",
-                    "Requests that failed, and connections that could not be made: they are counted apart, since a "
-                    "full accept queue fails a connect, never a request.",
-                    [
-                        Query(
-                            # An error has a series from its first time on.
-                            or_zero(rate("locust_failures_total", "model, error"), "locust_requests_total"),
-                            "{{model}} {{error}}",
-                        ),
-                        Query(
-                            or_zero(rate("locust_connect_failures_total", "model, error"), "locust_requests_total"),
-                            "{{model}} connect: {{error}}",
-                        ),
-                    ],
-                    limit=Limit(red=0.01),
-                    shown_by=["accept-queue-overflow"],
-                ),
-                graph(
-                    "Mean response, seen by client and by server",
-                    "s",
-                    "The server's line holds all stages. What lies between the two is the network, the generator, and "
-                    "queues that no server can see: a connect that is being sent again.",
-                    [Query(client, "{{model}} client"), Query(server, "{{model}} server")],
-                ),
-                graph(
-                    "Response seen by the client, p50 and p99",
-                    "s",
-                    "Closed loop: a user waits for its answer before it asks again, so a stall hides what it kept "
-                    "from being sent.",
-                    [
-                        Query(seen_by_client(share, "locust_response_seconds"), f"{{{{model}}}} {name}")
-                        for share, name in ((0.5, "p50"), (0.99, "p99"))
-                    ],
-                    shown_by=["event-loop-blocking"],
-                ),
-                graph(
-                    "Connecting, p50 and p99",
-                    "s",
-                    "A step at 1 s is one lost SYN, at 3 s two: the accept queue has overflowed.",
-                    [
-                        Query(seen_by_client(share, "locust_connect_seconds"), f"{{{{model}}}} {name}")
-                        for share, name in ((0.5, "p50"), (0.99, "p99"))
-                    ],
-                    limit=Limit(0.9),
-                    shown_by=["accept-queue-overflow", "syn-queue-overflow"],
-                ),
-                graph(
-                    "Connections made, each second",
-                    "cps",
-                    "Keep-alive makes hardly any; ConnectionPerRequestUser one a request, and so loads the accept "
-                    "queue.",
-                    [Query(f"sum by (model) (rate(locust_connect_seconds_count{{{MODEL}}}{OVER}))", "{{model}}")],
-                ),
-            ],
-        ),
-    ]
     return page(
         "load",
         "Load",
-        "Locust's own view: users, rate, failures, response and connect times, and whether the generator itself is "
-        "the bottleneck.",
-        sections,
+        "Locust's own view: users, rate, failures, response and connect times, and whether the generator itself is the "
+        "bottleneck.",
+        [generator(), answers(), response(), connects()],
     )

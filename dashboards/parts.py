@@ -26,7 +26,12 @@ REFRESH = "5s"
 """Grafana refuses less, unless its administrator allows it."""
 INTERVALS = ("10s", "30s", "1m", "5m")
 """What a rate is taken over; the first is four scrapes and more, and short enough to see an overflow."""
+AUTO_STEPS = 30
+"""Into how many such intervals `auto` divides the time range: the 5 min shown at first into 10 s each."""
 COLUMNS = 24
+LIMIT = " limit"
+"""How the names of those series end that are no figure but the bound of one: they are dashed."""
+DASHED = models.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [10, 10]})
 
 GREEN, YELLOW, RED = "green", "yellow", "red"
 
@@ -48,6 +53,7 @@ Experiment = Literal[
     "slow-reader-client",
     "process-or-thread",
     "copy-on-write",
+    "handshake",
     "idempotent-retries",
 ]
 """Those that a panel can point to: the console has each below `/experiments/` and its name."""
@@ -104,6 +110,11 @@ class Limit:
                     if value is not None or color == GREEN])
         )  # fmt: skip
 
+    def drawn_on(self, panel: timeseries.Panel) -> timeseries.Panel:
+        """The panel, with a dashed line at each."""
+        style = common.GraphThresholdsStyleConfig().mode(looks.GraphTresholdsStyleMode.DASHED)
+        return panel.thresholds(self.build()).thresholds_style(style)
+
 
 def graph(
     title: str,
@@ -114,27 +125,47 @@ def graph(
     limit: Limit | None = None,
     stacked: bool = False,
     ratio: bool = False,
+    a_model: bool = False,
     width: int = COLUMNS // 2,
     shown_by: Sequence[Experiment] = (),
 ) -> timeseries.Panel:
     """Values over time.
 
-    `look_for` says what to look for and what it means; `ratio` fixes the axis to 0 … 1; `shown_by` are the experiments
-    that a click on a value leads to.
+    `look_for` says what to look for and what it means; `ratio` fixes the axis to 0 … 1; `a_model` makes one panel for
+    each model that is chosen; `shown_by` are the experiments that a click on a value leads to.
     """
     panel = (
+        lines(title, unit, look_for)
+        .span(width)
+        .fill_opacity(60 if stacked else 8)
+        .data_links(to_experiments(shown_by))
+        .targets([query.build(number) for number, query in enumerate(queries)])
+    )
+    if stacked:
+        panel = panel.stacking(common.StackingConfig().mode(looks.StackingMode.NORMAL))
+    if ratio:
+        panel = panel.max(1)
+    if a_model:
+        panel = panel.title(f"{title}: $model").repeat("model").repeat_direction("h")
+    if limit is not None:
+        panel = limit.drawn_on(panel)
+    if any(query.name.endswith(LIMIT) for query in queries):
+        panel = panel.override_by_regexp(f"/{LIMIT}$/", [DASHED])
+    return panel
+
+
+def lines(title: str, unit: str, look_for: str) -> timeseries.Panel:
+    """What all graphs have in common."""
+    return (
         timeseries.Panel()
         .title(title)
         .description(look_for)
         .unit(unit)
         .datasource(DATA_SOURCE)
         .min(0)
-        .span(width)
         .height(8)
         .line_width(2)
-        .fill_opacity(60 if stacked else 8)
         .show_points(looks.VisibilityMode.NEVER)
-        .data_links(to_experiments(shown_by))
         .tooltip(common.VizTooltipOptions().mode(looks.TooltipDisplayMode.MULTI).sort(looks.SortOrder.DESCENDING))
         .legend(
             common.VizLegendOptions()
@@ -144,15 +175,6 @@ def graph(
             .calcs(["lastNotNull", "max"])
         )
     )
-    if stacked:
-        panel = panel.stacking(common.StackingConfig().mode(looks.StackingMode.NORMAL))
-    if ratio:
-        panel = panel.max(1)
-    if limit is not None:
-        panel = panel.thresholds(limit.build()).thresholds_style(
-            common.GraphThresholdsStyleConfig().mode(looks.GraphTresholdsStyleMode.DASHED)
-        )
-    return panel.targets([query.build(number) for number, query in enumerate(queries)])
 
 
 def number(
@@ -192,7 +214,9 @@ def spread(
         heatmap.Panel()
         .title(title)
         .description(look_for)
-        .unit("s")
+        .unit("reqps")  # of a cell; the axis has a unit of its own
+        .y_axis(heatmap.YAxisConfig().unit("s"))
+        .show_tooltip()  # which holds the links
         .datasource(DATA_SOURCE)
         .span(width)
         .height(9)
@@ -280,11 +304,14 @@ def choices(name: str, label: str, query: str) -> builders.QueryVariable:
 
 
 def interval_variable() -> builders.IntervalVariable:
-    """What rates are taken over."""
+    """What rates are taken over; `auto` follows the time range, for a look at a whole day."""
     return (
         builders.IntervalVariable("interval")
         .label("Rates over")
         .values(",".join(INTERVALS))
+        .auto(True)
+        .step_count(AUTO_STEPS)
+        .min_interval(INTERVALS[0])
         .current(models.VariableOption(text=INTERVALS[0], value=INTERVALS[0]))
     )
 

@@ -6,8 +6,9 @@ MODEL = 'model=~"$model"'
 WORKER = 'model=~"$model", worker=~"$worker"'
 OVER = "[$interval]"
 
-EXECUTING = 'worker!="main"'
-"""Workers, and not main beside them; nodejs has nobody but main."""
+OR_ZERO = " or on (model) 0 * "
+QUEUE_SHARE = f"model:lab_accept_queue:share_of_limit{{{MODEL}}}"
+"""How full the fullest accept queue of each model is: 0 to 1, a little above when it overflows."""
 
 
 def rate(metric: str, by: str, labels: str = MODEL) -> str:
@@ -22,26 +23,30 @@ def stage_quantile(quantile: float, by: str, labels: str) -> str:
 
 
 def or_zero(values: str, metric: str, labels: str = MODEL) -> str:
-    """Where there are no such values, but the model has this counter: 0, and not an empty panel."""
-    return f"{values} or 0 * {rate(metric, 'model', labels)}"
+    """Where a model has no such values, but has this counter: 0, and not an empty panel."""
+    return f"{values}{OR_ZERO}{rate(metric, 'model', labels)}"
 
 
-def mean_stage(by: str, labels: str = MODEL) -> str:
+def mean_stage(by: str) -> str:
     """Seconds that a request spends in each stage on average.
 
     Divided by all requests, not by the stage's own count: then stages add up to the whole, although a
     connection waits to be accepted only once.
     """
-    requests = rate("lab_requests_total", "model", labels)
-    return f"{rate('lab_stage_duration_seconds_sum', by, labels)} / on (model) group_left {requests}"
+    requests = rate("lab_requests_total", "model")
+    return f"{rate('lab_stage_duration_seconds_sum', by)} / on (model) group_left {requests}"
 
 
-def per_request(metric: str, labels: str = MODEL) -> str:
+def per_request(metric: str) -> str:
     """How much of a counter falls to each request of the model."""
-    return f"{rate(metric, 'model', labels)} / {rate('lab_requests_total', 'model', labels)}"
+    return f"{rate(metric, 'model')} / {rate('lab_requests_total', 'model')}"
 
 
-def queue_share() -> str:
-    """How full the fullest accept queue of each model is: 0 to 1, a little above when it overflows."""
-    length = f"lab_accept_queue_length{{{MODEL}}}"
-    return f"max by (model) ({length} / lab_accept_queue_limit{{{MODEL}}})"
+def mean(metric: str) -> str:
+    """The mean of a histogram, of each model."""
+    return f"{rate(f'{metric}_sum', 'model')} / {rate(f'{metric}_count', 'model')}"
+
+
+def recorded_stage(quantile: str) -> str:
+    """What Prometheus has computed: "p50" or "p99" of every stage, over 10 s."""
+    return f"model_stage:lab_stage_duration_seconds:{quantile}_10s{{{MODEL}}}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from prometheus_client.core import (
 from services.metrics import kernel, slots
 from services.metrics.processes import MEMORY_KINDS, Memory, Usage, tasks
 from services.metrics.readings import Growth
-from services.metrics.state import blocks_in_use, indexed_listeners, is_thread, queue_depth
+from services.metrics.state import blocks_in_use, busy_ns, in_service, indexed_listeners, is_thread, queue_depth
 
 if TYPE_CHECKING:
     from services.metrics.exporter import Description
@@ -39,7 +40,6 @@ OF_WORKERS: tuple[tuple[str, str, Callable[[slots.Block], float]], ...] = (
     ("lab_accept_wasted_wakeups_total", "Wake-ups for a connection that a neighbour had already accepted.",
      lambda b: b[slots.WASTED_WAKEUPS]),
     ("lab_queue_depth", "Connections or requests handed off and not picked up.", queue_depth),
-    ("lab_loop_busy_seconds_total", "Time that the event loop was not waiting.", lambda b: b[slots.BUSY_NS] / 1e9),
 )  # fmt: skip
 
 OF_WORKERS_BY_LABEL: tuple[tuple[str, str, str, dict[str, int]], ...] = (
@@ -66,6 +66,7 @@ class Collector:
         self._scope = kernel.netstat_scope(description.main_pid)
         self._usage: defaultdict[str, Usage] = defaultdict(Usage)
         self._memory = Memory()
+        self._busy_ns: defaultdict[str, int] = defaultdict(int)
         self._drops: defaultdict[int, Growth] = defaultdict(Growth)
 
     def collect(self) -> Iterator[Metric]:
@@ -113,14 +114,30 @@ class Collector:
             yield self._family(
                 name, text, ("worker",), (((worker,), figure(block)) for worker, block in blocks.items())
             )
+        yield self._family(
+            "lab_loop_busy_seconds_total", "Time that the event loop was not waiting.", ("worker",), self._busy(blocks)
+        )
         for name, text, label, members in OF_WORKERS_BY_LABEL:
             series = (
                 ((worker, member), block[slot]) for worker, block in blocks.items() for member, slot in members.items()
             )
             yield self._family(name, text, ("worker", label), series)
+        serving = {worker for worker, block in in_service(self._shared).items() if block[slots.STATE] == slots.SERVING}
+        yield self._family(
+            "lab_worker_serving", "1 while requests are its part; main's is 0 beside workers.", ("worker",),
+            (((worker,), worker in serving) for worker in blocks),
+        )  # fmt: skip
         restarts = sum(block[slots.RESTARTS] for block in blocks.values())
         yield self._family("lab_worker_restarts_total", "Workers that died and were replaced.", (), [((), restarts)])
         yield self._stages(blocks)
+
+    def _busy(self, blocks: Blocks) -> Series:
+        now_ns = time.monotonic_ns()
+        for worker, block in blocks.items():
+            # A turn that ended between the readings of two slots is in neither, and less than before would look as if
+            # the counter had begun anew.
+            self._busy_ns[worker] = max(self._busy_ns[worker], busy_ns(block, now_ns))
+            yield (worker,), self._busy_ns[worker] / 1e9
 
     def _stages(self, blocks: Blocks) -> Metric:
         family = HistogramMetricFamily(

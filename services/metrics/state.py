@@ -27,9 +27,27 @@ def blocks_in_use(shared: slots.Slots) -> Iterator[tuple[str, slots.Block]]:
             yield str(number), block
 
 
+def in_service(shared: slots.Slots) -> dict[str, slots.Block]:
+    """Those whose part it is to answer requests: main only where it has no others (`nodejs`).
+
+    Not the retired: a change of options has left them without work, and their counters stay.
+    """
+    workers = {name: block for name, block in blocks_in_use(shared) if block[slots.STATE] != slots.RETIRED}
+    if len(workers) > 1:
+        del workers["main"]
+    return workers
+
+
 def queue_depth(block: slots.Block) -> int:
     """Connections handed off and not picked up, or requests. The slots are read one after the other."""
     return max(0, block[slots.HANDED_OFF] - block[slots.PICKED_UP]) + block[slots.QUEUED]
+
+
+def busy_ns(block: slots.Block, now_ns: int) -> int:
+    """How long the loop was not waiting, the turn under way included: one that is stuck is busy now, not later."""
+    counted, since = block[slots.BUSY_NS], block[slots.BUSY_SINCE]
+    under_way = since and block[slots.STATE] in (slots.SERVING, slots.DRAINING)  # a loop that has ended leaves it set
+    return counted + max(0, now_ns - since) if under_way else counted
 
 
 def is_thread(block: slots.Block, description: Description) -> bool:
@@ -56,10 +74,7 @@ def indexed_listeners(port: int, shared: slots.Slots) -> dict[int, kernel.Listen
 
 
 def state(description: Description, shared: slots.Slots) -> dict[str, Any]:
-    """What /state answers. `workers` are those who serve: main only where it has no others (`nodejs`)."""
-    workers = {name: block for name, block in blocks_in_use(shared) if block[slots.STATE] != slots.RETIRED}
-    if len(workers) > 1:
-        del workers["main"]
+    """What /state answers."""
     return {
         "model": description.model,
         "pid": description.main_pid,
@@ -69,7 +84,7 @@ def state(description: Description, shared: slots.Slots) -> dict[str, Any]:
              "drops": found.drops}
             for number, found in indexed_listeners(description.port, shared).items()
         ],
-        "workers": [_worker(name, block, description) for name, block in workers.items()],
+        "workers": [_worker(name, block, description) for name, block in in_service(shared).items()],
     }  # fmt: skip
 
 

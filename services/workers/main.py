@@ -183,6 +183,7 @@ class Main(Party):
         """Start it, and wait until it serves: reuseport's workers must listen in order."""
         work, args = self._work
         self._started_ns[worker.index] = time.monotonic_ns()
+        worker.block[slots.BUSY_SINCE] = 0  # a predecessor's
         worker.block[slots.STATE] = slots.STARTING
         with self._spare.lent():
             worker.start(work, *args)

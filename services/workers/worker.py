@@ -126,7 +126,8 @@ class Worker(Party, ABC):
         received = block[slots.ACCEPTED] + block[slots.HANDED_OFF]
         block[slots.CLOSED["worker_died"]] += received - sum(block[slot] for slot in slots.CLOSED.values())
         block[slots.PICKED_UP] = block[slots.HANDED_OFF]
-        block[slots.OPEN] = block[slots.BUSY_SINCE] = 0
+        block[slots.OPEN] = 0
+        self._idle()
 
     @abstractmethod
     def _close_what_is_left(self) -> None: ...

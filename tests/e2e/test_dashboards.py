@@ -1,12 +1,14 @@
 """Every panel's and every rule's query, on a real Prometheus that has scraped the five models under load.
 
-With every value of every variable: an empty panel is a failure, and so is one that costs Prometheus much.
+With every value of every variable: an empty panel is a failure, and so is a query that costs Prometheus much. Where 0
+stands in for what there is none of, what it stands in for is asked alone, too: a misspelt metric must not look like calm.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from support.stack import Stack
 
 from dashboards import build
 from dashboards.parts import INTERVALS
+from dashboards.promql import OR_ZERO
 from services.options import MODELS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -35,9 +38,12 @@ LOAD_SECONDS = 4.0
 STEP_SECONDS = 5
 CLIENT = httpx.Client(trust_env=False, timeout=30)
 """One for all: making a client takes longer than most of the queries."""
-MOST_SAMPLES_A_SECOND = 25_000
-"""Samples that a query may touch for each second shown, with four workers a model, everything chosen and rates over 5 min,
-a step every 5 s. The dearest adds up 36 codes of 25 workers, or the buckets of six stages."""
+MOST_SAMPLES = 30_000
+"""Samples that a query may touch for one step, with four workers a model, everything chosen and rates over 10 s: ten scrapes
+of each of its series. The dearest reads the buckets of six stages of 25 workers. Rates over 5 min touch thirty times as many;
+a stack that is a minute old cannot show that, so only the first of the intervals is held to this."""
+FILTER = re.compile(r" >=? 0$")
+"""What is 0, or NaN, is left out of a panel, but is there for the asking."""
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +75,17 @@ def load(stack: Stack, model: str) -> None:
     stack.stop_swarm()
 
 
-def ask(stack: Stack, expression: str, began: float) -> tuple[list[dict[str, Any]], int]:
-    """The series, and how many samples Prometheus touched for them."""
+def ask(stack: Stack, expression: str, began: float) -> tuple[list[dict[str, Any]], float]:
+    """The series, and how many samples Prometheus touched for one step of them."""
+    now = time.time()
     answer = CLIENT.post(
         f"{stack.url('prometheus')}/api/v1/query_range",
-        data={"query": expression, "start": began, "end": time.time(), "step": STEP_SECONDS, "stats": "true"},
+        data={"query": expression, "start": began, "end": now, "step": STEP_SECONDS, "stats": "true"},
     )
     data = answer.json()
     assert data["status"] == "success", (expression, data)
-    return data["data"]["result"], data["data"]["stats"]["samples"]["totalQueryableSamples"]
+    steps = (now - began) // STEP_SECONDS + 1
+    return data["data"]["result"], data["data"]["stats"]["samples"]["totalQueryableSamples"] / steps
 
 
 def values_of(stack: Stack) -> dict[str, list[str]]:
@@ -89,18 +97,26 @@ def values_of(stack: Stack) -> dict[str, list[str]]:
     return {"model": [".+", *MODELS], "worker": [".+", *workers], "interval": list(INTERVALS)}
 
 
+def filled_in(expression: str, choices: dict[str, str]) -> str:
+    for variable, chosen in choices.items():
+        expression = expression.replace(f"${variable}", chosen)
+    return expression
+
+
 def expressions(panel: dict[str, Any], values: dict[str, list[str]]) -> dict[str, str]:
     """The panel's queries, with each value of each of their variables while the others are as they are at first."""
     first = {name: some[0] for name, some in values.items()}
     asked = {}
     for target in panel.get("targets", []):
+        if OR_ZERO in target["expr"]:
+            values_alone = FILTER.sub("", target["expr"].partition(OR_ZERO)[0])
+            asked[filled_in(values_alone, first)] = f"{target['refId']} without the zeros"
         for name, some in values.items():
             for value in some:
-                expression = target["expr"]
-                for variable, chosen in {**first, name: value}.items():
-                    expression = expression.replace(f"${variable}", chosen)
                 # Most of the variables are in few of the queries: the same question is asked once.
-                asked.setdefault(expression, f"{target['refId']} with {name}={value}")
+                asked.setdefault(
+                    filled_in(target["expr"], {**first, name: value}), f"{target['refId']} with {name}={value}"
+                )
     return asked
 
 
@@ -118,9 +134,16 @@ def test_no_panel_is_empty_or_dear(busy, board):
             series, samples = ask(stack, expression, began)
             if is_empty(series):
                 wrong.append(f"{panel['title']}, {what}: nothing\n  {expression}")
-            if samples > MOST_SAMPLES_A_SECOND * (time.time() - began):
-                wrong.append(f"{panel['title']}, {what}: {samples} samples\n  {expression}")
+            if samples > MOST_SAMPLES and not what.endswith(tuple(f"interval={one}" for one in INTERVALS[1:])):
+                wrong.append(f"{panel['title']}, {what}: {samples:.0f} samples\n  {expression}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: name_of(rule))
+def test_no_rule_is_dear(busy, rule):
+    stack, began = busy
+    _, samples = ask(stack, rule["expr"], began)
+    assert 0 < samples <= MOST_SAMPLES, f"{samples:.0f} samples for each evaluation"
 
 
 def name_of(rule: dict[str, Any]) -> str:

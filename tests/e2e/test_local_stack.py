@@ -34,6 +34,7 @@ MODEL_METRICS = (
     "lab_accept_wasted_wakeups_total",
     "lab_accept_errors_total",
     "lab_queue_depth",
+    "lab_worker_serving",
     "lab_worker_cpu_seconds_total",
     "lab_worker_context_switches_total",
     "lab_worker_memory_bytes",

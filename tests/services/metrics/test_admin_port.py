@@ -254,6 +254,7 @@ def test_main_and_workers_do_not_load_what_only_the_admin_process_needs():
 CONTRACT = {
     "lab_info": ["worker_kind", "workers", "protocol", "backlog", "options", "python", "gil"],
     "lab_connections_accepted_total": ["worker"],
+    "lab_worker_serving": ["worker"],
     "lab_connections_open": ["worker"],
     "lab_connections_closed_total": ["worker", "reason"],
     "lab_requests_total": ["worker", "code"],
@@ -316,6 +317,31 @@ def test_metrics_show_what_the_slots_hold(running):
     assert running.metric("lab_worker_restarts_total") == 2
 
 
+def test_metrics_show_the_turn_that_is_under_way(running):
+    block = running.shared.worker(0)
+    block[slots.BUSY_NS] = 1_500_000_000
+    block[slots.BUSY_SINCE] = time.monotonic_ns() - 20_000_000_000
+    stuck = running.metric("lab_loop_busy_seconds_total", worker="0")
+    assert stuck >= 21.5
+    assert running.metric("lab_loop_busy_seconds_total", worker="0") > stuck
+
+
+def test_metrics_busy_time_never_falls(running):
+    block = running.shared.worker(0)
+    block[slots.BUSY_SINCE] = time.monotonic_ns() - 20_000_000_000
+    before = running.metric("lab_loop_busy_seconds_total", worker="0")
+    block[slots.BUSY_SINCE] = 0  # and what this turn took is not added up yet
+    assert running.metric("lab_loop_busy_seconds_total", worker="0") == before
+    block[slots.BUSY_NS] = 30_000_000_000
+    assert running.metric("lab_loop_busy_seconds_total", worker="0") == 30
+
+
+@pytest.mark.parametrize("state", [slots.STARTING, slots.CRASHED, slots.GONE, slots.RETIRED])
+def test_metrics_a_loop_that_has_ended_is_not_busy(running, state):
+    running.worker(0, state)[slots.BUSY_SINCE] = time.monotonic_ns() - 20_000_000_000
+    assert running.metric("lab_loop_busy_seconds_total", worker="0") == 0
+
+
 def test_metrics_buckets_are_cumulative(running):
     block = running.shared.worker(0)
     for number, slot in enumerate(slots.STAGE_BUCKETS["service"]):
@@ -333,6 +359,27 @@ def test_metrics_of_a_crashed_worker_stay_and_of_one_never_started_are_absent(ru
     running.worker(1, slots.CRASHED)[slots.ACCEPTED] = 7
     workers = {s.labels["worker"]: s.value for s in running.samples() if s.name == "lab_connections_accepted_total"}
     assert workers == {"main": 0, "0": 0, "1": 7}
+
+
+def serving(admin):
+    return {s.labels["worker"]: s.value for s in admin.samples() if s.name == "lab_worker_serving"}
+
+
+def test_metrics_say_who_serves(running):
+    assert serving(running) == {"main": 0, "0": 1, "1": 1}
+    running.worker(0, slots.RETIRED)
+    running.worker(2, slots.STARTING)
+    assert serving(running) == {"main": 0, "0": 0, "1": 1, "2": 0}
+    running.worker(1, slots.CRASHED)
+    assert serving(running) == {"main": 0, "0": 0, "1": 0, "2": 0}  # main does not step in
+
+
+def test_metrics_say_that_main_serves_where_it_is_alone(admin):
+    admin.worker(0, slots.RETIRED)
+    admin.start()
+    assert serving(admin) == {"main": 1, "0": 0}
+    admin.worker(0)
+    assert serving(admin) == {"main": 0, "0": 1}
 
 
 def test_metrics_show_memory_of_thread_workers_once(running):

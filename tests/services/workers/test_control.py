@@ -46,6 +46,7 @@ def test_workers_are_added_and_taken_away(serve, folder, options) -> None:
     for number in (5, 1):
         assert change(folder, **{name: number})["options"][name] == number
         assert len(server.state()["workers"]) == number
+        assert server.metric("lab_worker_serving") == number
         assert server.get("/").status_code == 200
     assert server.metric("lab_requests_total") > requests >= 1
     assert server.metric("lab_worker_restarts_total") == 0
@@ -110,7 +111,9 @@ def test_changes_add_up(serve, folder) -> None:
 
 def test_store_follows_the_workers(serve, folder) -> None:
     server = serve("nodejs", "--state-dir", str(folder))
+    assert server.metric("lab_worker_serving", worker="main") == 1
     change(folder, cluster=3)
+    assert server.metric("lab_worker_serving", worker="main") == 0
     counts = {server.get("/").headers["X-Worker"]: httpx.post(f"{server.url}/counters/a").text for _ in range(9)}
     assert len(counts) == 3
     assert server.get("/counters/a").text.strip() == "9"

@@ -86,6 +86,21 @@ def test_killed_workers_waiting_connections_are_closed_and_counted(serve) -> Non
     assert server.get("/").status_code == 200
 
 
+def test_killed_workers_busy_time_is_counted(serve) -> None:
+    server = serve("memcached", "--worker-kind", "process", "--workers", "1")
+
+    def busy_seconds() -> float:
+        return server.metric("lab_loop_busy_seconds_total", worker="0")
+
+    server.connect().sendall(BLOCK)
+    wait_until(lambda: busy_seconds() > 0.5, what="a turn that is counted before it ends")
+    os.kill(server.state()["workers"][0]["pid"], signal.SIGKILL)
+    wait_until(lambda: server.state()["workers"][0]["state"] == "idle", what="its successor")
+    before = busy_seconds()
+    server.get("/work?block=100ms")
+    wait_until(lambda: busy_seconds() >= before + 0.1, what="the successor's time, on top of it")
+
+
 def ends(client: socket.socket) -> bool:
     try:
         return client.recv(1) == b""
