@@ -131,16 +131,22 @@ class Running:
 
 
 class Loads:
-    """At most one load a model, whoever has started it."""
+    """At most one load a model, whoever has started it, and none beside an experiment."""
 
-    def __init__(self, program: tuple[str, ...] = (sys.executable, "-m", "lab")) -> None:
+    def __init__(
+        self, program: tuple[str, ...] = (sys.executable, "-m", "lab"), experiment: Callable[[], str] = str
+    ) -> None:
         self._program = program
+        self._experiment = experiment
+        """The name of the experiment that runs now; empty if none does."""
         self._runs: dict[str, Running] = {}
 
     def start(self, load: Load) -> None:
         """Begin. Raises LoadError where one runs already, or the numbers are out of bounds."""
         if self.runs(load.model):
             raise LoadError(f"{load.model} is under load already: stop that first")
+        if name := self._experiment():
+            raise LoadError(f"the experiment {name} is running: a load would disturb what it measures")
         if not 1 <= load.users <= MOST_USERS or not 1 <= load.seconds <= MOST_SECONDS or load.rate <= 0:
             raise LoadError(f"give 1 to {MOST_USERS} users, 1 to {MOST_SECONDS} s and a rate above 0")
         if (before := self.last(load.model)) is not None:
@@ -161,6 +167,10 @@ class Loads:
         """Whether the model is under load."""
         running = self.last(model)
         return running is not None and running.process.poll() is None
+
+    def under_load(self) -> list[str]:
+        """The models that are under load."""
+        return [model for model in self._runs if self.runs(model)]
 
     def stop(self, model: str) -> None:
         """End the model's load, if there is one."""
@@ -386,14 +396,22 @@ def typed(text: str) -> Any:
 
 
 def option_field(option: Option, value: Any) -> Any:
-    """A field of the option's type. What it teaches is its hint."""
+    """A field of the option's type, with what it teaches below it."""
+    # Of the group, since Quasar puts what is said of a select beside what gets the focus.
+    with ui.element("div").props(f"role=group aria-label={option.name}") as group:
+        made = bare_field(option, value)
+        words = ui.label(option.teaches or option.help).classes("hint")
+    group.props(f"aria-describedby={words.html_id}")
+    return made
+
+
+def bare_field(option: Option, value: Any) -> Any:
+    """A field of the option's type."""
     if option.choices:
-        made: Any = ui.select(list(option.choices), value=value, label=option.name).props("outlined dense")
-    elif isinstance(option.default, bool):
-        made = ui.switch(option.name, value=bool(value))
-    else:
-        made = number(option.name, value, option.minimum, option.maximum)
-    return made.tooltip(option.teaches or option.help)
+        return ui.select(list(option.choices), value=value, label=option.name).props("outlined dense")
+    if isinstance(option.default, bool):
+        return ui.switch(option.name, value=bool(value))
+    return number(option.name, value, option.minimum, option.maximum)
 
 
 def plain_button(text: str, on_click: Callable[..., Any]) -> ui.button:
