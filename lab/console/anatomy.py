@@ -42,17 +42,20 @@ class Shape:
     """ "" (none), "private" (a queue a worker) or "shared"."""
     workers: str
     """What to call a worker."""
+    hands: str = "connections"
+    """What is handed off: "connections" or "requests"."""
 
 
 SHAPES = {
     "nodejs": Shape("one", "", "", "loop"),
     "memcached": Shape("one", "acceptor", "private", "worker"),
-    "ramcloud": Shape("one", "dispatcher", "shared", "worker"),
+    "ramcloud": Shape("one", "dispatcher", "shared", "worker", "requests"),
     "nginx": Shape("one", "", "", "worker"),
     "reuseport": Shape("each", "", "", "worker"),
 }
 VARIANTS = {
     ("nodejs", "scheduling", "round-robin"): Shape("one", "primary", "private", "loop"),
+    ("ramcloud", "dispatch", "request-least-loaded"): Shape("one", "dispatcher", "private", "worker", "requests"),
     ("ramcloud", "dispatch", "connection"): Shape("one", "dispatcher", "private", "worker"),
 }
 """Options that change the drawing. That of nodejs means something where it is a cluster."""
@@ -108,6 +111,7 @@ def ranks(model: str, shape: Shape, workers: Sequence[str]) -> list[list[Node]]:
         ]
 
     queues = len(workers) if shape.queues == "each" else 1
+    waiting = "requests wait" if shape.hands == "requests" else "handed off"
     found = [
         [Node(f"{model}-clients", "clients", "clients")],
         [Node(f"{model}-syn", "queue", "SYN queue")],
@@ -116,8 +120,8 @@ def ranks(model: str, shape: Shape, workers: Sequence[str]) -> list[list[Node]]:
             for number in range(queues)
         ],
         [Node(f"{model}-{MAIN}", "thread", shape.acceptor)] if shape.acceptor else [],
-        each("handoff", "queue", "handed off") if shape.handoff == "private" else [],
-        [Node(f"{model}-handoff-shared", "queue", "requests wait")] if shape.handoff == "shared" else [],
+        each("handoff", "queue", waiting) if shape.handoff == "private" else [],
+        [Node(f"{model}-handoff-shared", "queue", waiting)] if shape.handoff == "shared" else [],
         each("worker", "worker", shape.workers + "s" * (len(workers) > 1)),
     ]
     return [rank for rank in found if rank]
@@ -156,21 +160,23 @@ class Svg:
         )  # fmt: skip
         label = f'<text class="label" x="{box.x}" y="{box.y - 8}">{escape(node.label)}</text>' if node.label else ""
         self.parts.append(
-            f'{label}<g data-part="{node.name}" class="part" data-kind="{node.kind}"><rect class="box" {place}/>'
-            f'<rect class="fill" {place}/>{slots}{texts}</g>'
+            f'{label}<g data-part="{escape(node.name)}" class="part" data-kind="{node.kind}">'
+            f'<rect class="box" {place}/><rect class="fill" {place}/>{slots}{texts}</g>'
         )
 
     def way(self, target: str, path: str) -> None:
         """The way that connections, or requests, take to `target`; dots run along it while they do."""
-        self.parts.append(f'<path class="way" d="{path}"/><path class="flow" data-flow="{target}" d="{path}"/>')
+        self.parts.append(f'<path class="way" d="{path}"/><path class="flow" data-flow="{escape(target)}" d="{path}"/>')
 
-    def words(self, x: float, y: float, text: str) -> None:
-        """Words that stay, up to `x`."""
-        self.parts.append(f'<text class="label end" x="{x}" y="{y}">{text}</text>')
+    def words(self, x: float, y: float, text: str, anchor: str = "end") -> None:
+        """Words that stay: up to `x`, or with it in their middle."""
+        self.parts.append(f'<text class="label {anchor}" x="{x}" y="{y}">{escape(text)}</text>')
 
     def note(self, name: str, x: float, y: float) -> None:
         """Words on their own."""
-        self.parts.append(f'<g data-part="{name}" class="part"><text class="figure note" x="{x}" y="{y}"></text></g>')
+        self.parts.append(
+            f'<g data-part="{escape(name)}" class="part"><text class="figure note" x="{x}" y="{y}"></text></g>'
+        )
 
     def close(self, model: str, kind: str, width: float, height: float) -> str:
         """All of it."""
@@ -183,7 +189,12 @@ class Svg:
 def draw(model: str, workers: Sequence[str], options: dict[str, Any] | None = None) -> str:
     """The drawings of a model with these workers (`main`, or `0`, `1`, …), all at rest: a wide and a tall one."""
     shape = shape_of(model, workers, options or {})
-    return wide(model, shape, workers[:MOST_ROWS]) + tall(model, shape, workers[:MOST_COLUMNS])
+    return wide(model, shape, workers) + tall(model, shape, workers)
+
+
+def left_out(workers: Sequence[str], most: int) -> str:
+    """Who is not drawn, in words; empty where all are."""
+    return f"… and {len(workers) - most} more" if len(workers) > most else ""
 
 
 # From left to right.
@@ -200,6 +211,7 @@ KERNEL_ZONE, OWN_ZONE = (126, 290), (430, 494)
 
 def wide(model: str, shape: Shape, workers: Sequence[str]) -> str:
     """The drawing from left to right."""
+    more, workers = left_out(workers, MOST_ROWS), workers[:MOST_ROWS]
     rows, svg = max(1, len(workers)), Svg()
     height = TOP + rows * ROW_HEIGHT + 6
     for (x, width), caption in ((KERNEL_ZONE, "kernel"), (OWN_ZONE, "server")):
@@ -213,6 +225,8 @@ def wide(model: str, shape: Shape, workers: Sequence[str]) -> str:
         svg.box(box)
     svg.words(WIDTH, TOP - 8, "responses")
     svg.note(f"{model}-drops", KERNEL_ZONE[0] + 12, height - 10)
+    if more:
+        svg.words(PLACES["worker"][0] + PLACES["worker"][1] / 2, height - 10, more, "middle")
     return svg.close(model, "wide", WIDTH, height)
 
 
@@ -258,11 +272,12 @@ MOST_COLUMNS = 4
 TALL_HEIGHTS = {"worker": 74}
 TALL_TOP = 24
 NOTE_HEIGHT = 24
-"""Room below the accept queue for what it has dropped."""
+"""Room below the accept queue for what it has dropped, and below the workers for how many more there are."""
 
 
 def tall(model: str, shape: Shape, workers: Sequence[str]) -> str:
     """The drawing from top to bottom."""
+    more, workers = left_out(workers, MOST_COLUMNS), workers[:MOST_COLUMNS]
     svg, y = Svg(), float(TALL_TOP)
     placed: list[list[Box]] = []
     for rank in ranks(model, shape, workers):
@@ -272,7 +287,7 @@ def tall(model: str, shape: Shape, workers: Sequence[str]) -> str:
         shown = list(boxes)
         if zone:
             begin = shown[0][0].y - 30
-            end = shown[-1][0].y + shown[-1][0].height + 8 + NOTE_HEIGHT * (zone == "kernel")
+            end = shown[-1][0].y + shown[-1][0].height + 8 + NOTE_HEIGHT * (zone == "kernel" or bool(more))
             svg.zone(1, begin, TALL_WIDTH - 2, end - begin, zone)
     for above, below in wires(placed):
         svg.way(
@@ -282,7 +297,10 @@ def tall(model: str, shape: Shape, workers: Sequence[str]) -> str:
         svg.box(box)
     queue = placed[2][0]
     svg.note(f"{model}-drops", 2 * MARGIN, queue.y + queue.height + NOTE_HEIGHT - 4)
-    return svg.close(model, "tall", TALL_WIDTH, y - TALL_GAP + 12)
+    bottom = y - TALL_GAP + NOTE_HEIGHT * bool(more)
+    if more:
+        svg.words(TALL_WIDTH / 2, bottom - 4, more, "middle")
+    return svg.close(model, "tall", TALL_WIDTH, bottom + 12)
 
 
 def band(rank: list[Node], y: float) -> Iterator[Box]:
@@ -387,11 +405,13 @@ def flows(reading: Reading) -> dict[str, int]:
     if not reading.up:
         return {}
     model, accepts = reading.model, speed(reading.accepts_per_second)
+    hands = shape_of(model, workers_of(reading), reading.options).hands
     found = {f"{model}-syn": accepts} | {f"{model}-accept-{number}": accepts for number in range(len(reading.queues))}
     found |= {f"{model}-{MAIN}": accepts, f"{model}-handoff-shared": speed(reading.requests_per_second)}
     for worker in reading.workers:
         rate = speed(worker.requests_per_second)
-        found |= {f"{model}-worker-{worker.worker}": rate, f"{model}-handoff-{worker.worker}": min(accepts, rate)}
+        handed_off = rate if hands == "requests" else min(accepts, rate)
+        found |= {f"{model}-worker-{worker.worker}": rate, f"{model}-handoff-{worker.worker}": handed_off}
     return found
 
 

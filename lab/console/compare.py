@@ -26,19 +26,26 @@ CHARTS = (
     Chart("requests", "Requests a second", "/s", "who does more under the same load"),
     Chart("accept_queue", "Accept queue", "", "connections that wait to be accepted: the fullest queue of each model"),
     Chart("drops", "Dropped connections a second", "/s", "anything above 0 is a client that waits a second or longer"),
-    Chart("p50", "Median of the slowest stage", "s", "what most requests meet"),
-    Chart("p99", "p99 of the slowest stage", "s", "what one request in a hundred meets"),
+    Chart("p50", "p50 of its slowest stage", "s", "half of the requests take at least so long"),
+    Chart("p99", "p99 of its slowest stage", "s", "one request in a hundred takes at least so long"),
     Chart("imbalance", "Imbalance", "×", "the busiest worker over the mean of all: 1 is even"),
 )
 FIGURES = {
     "requests": ("requests/s", "the last seconds"),
     "jain": ("fairness", "Jain's index over the workers: 1 where all do as much, 1/n where one does all"),
     "imbalance": ("imbalance", "the busiest worker over the mean of all"),
-    "p50": ("p50", "of the slowest stage"),
-    "p99": ("p99", "of the slowest stage; that of the whole is at least this"),
-    "tail": ("tail", "p99 over p50 of the slowest stage"),
+    "accept_queue": ("queue", "connections that wait to be accepted, in the fullest accept queue"),
+    "p50": ("p50", "the largest p50 of a stage: half of the requests take at least so long"),
+    "p99": ("p99", "the largest p99 of a stage: one request in a hundred takes at least so long"),
+    "tail": ("tail", "p99 over p50"),
     "drops": ("drops/s", "connections that found the queue full"),
 }
+
+
+OF_STAGES = (
+    "p50 and p99 are of the slowest stage that each request meets. "
+    "That a connection is accepted and handed off counts where it carries one request."
+)
 
 
 def content() -> str:
@@ -50,8 +57,7 @@ def content() -> str:
 def bar() -> str:
     """What each line is, and how long the time axis."""
     legend = "".join(
-        f'<button type="button" class="key" data-key="{name}" aria-pressed="true">'
-        f'<i class="line {name}"></i>{name}</button>'
+        f'<button type="button" class="key" data-key="{name}" aria-pressed="true">{sample(name)}{name}</button>'
         for name in MODELS
     )
     spans = "".join(
@@ -64,11 +70,16 @@ def bar() -> str:
     )
 
 
+def sample(model: str) -> str:
+    """A piece of the model's line, as in the charts."""
+    return f'<svg class="sample" viewBox="0 0 54 8" aria-hidden="true"><path class="line {model}" d="M0,4H54"/></svg>'
+
+
 def table() -> str:
     """A row a model, with the figures of the last seconds."""
     heads = "".join(f'<th scope="col" title="{escape(hint)}">{name}</th>' for name, hint in FIGURES.values())
     rows = "".join(
-        f'<tr><th scope="row"><i class="line {model}"></i>{model}</th>'
+        f'<tr><th scope="row">{sample(model)}{model}</th>'
         + "".join(f'<td data-cell="{model} {series}">–</td>' for series in FIGURES)
         + "</tr>"
         for model in MODELS
@@ -77,6 +88,7 @@ def table() -> str:
         f'<div class="scroll" tabindex="0" role="region" aria-label="Figures of each model"><table class="figures">'
         f"<caption>The last {WINDOW_SECONDS:g} seconds</caption>"
         f'<thead><tr><th scope="col">model</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<p class="hint">{OF_STAGES}</p>'
     )
 
 

@@ -26,7 +26,7 @@ from lab.report.stored import PAGE as REPORT
 from lab.report.stored import all_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from fastapi import FastAPI
@@ -35,7 +35,7 @@ SAID_LINES = 5
 
 
 class BusyError(Exception):
-    """An experiment runs already: two would disturb each other's figures."""
+    """Something runs that would disturb the figures: another experiment, or a load."""
 
 
 @dataclass(slots=True)
@@ -53,10 +53,13 @@ class State:
 
 
 class Trial:
-    """The one run that there may be at a time, whoever has started it."""
+    """The one run that there may be at a time, whoever has started it, and none beside a load."""
 
-    def __init__(self, program: Sequence[str] = (sys.executable, "-m", "lab")) -> None:
+    def __init__(
+        self, program: Sequence[str] = (sys.executable, "-m", "lab"), under_load: Callable[[], Sequence[str]] = tuple
+    ) -> None:
         self._program = program
+        self._under_load = under_load
         self._process: subprocess.Popen[bytes] | None = None
         self._threads: list[threading.Thread] = []
         self._said: deque[str] = deque(maxlen=SAID_LINES)
@@ -66,10 +69,16 @@ class Trial:
         """Whether one runs."""
         return self._process is not None and not self.state.ended
 
+    def running(self) -> str:
+        """The name of the experiment that runs; empty if none does."""
+        return self.state.name if self.runs() else ""
+
     def start(self, name: str) -> None:
         """Begin. Raises BusyError."""
         if self.runs():
             raise BusyError(f"{self.state.name} is still running")
+        if models := self._under_load():
+            raise BusyError(f"a load on {' and '.join(models)} would disturb the figures: stop it in Try it first")
         self.state = state = State(name)
         self._said.clear()
         process = subprocess.Popen(

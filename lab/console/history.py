@@ -7,27 +7,34 @@ sees what was before.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lab import top
-from lab.console.anatomy import workers_of
-from lab.top.readings import read
+from lab.console.anatomy import shape_of, workers_of
+from lab.top.readings import renewed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from lab.top.readings import Quantiles, Reading
     from lab.top.samples import Sample, Source
+
+log = logging.getLogger(__name__)
 
 WATCHED_SECONDS, UNWATCHED_SECONDS = 0.5, 1.0
 """Between two samples, while somebody looks and, if nothing else is asked for, while nobody does."""
 FORGET_VISITOR_SECONDS = 5.0
 KEPT_SECONDS = 15 * 60
 MOMENT_SECONDS = 1.0
+STALE_SECONDS = 30.0
+"""Without a sample for so long, sampling has ended: on a slow machine there may be some seconds between two."""
+ALONE = 0.9
+"""Connections accepted a request, from which on each request counts as having one of its own."""
 WINDOW_SECONDS = 5.0
 """A moment's rates and quantiles are of so long before it: of half a second they would be mostly chance."""
 
@@ -63,6 +70,7 @@ class History:
         self._clock = clock
         self._unwatched_seconds = unwatched_seconds
         self._looked = float("-inf")
+        self._noted = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="sampling", daemon=True)
 
@@ -85,20 +93,30 @@ class History:
         watched = time.monotonic() - self._looked < FORGET_VISITOR_SECONDS
         return WATCHED_SECONDS if watched else self._unwatched_seconds
 
+    def age_seconds(self) -> float:
+        """How old the latest readings are."""
+        return time.monotonic() - self._noted
+
+    def is_stale(self) -> bool:
+        """Whether sampling has ended, for whatever reason."""
+        return self.age_seconds() > max(STALE_SECONDS, 3 * self._unwatched_seconds)
+
     def note(self, samples: list[Sample]) -> None:
         """Keep what these samples show."""
+        samples = [as_expected(sample) for sample in samples]
         if self._samples:
-            self.readings = [read(then, now) for then, now in zip(self._samples[-1], samples, strict=True)]
+            self.readings = renewed(self.readings, self._samples[-1], samples)
         self._samples.append(samples)
-        while len(self._samples) > 2 and samples[0].taken - self._samples[0][0].taken > WINDOW_SECONDS:
+        while len(self._samples) > 2 and newest(samples) - newest(self._samples[0]) > WINDOW_SECONDS:
             self._samples.popleft()
         now = self._clock()
         # A sample may come a little early; half a moment is as near to a whole one as to none.
         if self.readings and (not self.moments or now - self.moments[-1].at > MOMENT_SECONDS - WATCHED_SECONDS / 2):
-            self.lately = [read(then, latest) for then, latest in zip(self._samples[0], samples, strict=True)]
+            self.lately = renewed(self.lately, self._samples[0], samples)
             self.moments.append(Moment(now, {reading.model: figures_of(reading) for reading in self.lately}))
         # Last, since whoever sees a new number takes all that is above for what belongs to it.
         self.number += bool(self.readings)
+        self._noted = time.monotonic()
 
     def since(self, at: float) -> list[Moment]:
         """The moments after this time, oldest first."""
@@ -106,7 +124,23 @@ class History:
 
     def _sample(self) -> None:
         for samples in top.sample(self.sources, self.interval_seconds, self._stop):
-            self.note(samples)
+            try:
+                self.note(samples)
+            except Exception:
+                # The next may be better; until one is, the page says how old its figures are.
+                log.exception("a sample could not be read")
+
+
+def newest(samples: Sequence[Sample]) -> float:
+    """When the latest of them was taken."""
+    return max(sample.taken for sample in samples)
+
+
+def as_expected(sample: Sample) -> Sample:
+    """The sample; as one of a server that is down where another than the one expected there answers."""
+    if sample.problem or sample.model == sample.source.name:
+        return sample
+    return replace(sample, problem=f"{sample.model} answers in its place", state={}, series={})
 
 
 # What is kept of a reading.
@@ -128,9 +162,9 @@ def imbalance(reading: Reading) -> float | None:
 
 
 def tail(reading: Reading) -> float | None:
-    """How many times longer the slowest hundredth takes than the median, in the slowest stage."""
-    slowest = _slowest(reading)
-    return slowest.p99 / slowest.p50 if slowest and slowest.p50 else None
+    """How many times longer the slowest hundredth takes than the median, each in its slowest stage."""
+    slow, usual = _p99(reading), _p50(reading)
+    return slow / usual if slow and usual else None
 
 
 def _rates(reading: Reading) -> list[float]:
@@ -139,19 +173,37 @@ def _rates(reading: Reading) -> list[float]:
     return rates if len(rates) > 1 else []
 
 
-def _slowest(reading: Reading) -> Quantiles | None:
-    """Of the stage with the largest p99. Quantiles of stages do not add up; that of the whole is at least this."""
-    return max((stage for stage in reading.stages.values() if stage), key=lambda stage: stage.p99, default=None)
+def _met_by_requests(reading: Reading) -> Iterator[Quantiles]:
+    """The stages of which there is one a request.
+
+    Connections are accepted, and in some models handed off, once: where one carries many requests, how long that took
+    is a quantile of connections, and says nothing about one request in so many.
+    """
+    once: set[str] = set() if _each_has_its_own_connection(reading) else of_connections(reading)
+    for name, stage in reading.stages.items():
+        if stage is not None and name not in once:
+            yield stage
+
+
+def of_connections(reading: Reading) -> set[str]:
+    """The stages that a connection meets once."""
+    hands = shape_of(reading.model, workers_of(reading), reading.options).hands
+    return {"accept_wait", "dispatch_wait"} if hands == "connections" else {"accept_wait"}
+
+
+def _each_has_its_own_connection(reading: Reading) -> bool:
+    """Whether nearly each request comes on a connection of its own."""
+    return (reading.accepts_per_second or 0.0) >= ALONE * (reading.requests_per_second or 0.0) > 0
 
 
 def _p50(reading: Reading) -> float | None:
-    slowest = _slowest(reading)
-    return slowest.p50 if slowest else None
+    """The largest of the stages. Quantiles of stages do not add up; that of the whole is at least this."""
+    return max((stage.p50 for stage in _met_by_requests(reading)), default=None)
 
 
 def _p99(reading: Reading) -> float | None:
-    slowest = _slowest(reading)
-    return slowest.p99 if slowest else None
+    """The same; it may be another stage's."""
+    return max((stage.p99 for stage in _met_by_requests(reading)), default=None)
 
 
 SERIES: dict[str, Callable[[Reading], float | None]] = {

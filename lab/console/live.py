@@ -6,6 +6,7 @@ It is made once for each sample, however many look.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,21 +26,21 @@ class Live:
 
     history: History
     _number: int = -1
-    _text: str = "{}"
+    _models: str = "{}"
 
     def text(self) -> str:
-        """`{"number": …, "models": {model: …}}`."""
+        """`{"number": …, "age": seconds, "models": {model: …}}`."""
         number, readings = self.history.number, self.history.readings
         if number != self._number:
             lately = {reading.model: reading for reading in self.history.lately}
             models = {reading.model: document(reading, lately.get(reading.model, reading)) for reading in readings}
-            self._number, self._text = number, json.dumps({"number": number, "models": models})
-        return self._text
+            self._number, self._models = number, json.dumps(models)
+        return f'{{"number": {number}, "age": {self.history.age_seconds():.1f}, "models": {self._models}}}'
 
     def series(self, since: float) -> str:
-        """The moments after that time: `{"names": [series, …], "moments": [[time, {model: [figure, …]}], …]}`."""
+        """The moments after that time: `{"names": […], "age": …, "moments": [[time, {model: [figure, …]}], …]}`."""
         moments = [[round(moment.at, 2), moment.figures] for moment in self.history.since(since)]
-        return json.dumps({"names": list(SERIES), "moments": moments})
+        return json.dumps({"names": list(SERIES), "age": round(self.history.age_seconds(), 1), "moments": moments})
 
 
 def document(reading: Reading, lately: Reading) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def document(reading: Reading, lately: Reading) -> dict[str, Any]:
         "stages": {stage: seconds for stage, seconds in lately.seconds_per_request.items() if seconds > 0},
         "words": in_words(reading),
         "trouble": trouble(reading),
+        "summary": summary(reading),
     }
 
 
@@ -78,6 +80,30 @@ def in_words(reading: Reading) -> str:
     """One line below the name: rates, and the options in force."""
     rate = "–" if reading.requests_per_second is None else f"{reading.requests_per_second:,.0f}"
     return f"{rate} requests/s · {options_in_words(reading)}"
+
+
+def summary(reading: Reading) -> str:
+    """What the drawing shows, for who does not see it."""
+    fullest, many = reading.fullest_queue, len(reading.queues)
+    waiting = sum(worker.queue_depth for worker in reading.workers)
+    said = [
+        in_words(reading),
+        trouble(reading),
+        f"{reading.connections:,} connections open",
+        f"SYN queue {reading.syn_queue_length}",
+        f"{f'fullest of {many} accept queues' if many > 1 else 'accept queue'} {fullest.length} of {fullest.limit}",
+        f"{reading.drops:,} dropped, {reading.drops_per_second or 0:,.0f} a second" if reading.drops else "",
+        f"{waiting} handed off and waiting" if waiting else "",
+        states_in_words(reading),
+    ]
+    return ". ".join(part for part in said if part)
+
+
+def states_in_words(reading: Reading) -> str:
+    """How many of those who serve are in which state, in the order of the first of each."""
+    serving = set(anatomy.workers_of(reading))
+    states = Counter(worker.state or "unknown" for worker in reading.workers if worker.worker in serving)
+    return "workers: " + ", ".join(f"{count} {state}" for state, count in states.items())
 
 
 def options_in_words(reading: Reading) -> str:

@@ -51,7 +51,8 @@ def serve(host: str, port: int, names: Collection[str] = (), idle_interval_secon
     `idle_interval_seconds`.
     """
     history = History(stack_sources(), unwatched_seconds=idle_interval_seconds)
-    loads, trial = tryit.Loads(), experiments.Trial()
+    loads = tryit.Loads(experiment=lambda: trial.running())
+    trial = experiments.Trial(under_load=loads.under_load)
     app.add_middleware(Guard, names=names)
     app.add_static_files("/lab", STATIC, max_cache_age=0)
     app.on_startup(history.start)
@@ -76,6 +77,9 @@ def add_figures(history: History) -> None:
 
     @app.get("/healthz")
     def healthy() -> Response:
+        if history.is_stale():
+            problem = f"the latest figures are {history.age_seconds():.0f} s old\n"
+            return Response(problem, status_code=503, media_type="text/plain")
         return Response("ok\n", media_type="text/plain")
 
     @app.get("/live.json")
@@ -92,7 +96,7 @@ def add_figures(history: History) -> None:
     def drawing(model: str) -> Response:
         found = next((reading for reading in history.readings if reading.model == model and reading.up), None)
         if found is None:
-            return Response(status_code=404)
+            return Response(status_code=204)  # not an error: it has gone down since it was asked for
         return Response(anatomy.draw(model, anatomy.workers_of(found), found.options), media_type="text/html")
 
 
@@ -135,6 +139,7 @@ def frame(path: str, loads: tryit.Loads | None, history: History, model: str = "
     controls = tryit.drawer(loads, history, model or "nginx") if loads is not None else None
     with ui.header(elevated=False).classes("lab-header"):
         navigation(path, controls)
+    ui.html('<p id="lost" class="lost" role="alert"></p>', sanitize=False)
     content = ui.element("div").classes("content").props("id=content tabindex=-1")
     with ui.element("footer").classes("lab-footer"):
         links.show(model)
@@ -153,9 +158,16 @@ def navigation(path: str, controls: ui.right_drawer | None) -> None:
     ui.html(f'<nav aria-label="Pages">{entries}</nav>', sanitize=False)
     ui.space()
     if controls is not None:
-        ui.button("Try it", on_click=controls.toggle).props(
-            f"unelevated no-caps color=primary aria-controls={controls.html_id}"
-        ).classes("try")
+        opener(controls)
     ui.button("◐", color=None).on("click", js_handler="() => lab.theme()").props(
         'flat round aria-label="Dark or light" title="Dark or light"'
     ).classes("theme")
+
+
+def opener(controls: ui.right_drawer) -> None:
+    """The button that opens the drawer of controls, and closes it. The focus goes into it, and comes back."""
+    button = ui.button("Try it", on_click=controls.toggle).props("unelevated no-caps color=primary").classes("try")
+    button.props(f"aria-controls={controls.html_id} aria-expanded=false")
+    controls.on_value_change(lambda event: button.props(f"aria-expanded={str(event.value).lower()}"))
+    controls.on("show", js_handler=f"() => lab.enter('{controls.html_id}')")
+    controls.on("hide", js_handler=f"() => lab.leave('{controls.html_id}', '{button.html_id}')")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +32,20 @@ def show(trial: Trial, chosen: str = "") -> None:
     with ui.element("div").classes("kind-line"):
         ui.label("Say first what you expect; then let the machine answer.")
         ui.link("All reports", f"/results/{INDEX}", new_tab=True)
+    rows: list[Row] = []
     for chapter, own in groupby(all_experiments(), key=lambda one: one.chapter):
         ui.label(chapter).classes("chapter").props("role=heading aria-level=3")
-        for one in own:
-            Row(one, trial, chosen=one.name == chosen)
+        rows += [Row(one, trial, chosen=one.name == chosen) for one in own]
+    # One timer for all: each tick is work for the page's server, and for each visitor.
+    ui.timer(REFRESH_SECONDS, partial(refresh, rows))
     if chosen:
         ui.timer(0.1, lambda: ui.run_javascript(f"document.getElementById('{chosen}').scrollIntoView()"), once=True)
+
+
+def refresh(rows: list[Row]) -> None:
+    """Show in each how far its run is."""
+    for row in rows:
+        row.refresh()
 
 
 class Row:
@@ -48,6 +57,7 @@ class Row:
         with ui.expansion(experiment.question, value=chosen).classes("experiment").props(f"id={experiment.name}"):
             ui.label(experiment.predict).classes("predict")
             self._prediction = ui.input("Your prediction").props("outlined dense").classes("full")
+            self._prediction.props(f'aria-label="Your prediction for {experiment.name}"')
             with ui.row().classes("items-center"):
                 self._start = ui.button("Run", on_click=self._begin).props("unelevated no-caps color=primary")
                 self._start.props(f'aria-label="Run {experiment.name}"')
@@ -56,22 +66,22 @@ class Row:
             self._progress = ui.linear_progress(0, show_value=False).props('aria-label="Progress"')
             self._doing = ui.label("").classes("status")
             self._outcome = ui.element("div").classes("outcome").props("aria-live=polite")
-        self._prediction.on_value_change(self._refresh)
-        self._refresh()
-        ui.timer(REFRESH_SECONDS, self._refresh)
+        self._prediction.on_value_change(self.refresh)
+        self.refresh()
 
     def _begin(self) -> None:
         try:
             self._trial.start(self._experiment.name)
         except experiments.BusyError as error:
             ui.notify(str(error), type="warning")
-        self._refresh()
+        self.refresh()
 
     async def _end(self) -> None:
         await run.io_bound(self._trial.stop)
-        self._refresh()
+        self.refresh()
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Show how far its run is, or another's."""
         state = self._trial.state
         own = state.name == self._experiment.name
         running = own and self._trial.runs()

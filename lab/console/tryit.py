@@ -21,6 +21,7 @@ from nicegui import run, ui
 from lab import settings
 from lab.measure.load import FAILURES, GOOD, SATURATED_EXIT
 from lab.stack import control
+from lab.top.readings import MAIN
 from services.options import MODELS, options_of
 
 if TYPE_CHECKING:
@@ -130,18 +131,26 @@ class Running:
 
 
 class Loads:
-    """At most one load a model, whoever has started it."""
+    """At most one load a model, whoever has started it, and none beside an experiment."""
 
-    def __init__(self, program: tuple[str, ...] = (sys.executable, "-m", "lab")) -> None:
+    def __init__(
+        self, program: tuple[str, ...] = (sys.executable, "-m", "lab"), experiment: Callable[[], str] = str
+    ) -> None:
         self._program = program
+        self._experiment = experiment
+        """The name of the experiment that runs now; empty if none does."""
         self._runs: dict[str, Running] = {}
 
     def start(self, load: Load) -> None:
         """Begin. Raises LoadError where one runs already, or the numbers are out of bounds."""
         if self.runs(load.model):
             raise LoadError(f"{load.model} is under load already: stop that first")
+        if name := self._experiment():
+            raise LoadError(f"the experiment {name} is running: a load would disturb what it measures")
         if not 1 <= load.users <= MOST_USERS or not 1 <= load.seconds <= MOST_SECONDS or load.rate <= 0:
             raise LoadError(f"give 1 to {MOST_USERS} users, 1 to {MOST_SECONDS} s and a rate above 0")
+        if (before := self.last(load.model)) is not None:
+            before.output.close()
         output = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the run
         # A group of its own, so that Locust below it ends with it.
         process = subprocess.Popen(
@@ -158,6 +167,10 @@ class Loads:
         """Whether the model is under load."""
         running = self.last(model)
         return running is not None and running.process.poll() is None
+
+    def under_load(self) -> list[str]:
+        """The models that are under load."""
+        return [model for model in self._runs if self.runs(model)]
 
     def stop(self, model: str) -> None:
         """End the model's load, if there is one."""
@@ -211,6 +224,8 @@ class LoadForm:
 
     def __init__(self, loads: Loads, model: ui.select) -> None:
         self._loads, self._model = loads, model
+        self._problem = ""
+        """Why the last start failed."""
         ui.html("<h3>Load</h3>", sanitize=False)
         with ui.element("div").classes("presets").props('role=group aria-label="Examples of load"'):
             for name, values in PRESETS.items():
@@ -225,7 +240,7 @@ class LoadForm:
         self._status = ui.label("").classes("status").props("role=status")
         ui.label("The same in a terminal:").classes("hint")
         self._command = command_line("")
-        model.on_value_change(self._refresh)
+        model.on_value_change(self._choose)
         self._refresh()
         ui.timer(1.0, self._refresh)
 
@@ -241,7 +256,7 @@ class LoadForm:
             fields["block_ms"] = number("Heavy: blocks (ms)", default.block_ms, 0, 10_000)
             fields["cpu_ms"] = number("Heavy: processor (ms)", default.cpu_ms, 0, 10_000)
         for one in fields.values():
-            one.on_value_change(self._refresh)
+            one.on_value_change(self._choose)
         fields["requests"].props("outlined dense").classes("full")
 
     def _load(self) -> Load:
@@ -255,14 +270,19 @@ class LoadForm:
         for name, value in values.items():
             self._fields[name].set_value(value)
 
+    def _choose(self) -> None:
+        """Something else was chosen: what stood in the way of the last start does so no more."""
+        self._problem = ""
+        self._refresh()
+
     def _begin(self) -> None:
+        self._problem = ""
         try:
             self._loads.start(self._load())
         except LoadError as error:
-            self._status.set_text(str(error))
-            ui.notify(str(error), type="negative")
-        else:
-            self._refresh()
+            self._problem = str(error)
+            ui.notify(self._problem, type="negative")
+        self._refresh()
 
     async def _end(self) -> None:
         await run.io_bound(self._loads.stop, self._model.value)
@@ -278,9 +298,8 @@ class LoadForm:
         self._start.set_enabled(not under_load)
         self._stop.set_enabled(under_load)
         self._progress.set_visibility(under_load)
-        if running is not None:
-            self._progress.set_value(running.progress())
-            self._status.set_text(running.status())
+        self._progress.set_value(running.progress() if running else 0)
+        self._status.set_text(self._problem or (running.status() if running else ""))
 
 
 class OptionForm:
@@ -311,8 +330,7 @@ class OptionForm:
         with self._form:
             self._fields = {
                 option.name: option_field(option, in_force.get(option.key, option.default))
-                for option in options_of(self._model.value)
-                if option.live and (option.teaches or option.name in BESIDES)
+                for option in offered(self._model.value)
             }
         self._at_first = {name: one.value for name, one in self._fields.items()}
         for one in self._fields.values():
@@ -340,6 +358,13 @@ class OptionForm:
         problem = await run.io_bound(change, model, changes)
         self._status.set_text(problem or f"{model} now runs with {' '.join(changes)}")
         self._apply.set_enabled(bool(problem))
+
+
+def offered(model: str) -> list[Option]:
+    """The options of the model that are worth a field: they teach something, or change the drawing."""
+    # Where main executes, `workers` says nothing: the model has an option of its own for several.
+    besides = [name for name in BESIDES if name != "workers" or MODELS[model].executes != MAIN]
+    return [option for option in options_of(model) if option.live and (option.teaches or option.name in besides)]
 
 
 def change(model: str, changes: list[str]) -> str:
@@ -371,14 +396,22 @@ def typed(text: str) -> Any:
 
 
 def option_field(option: Option, value: Any) -> Any:
-    """A field of the option's type. What it teaches is its hint."""
+    """A field of the option's type, with what it teaches below it."""
+    # Of the group, since Quasar puts what is said of a select beside what gets the focus.
+    with ui.element("div").props(f"role=group aria-label={option.name}") as group:
+        made = bare_field(option, value)
+        words = ui.label(option.teaches or option.help).classes("hint")
+    group.props(f"aria-describedby={words.html_id}")
+    return made
+
+
+def bare_field(option: Option, value: Any) -> Any:
+    """A field of the option's type."""
     if option.choices:
-        made: Any = ui.select(list(option.choices), value=value, label=option.name).props("outlined dense")
-    elif isinstance(option.default, bool):
-        made = ui.switch(option.name, value=bool(value))
-    else:
-        made = number(option.name, value, option.minimum, option.maximum)
-    return made.tooltip(option.teaches or option.help)
+        return ui.select(list(option.choices), value=value, label=option.name).props("outlined dense")
+    if isinstance(option.default, bool):
+        return ui.switch(option.name, value=bool(value))
+    return number(option.name, value, option.minimum, option.maximum)
 
 
 def plain_button(text: str, on_click: Callable[..., Any]) -> ui.button:

@@ -34,10 +34,11 @@ def card(model: Model) -> str:
         f'<header><h2 id="{name}-title"><a href="/model/{name}" title="Only {name}, large">{name}</a></h2>'
         f'<p class="term">{escape(model.term)}</p><p class="words" data-words>…</p>'
         '<p class="trouble" data-trouble></p></header>'
-        f'<div class="drawing" role="img" aria-label="{escape(in_words(model))}" data-drawing-of="{name}">'
+        f'<div class="drawing" role="img" aria-label="{escape(in_words(model))}" '
+        f'aria-describedby="{name}-summary" data-drawing-of="{name}">'
         f"{anatomy.draw(model.name, workers_at_rest(model))}</div>"
         f'<p class="down-note" data-problem></p>{stage_bar()}'
-        f'<p class="sr-only" data-summary></p></section>'
+        f'<p class="sr-only" id="{name}-summary" data-summary></p></section>'
     )
 
 

@@ -6,23 +6,24 @@ import json
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lab import settings
-from lab.top.readings import Reading, read
-from lab.top.samples import Source, take
+from lab.top.readings import Reading, renewed
+from lab.top.samples import ANSWER_SECONDS, Sample, Source, late, take
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from rich.console import Console
 
-    from lab.top.samples import Sample
-
 NOTHING_ANSWERS = 2
+PATIENCE_SECONDS = 0.25
+"""Who has not answered by then is shown as it was last, so that one that hangs holds up no other."""
 IDLE_FOR_BUSY = 3
 """A second of processor spent on a sample is followed by so many without: at most a quarter of a core, however slow."""
 
@@ -33,25 +34,64 @@ def stack_sources() -> list[Source]:
     return [Source(name, f"http://{settings.host_of(name)}:{port.number}") for name, port in ports]
 
 
+class Asked:
+    """One server: what it said last, and whether it still owes an answer."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._answer: Future[Sample] | None = None
+        self._since = 0.0
+        self._latest = Sample(source, time.monotonic(), "has not answered yet")
+
+    def ask(self, pool: ThreadPoolExecutor) -> Future[Sample]:
+        """The answer to come; one that is owed is not asked for twice."""
+        if self._answer is None:
+            self._answer, self._since = pool.submit(take, self._source), time.monotonic()
+        return self._answer
+
+    def latest(self) -> Sample:
+        """Its answer; the one before, as the very same object, while that is not too old."""
+        if self._answer is not None and self._answer.done():
+            self._latest, self._answer = self._answer.result(), None
+        elif not self._latest.problem and time.monotonic() - self._since > ANSWER_SECONDS:
+            self._latest = late(self._source)
+        return self._latest
+
+
 def sample(
-    sources: Sequence[Source], interval_seconds: Callable[[], float], stop: threading.Event
+    sources: Sequence[Source],
+    interval_seconds: Callable[[], float],
+    stop: threading.Event,
+    patience_seconds: float | None = PATIENCE_SECONDS,
 ) -> Iterator[list[Sample]]:
-    """Samples of all, the first at once and then one an interval, until `stop` is set."""
+    """Samples of all, the first at once and then one an interval, until `stop` is set.
+
+    A server that takes longer than `patience_seconds` (None: however long) comes with a later round.
+    """
+    asked = [Asked(source) for source in sources]
     with ThreadPoolExecutor(max_workers=len(sources)) as pool:
         due = time.monotonic()
         while not stop.wait(max(0.0, due - time.monotonic())):
             used = time.process_time()
-            yield list(pool.map(take, sources))
+            wait([one.ask(pool) for one in asked], patience_seconds)
+            yield [one.latest() for one in asked]
             # A poll that was late does not make the next ones come in a burst, and on a slow machine whoever watches
             # leaves most of it to those who are watched.
             pause = IDLE_FOR_BUSY * (time.process_time() - used)
             due = max(due + interval_seconds(), time.monotonic() + pause)
 
 
-def watch(sources: Sequence[Source], interval_seconds: float, stop: threading.Event) -> Iterator[list[Reading]]:
+def watch(
+    sources: Sequence[Source],
+    interval_seconds: float,
+    stop: threading.Event,
+    patience_seconds: float | None = PATIENCE_SECONDS,
+) -> Iterator[list[Reading]]:
     """Readings until `stop` is set: the first after one interval, since a rate takes two samples."""
-    for before, after in pairwise(sample(sources, lambda: interval_seconds, stop)):
-        yield [read(then, now) for then, now in zip(before, after, strict=True)]
+    readings: list[Reading] = []
+    for before, after in pairwise(sample(sources, lambda: interval_seconds, stop, patience_seconds)):
+        readings = renewed(readings, before, after)
+        yield readings
 
 
 def live(sources: Sequence[Source], interval_seconds: float, console: Console) -> None:
@@ -73,7 +113,7 @@ def live(sources: Sequence[Source], interval_seconds: float, console: Console) -
 
 def once(sources: Sequence[Source], interval_seconds: float) -> list[Reading]:
     """One reading of each, from two samples an interval apart."""
-    return next(watch(sources, interval_seconds, threading.Event()))
+    return next(watch(sources, interval_seconds, threading.Event(), patience_seconds=None))
 
 
 def document(readings: Sequence[Reading], interval_seconds: float) -> str:

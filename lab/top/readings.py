@@ -122,6 +122,12 @@ def read(before: Sample | None, after: Sample) -> Reading:
     )
 
 
+def renewed(readings: Sequence[Reading], before: Sequence[Sample], after: Sequence[Sample]) -> list[Reading]:
+    """Readings of `after`. Who has not answered since `before`, whose sample is the same, keeps its last one."""
+    pairs = enumerate(zip(before, after, strict=True))
+    return [readings[place] if readings and then is now else read(then, now) for place, (then, now) in pairs]
+
+
 class Change:
     """What counters gained between two samples."""
 

@@ -70,6 +70,11 @@ def take(source: Source) -> Sample:
     return Sample(source, time.monotonic(), state=state, series=series)
 
 
+def late(source: Source) -> Sample:
+    """The sample of a server that has not answered in time."""
+    return Sample(source, time.monotonic(), f"no answer within {ANSWER_SECONDS:g} s")
+
+
 def take_state(source: Source) -> dict[str, Any]:
     """Only `/state`, which is much cheaper. Raises OSError, HTTPException or ValueError."""
     state: dict[str, Any] = json.loads(_get(f"{source.url}/state"))

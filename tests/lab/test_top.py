@@ -211,6 +211,55 @@ def test_watch_sees_a_server_go_and_come_back():
     readings.close()
 
 
+@pytest.fixture
+def hanging(monkeypatch):
+    """Readings of `slow`, which answers twice and then no more until `over` is set, and of `quick`."""
+    model, answers, over = FakeModel(), iter(range(2)), threading.Event()
+
+    def take(source):
+        if source.name == "slow" and next(answers, None) is None:
+            over.wait(DEADLINE_SECONDS)
+        model.workers["0"].requests += 1
+        return Sample(source, time.monotonic(), state=model.state(), series=parse(model.metrics()))
+
+    monkeypatch.setattr(top, "take", take)
+    sources = [Source("slow", "http://x:1"), Source("quick", "http://x:2")]
+    readings = top.watch(sources, 0.01, threading.Event(), patience_seconds=0.02)
+    yield readings, over
+    over.set()
+    readings.close()
+
+
+def test_server_that_hangs_holds_up_no_other_and_is_shown_as_it_was(hanging):
+    readings, over = hanging
+    first, *later = itertools.islice(readings, 5)
+    assert not over.is_set()
+    assert first[0].requests_per_second > 0
+    assert all(slow is first[0] for slow, _ in later)
+    assert len({id(quick) for _, quick in later}) == 4
+
+
+def test_server_that_hangs_for_long_is_down_until_it_answers(hanging, monkeypatch):
+    monkeypatch.setattr(top, "ANSWER_SECONDS", 0.1)
+    readings, over = hanging
+    down = next(slow for slow, _ in readings if not slow.up)
+    assert down.problem == f"no answer within {samples.ANSWER_SECONDS:g} s"
+    over.set()
+    assert next(slow for slow, _ in readings if slow.up).requests_per_second is None
+
+
+def test_one_look_waits_for_who_is_slow(monkeypatch):
+    model = FakeModel()
+
+    def take(source):
+        time.sleep(2 * top.PATIENCE_SECONDS)
+        return Sample(source, time.monotonic(), state=model.state(), series=parse(model.metrics()))
+
+    monkeypatch.setattr(top, "take", take)
+    (reading,) = top.once([Source("nginx", "http://x:1")], 0.01)
+    assert (reading.up, reading.requests_per_second) == (True, 0)
+
+
 # View.
 
 

@@ -67,6 +67,9 @@ class Lab:
         times = psutil.Process(self.process.pid).cpu_times()
         return times.user + times.system
 
+    def resident_bytes(self) -> int:
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
 
 def start(folder: Path) -> Lab:
     """All five, and the page."""

@@ -1,27 +1,39 @@
 // What moves: figures of the drawings and the charts. Asks for them a few times a second while the page is seen.
 "use strict";
 (() => {
-  const LIVE_MS = 500, SOON_MS = 50, SERIES_MS = 1000, ANNOUNCE_MS = 5000, SUMMARY_MS = 5000, KEPT_SECONDS = 900;
+  const LIVE_MS = 500, SOON_MS = 50, SERIES_MS = 1000, ANNOUNCE_MS = 5000, SUMMARY_MS = 5000, STALE_SECONDS = 10, KEPT_SECONDS = 900;
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const one = (selector, root = document) => root.querySelector(selector);
+  const escaped = (text) => text.replace(/[&<>"]/g, (one) => `&#${one.charCodeAt(0)};`);
   const setText = (node, text) => { if (node && node.textContent !== text) node.textContent = text; };
 
-  async function ask(path) {
-    const answer = await fetch(path, { cache: "no-store" });
-    if (!answer.ok) throw new Error(answer.status);
-    return answer;
+  const ask = (path) => fetch(path, { cache: "no-store" });
+  async function read(path) {
+    const answer = await ask(path);
+    if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+    return answer.json();
   }
 
   // A request is only made when the last one was answered; none while nobody sees the page, or has it yet.
   function every(milliseconds, selector, work) {
     const turn = async () => {
       const there = one(selector) !== null;
-      if (there && !document.hidden) { try { await work(); lost(false); } catch { lost(true); } }
+      if (there && !document.hidden) await work().catch(unread);
       setTimeout(turn, there ? milliseconds : SOON_MS);
     };
     turn();
   }
-  function lost(gone) { document.body.classList.toggle("lost", gone); }
+  // The page may be in a container, on another host or behind a tunnel: what to start, only who started it knows.
+  function unread(error) {
+    lost("The server of this page does not answer, so nothing here moves. It goes on by itself once it does.");
+    if (!(error instanceof TypeError)) console.warn(error);
+  }
+  // In steps, since it is read aloud each time that it changes.
+  function old(age) {
+    const ago = age < 60 ? `${10 * Math.floor(age / 10)} s` : "a minute";
+    lost(age < STALE_SECONDS ? "" : `Nothing new has been read: these figures are of more than ${ago} ago.`);
+  }
+  function lost(words) { setText(one("#lost"), words); }
 
   // X-ray.
   const seconds = (s) => s >= 1 ? `${s.toPrecision(3)} s` : s >= 1e-3 ? `${(s * 1e3).toPrecision(3)} ms` : `${Math.round(s * 1e6)} µs`;
@@ -29,11 +41,13 @@
   let summarised = 0;
 
   async function live() {
-    const { models } = await (await ask("/live.json")).json();
+    const { models, age } = await read("/live.json");
+    old(age);
     const summarise = Date.now() - summarised > SUMMARY_MS;
     if (summarise) summarised = Date.now();
     for (const [model, now] of Object.entries(models ?? {})) {
-      for (const card of all(`[data-model="${model}"]`)) await show(card, model, now, summarise);
+      // What goes wrong with one is no reason to show old figures of the others.
+      for (const card of all("[data-model]")) if (card.dataset.model === model) await show(card, model, now, summarise).catch(console.error);
       tell(model, now);
     }
     announce();
@@ -46,10 +60,12 @@
     setText(one("[data-words]", card), now.up ? now.words : "");
     setText(one("[data-trouble]", card), now.trouble ? `⚠ ${now.trouble}` : "");
     setText(one("[data-problem]", card), now.up ? "" : `${model} does not answer (${now.problem}). ${now.remedy}.`);
-    if (!now.up) { for (const flow of all("[data-flow]", card)) flow.removeAttribute("data-speed"); return; }
+    if (!now.up) { rest(card); return; }
     const drawing = one("[data-drawing-of]", card);
     if (drawing.dataset.key !== now.drawing) {
-      drawing.innerHTML = await (await ask(`/drawing/${model}`)).text();
+      const answer = await ask(`/drawing/${encodeURIComponent(model)}`);
+      if (answer.status !== 200) return; // it has gone down since: the next turn says so
+      drawing.innerHTML = await answer.text();
       drawing.dataset.key = now.drawing;
     }
     for (const part of all("[data-part]", drawing)) dress(part, now.looks[part.dataset.part]);
@@ -58,7 +74,14 @@
       if (speed) flow.dataset.speed = speed; else flow.removeAttribute("data-speed");
     }
     stages(card, now.stages);
-    if (summarise) setText(one("[data-summary]", card), `${model}: ${now.words}. ${now.trouble}`);
+    if (summarise) setText(one("[data-summary]", card), `${model}: ${now.summary}`);
+  }
+
+  // Of a model that is down nothing is known: figures of before would be read as those of now.
+  function rest(card) {
+    for (const flow of all("[data-flow]", card)) flow.removeAttribute("data-speed");
+    for (const part of all("[data-part]", card)) dress(part, [0, "", []]);
+    setText(one("[data-summary]", card), "");
   }
 
   function dress(part, look) {
@@ -103,7 +126,8 @@
 
   async function series() {
     const last = shown.moments.at(-1)?.[0] ?? 0;
-    const { names, moments } = await (await ask(`/series.json?since=${last}`)).json();
+    const { names, moments, age } = await read(`/series.json?since=${last}`);
+    old(age);
     shown.names = names;
     shown.moments.push(...moments);
     const oldest = (shown.moments.at(-1)?.[0] ?? 0) - KEPT_SECONDS;
@@ -152,7 +176,7 @@
         path += `${pen}${x(at).toFixed(1)},${y(value).toFixed(1)}`;
         pen = "L";
       }
-      if (path) parts.push(`<path class="line ${model}" d="${path}"/>`);
+      if (path) parts.push(`<path class="line ${escaped(model)}" d="${path}"/>`);
     }
     svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
     svg.innerHTML = parts.join("");
@@ -177,6 +201,12 @@
     theme(dark = !document.body.classList.contains("body--dark")) {
       window.Quasar?.Dark.set(dark);
       localStorage.setItem("lab-dark", String(dark));
+    },
+    // Into the drawer that has opened; and back to its button, unless the focus is elsewhere already.
+    enter(drawer) { one("input, button", document.getElementById(drawer))?.focus(); },
+    leave(drawer, button) {
+      const focus = document.activeElement;
+      if (focus === document.body || document.getElementById(drawer)?.contains(focus)) document.getElementById(button)?.focus();
     },
   };
   const chosen = localStorage.getItem("lab-dark");

@@ -88,11 +88,38 @@ def test_options_that_move_the_work_change_the_drawing():
     assert "ramcloud-handoff-3" in names("ramcloud", FOUR, {"dispatch": "connection"})
 
 
+def test_requests_for_the_least_loaded_wait_for_their_worker_and_not_for_any():
+    options = {"dispatch": "request-least-loaded"}
+    assert names("ramcloud", FOUR, options) >= {f"ramcloud-handoff-{name}" for name in FOUR}
+    assert "ramcloud-handoff-shared" not in names("ramcloud", FOUR, options)
+    workers = [worker("main"), worker("0", queue_depth=7, requests_per_second=50.0), worker("1")]
+    reading = Reading("ramcloud", "", up=True, workers=workers, queues=[Queue(0, 128)], options=options)
+    assert anatomy.figures(reading)["ramcloud-handoff-0"].texts == ("7",)
+    # They come without a connection being accepted, too.
+    assert [anatomy.flows(reading)[f"ramcloud-handoff-{name}"] for name in "01"] == [2, 0]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("count", "wide", "tall"), [(4, "", ""), (6, "", "2"), (24, "8", "20")])
+def test_workers_that_are_not_drawn_are_counted(model, count, wide, tall):
+    said = [
+        [text.text for text in one.iter("text") if "more" in (text.text or "")]
+        for one in drawings(model, [str(number) for number in range(count)])
+    ]
+    assert said == [[f"… and {number} more"] if number else [] for number in (wide, tall)]
+
+
+def test_name_of_a_worker_is_no_markup():
+    drawn = drawings("nginx", ['"><script>'])
+    assert 'nginx-worker-"><script>' in {part.get("data-part") for part in drawn.iter()}
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("count", [1, 2, 256])
 def test_boxes_of_any_number_of_workers_stay_in_the_drawing(model, count):
     for drawing in drawings(model, [str(number) for number in range(count)]):
         width, height = map(float, drawing.get("viewBox").split()[2:])
+        assert all(float(text.get("y")) <= height for text in drawing.iter("text"))
         for box in drawing.iter("rect"):
             x, y, own_width, own_height = (float(box.get(name)) for name in ("x", "y", "width", "height"))
             assert min(x, y) >= 0

@@ -13,6 +13,7 @@ from support.servers import wait_until
 
 from lab.console import experiments
 from lab.console.experiments import BusyError, Trial
+from lab.console.tryit import Load, LoadError, Loads
 
 RESULT = {"experiment": "herd", "verdict": "holds", "checks": [], "arms": []}
 RUNS = """
@@ -58,6 +59,26 @@ def test_progress_is_known_while_it_runs_and_a_second_run_has_to_wait(trial):
     assert own.state.problem == "stopped"
     own.start("herd")
     assert own.runs()
+
+
+def test_experiment_does_not_run_beside_a_load_nor_a_load_beside_an_experiment():
+    load, program = Load("nginx"), (sys.executable, "-c", "import time; time.sleep(60)")
+    loads = Loads(program, experiment=lambda: trial.running())
+    trial = Trial(program, under_load=loads.under_load)
+    try:
+        loads.start(load)
+        with pytest.raises(BusyError, match="a load on nginx would disturb"):
+            trial.start("herd")
+        loads.stop("nginx")
+        trial.start("herd")
+        with pytest.raises(LoadError, match="the experiment herd is running"):
+            loads.start(load)
+        trial.stop()
+        wait_until(lambda: trial.state.ended)
+        loads.start(load)
+    finally:
+        loads.close()
+        trial.close()
 
 
 def test_run_that_fails_gives_its_last_line(trial):

@@ -28,6 +28,27 @@ def test_own_pages_may_speak(given):
     assert refusal(headers(**given), {"classroom"}) == ""
 
 
+def test_names_are_names_whatever_their_case():
+    for name in ("classroom", "Classroom"):
+        assert pass_on(Guard(reached, {name}), headers(host="CLASSROOM:8080")) == [200]
+    assert pass_on(Guard(reached, {"Classroom"}), headers(host="classroom.evil.example")) == [403]
+
+
+async def reached(_scope, _receive, send):
+    await send({"type": "http.response.start", "status": 200})
+
+
+def pass_on(guard, given):
+    """The status of what a request with these headers is answered."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(guard({"type": "http", "headers": list(given.items())}, None, send))
+    return [message["status"] for message in sent if message["type"] == "http.response.start"]
+
+
 @pytest.mark.parametrize(
     "given",
     [

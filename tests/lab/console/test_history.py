@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 from support.fake_admin import FakeModel, FakeWorker, serve_fake
@@ -15,7 +16,7 @@ from lab.console import history as keeping
 from lab.console import live
 from lab.console.history import History
 from lab.console.live import Live
-from lab.top.readings import Quantiles, Reading, WorkerReading
+from lab.top.readings import Quantiles, Queue, Reading, WorkerReading
 from lab.top.samples import Sample, Source, take
 
 SOURCE = Source("nginx", "http://127.0.0.1:1")
@@ -101,10 +102,37 @@ def test_fairness_and_imbalance_are_those_of_the_workers(rates, fairness, imbala
     assert keeping.imbalance(reading(rates)) == (None if imbalance is None else pytest.approx(imbalance))
 
 
-def test_tail_is_of_the_slowest_stage():
-    stages = {"service": Quantiles(0.001, 0.004), "kernel_wait": Quantiles(0.01, 0.2), "write": None}
-    assert keeping.tail(reading([1, 1], stages=stages)) == pytest.approx(20)
-    assert keeping.tail(reading([1, 1], stages={"write": None})) is None
+def series_of(one):
+    return dict(zip(keeping.SERIES, keeping.figures_of(one), strict=True))
+
+
+def test_p50_and_p99_are_each_of_their_slowest_stage():
+    stages = {"service": Quantiles(0.02, 0.03), "kernel_wait": Quantiles(0.001, 0.1), "write": None}
+    found = series_of(reading([1, 1], stages=stages))
+    assert (found["p50"], found["p99"], found["tail"]) == (0.02, 0.1, 5.0)
+    nothing = series_of(reading([1, 1], stages={"write": None}))
+    assert (nothing["p50"], nothing["p99"], nothing["tail"]) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "accepts", "p99"),
+    [
+        ("nginx", {}, 1.0, 0.02),
+        ("memcached", {}, 1.0, 0.02),
+        ("memcached", {}, 97.0, 3.0),  # a connection for each request
+        ("ramcloud", {"dispatch": "request-fifo"}, 1.0, 2.0),
+        ("ramcloud", {"dispatch": "connection"}, 1.0, 0.02),
+        ("nodejs", {"scheduling": "round-robin"}, 1.0, 0.02),
+    ],
+)
+def test_what_a_connection_meets_once_is_no_quantile_of_its_requests(model, options, accepts, p99):
+    stages = {
+        "accept_wait": Quantiles(1.0, 3.0),
+        "dispatch_wait": Quantiles(1.0, 2.0),
+        "service": Quantiles(0.01, 0.02),
+    }
+    figures = {"stages": stages, "options": options, "requests_per_second": 100.0, "accepts_per_second": accepts}
+    assert series_of(replace(reading([50, 50], **figures), model=model))["p99"] == p99
 
 
 def test_model_that_is_down_leaves_a_gap():
@@ -128,6 +156,62 @@ def test_sampling_follows_a_model_down_and_up_again():
     (down,) = json.loads(Live(history).text())["models"].values()
     assert not down["up"]
     assert "lab up" in down["remedy"]
+
+
+def test_another_model_in_its_place_is_a_model_that_is_down():
+    history = History([Source("nginx", "http://127.0.0.1:1")])
+    for seconds in (0, 1):
+        history.note([replace(sample_at(seconds), state={**sample_at(0).state, "model": "apache"})])
+    shown = json.loads(Live(history).text())["models"]["nginx"]
+    assert (shown["up"], shown["problem"]) == (False, "apache answers in its place")
+    assert series_of(history.lately[0]).keys() == {*keeping.SERIES}
+
+
+def test_sample_that_cannot_be_read_does_not_end_the_sampling(monkeypatch, caplog):
+    samples = [[sample_at(0)], "no samples", [sample_at(1, requests=10)]]
+    monkeypatch.setattr(keeping.top, "sample", lambda *_: iter(samples))
+    history = History([SOURCE])
+    history._sample()
+    assert history.number == 1
+    assert "could not be read" in caplog.text
+
+
+def test_history_without_new_samples_is_stale_and_says_how_old_it_is(history, monkeypatch):
+    fast_forward(history, 2)
+    assert not history.is_stale()
+    now = keeping.time.monotonic() + keeping.STALE_SECONDS + 1
+    monkeypatch.setattr(keeping.time, "monotonic", lambda: now)
+    assert history.is_stale()
+    assert json.loads(Live(history).text())["age"] > keeping.STALE_SECONDS
+    history.note([sample_at(3)])
+    assert not history.is_stale()
+    assert json.loads(Live(history).text())["age"] == 0
+
+
+def test_history_that_is_seldom_sampled_is_not_stale_between_two_samples(monkeypatch):
+    seldom = History([SOURCE], unwatched_seconds=60)
+    began = keeping.time.monotonic()
+    for later, stale in ((keeping.STALE_SECONDS + 1, False), (181, True)):
+        monkeypatch.setattr(keeping.time, "monotonic", lambda later=later: began + later)
+        assert seldom.is_stale() == stale
+
+
+def test_summary_says_what_the_drawing_shows():
+    busy = reading([5, 5, 0])
+    states = ("stalled", "idle", "idle")
+    workers = [replace(worker, state=state, queue_depth=2) for worker, state in zip(busy.workers, states, strict=True)]
+    shown = replace(
+        busy, workers=workers, queues=[Queue(129, 128)], fullest_queue=Queue(129, 128), syn_queue_length=7,
+        drops=1200, drops_per_second=30.0, connections=26,
+    )  # fmt: skip
+    words = live.summary(shown)
+    for part in (
+        "its accept queue overflows", "accept queue 129 of 128", "SYN queue 7", "1,200 dropped, 30 a second",
+        "26 connections open", "6 handed off and waiting", "workers: 1 stalled, 2 idle",
+    ):  # fmt: skip
+        assert part in words
+    assert "dropped" not in live.summary(replace(shown, drops=0, drops_per_second=0.0, queues=[Queue(0, 128)]))
+    assert "fullest of 2 accept queues 129 of 128" in live.summary(replace(shown, queues=[Queue(0, 128)] * 2))
 
 
 def test_remedy_on_hosts_is_to_be_had_there(monkeypatch):

@@ -15,6 +15,7 @@ from lab.console.tryit import PRESETS, Load, LoadError, Loads
 from lab.measure import load as measuring
 from lab.stack import variables
 from loadtests.kinds import KINDS
+from services.options import MODELS
 
 
 def test_whatever_is_chosen_is_a_command_that_lab_takes(monkeypatch):
@@ -90,6 +91,23 @@ def test_outcome_is_what_the_exit_code_says(loads, code, words):
 def test_loads_out_of_bounds_are_refused(loads, wrong):
     with pytest.raises(LoadError, match="give 1 to"):
         loads("").start(Load(**wrong))
+
+
+def test_output_of_a_load_is_closed_with_the_next_on_its_model(loads):
+    own = loads("raise SystemExit(0)")
+    own.start(Load("nginx"))
+    first = own.last("nginx")
+    first.process.wait(10)
+    own.start(Load("nginx"))
+    assert first.output.closed
+    assert not own.last("nginx").output.closed
+
+
+def test_number_of_workers_is_offered_where_it_means_something():
+    offered = {model: {option.name for option in tryit.offered(model)} for model in MODELS}
+    assert "cluster" in offered["nodejs"]
+    assert [model for model, names in offered.items() if "workers" not in names] == ["nodejs"]
+    assert all("backlog" in names for names in offered.values())
 
 
 def test_change_that_is_refused_is_one_line(monkeypatch):
