@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from support import tools
 
@@ -17,6 +18,10 @@ SLOW = {
     "nightly": "tries one more way to do what other tests do; runs only when asked for with -m nightly",
 }
 
+
+# A machine that is busy, or that stalls, makes an example take long and the code no worse.
+hypothesis.settings.register_profile("patient", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("patient")
 
 LOCK_FILE = Path(tempfile.gettempdir()) / f"lab-tests-{os.getuid()}.lock"
 GATE_FILE = LOCK_FILE.with_suffix(".gate")

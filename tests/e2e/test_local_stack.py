@@ -143,9 +143,10 @@ def test_every_metric_of_locust_has_data_under_load_that_works_and_load_that_fai
 
 
 def test_prometheus_scrapes_every_part_under_its_name(up):
-    assert eventually(lambda: len(up.query("up == 1")) == len(MODELS) + 1)
-    found = {(row["metric"]["job"], row["metric"]["instance"]) for row in up.query("up == 1")}
-    assert found == {*(("models", model) for model in MODELS), ("locust", "locust")}
+    def found() -> set[tuple[str, str]]:
+        return {(row["metric"]["job"], row["metric"]["instance"]) for row in up.query("up == 1")}
+
+    assert eventually(lambda: found() == {*(("models", model) for model in MODELS), ("locust", "locust")}), found()
 
 
 def test_changed_option_restarts_only_the_model_that_it_concerns(up):
@@ -208,7 +209,7 @@ def test_set_changes_a_running_model_until_it_is_started_anew(up):
 def test_paused_model_answers_nobody_until_it_is_resumed(up):
     assert "lab chaos resume nodejs" in up.lab("chaos", "pause", "nodejs").stdout
     with pytest.raises(httpx.ReadTimeout):
-        httpx.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=1, trust_env=False)
+        httpx.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=httpx.Timeout(10, read=1), trust_env=False)
     assert up.state("nodejs")["model"] == "nodejs"  # who watches it is spared
     assert up.lab("chaos", "resume", "nodejs").returncode == 0
     assert httpx.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=10, trust_env=False).status_code == 200
@@ -231,20 +232,21 @@ def test_threads_cannot_be_hurt_alone(up):
 
 
 def test_status_tells_what_runs_and_what_it_costs(up):
-    done = up.make("lab-status")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert str(up.pids()["reuseport"]) in done.stdout
+    def is_all_well() -> bool:
+        done = up.make("lab-status")
+        return done.returncode == 0 and str(up.pids()["reuseport"]) in done.stdout
+
+    assert eventually(is_all_well), up.make("lab-status")  # one that was killed comes back, in its time
 
 
 def test_run_of_an_experiment_is_seen_in_prometheus(up):
-    done = up.lab("run", "busiest-worker", "--quick", "--json")
-    verdict = json.loads(done.stdout)["verdict"]  # any: other tests may run beside it
-    states = {
-        row["metric"]["lab_experiment_state"]
-        for row in up.query("max_over_time(lab_experiment_state[5m]) == 1")
-        if row["metric"]["experiment"] == "busiest-worker"
-    }
-    assert verdict in states
+    def verdict_is_seen() -> bool:
+        done = up.lab("run", "busiest-worker", "--quick", "--json")
+        assert done.returncode in {0, 1, 3}, done.stdout + done.stderr  # any verdict: other tests may run beside it
+        states = up.query('max_over_time(lab_experiment_state{experiment="busiest-worker"}[5m]) == 1')
+        return json.loads(done.stdout)["verdict"] in {row["metric"]["lab_experiment_state"] for row in states}
+
+    assert eventually(verdict_is_seen)  # a run does not wait for ever for a Prometheus that is slow
     assert eventually(lambda: not up.query('up{job="experiments"}'))
 
 

@@ -20,23 +20,38 @@ COMMANDS = [
     for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
 ]
+WAITED_SECONDS = 4
+"""Longer than a busy machine makes anybody wait."""
 IN_FOREGROUND = ("lab serve",)
 THIS_VERY_RUN = ("make test",)
+FOR_A_BUSY_MACHINE = {
+    "block=2s": f"block={2 * WAITED_SECONDS}s",
+    "USERS=50 TIME=20": "USERS=10 TIME=5",  # fifty keep a slow core so busy that their figures mean nothing: exit code 3
+    "nc 127": "nc -q 10 127",  # else nc would wait for its own standard input
+}
 
 
 def moved(command: str, stack: Stack) -> str:
-    """The command with the default ports replaced by the stack's."""
+    """The command with the default ports replaced by the stack's, and with more time."""
     for port in settings.PORTS:
         command = re.sub(rf"\b{port.default}\b", str(stack.ports[port.variable]), command)
-    return command.replace("nc 127", "nc -q 1 127")  # else nc would wait for its own standard input
+    for text, replacement in FOR_A_BUSY_MACHINE.items():
+        command = command.replace(text, replacement)
+    return command
 
 
 def run(command: str, stack: Stack) -> str:
     done = subprocess.run(
-        ["bash", "-c", f"{command}\nwait"], cwd=settings.CHECKOUT, env=stack.environment,
+        ["bash", "-c", f"{command}\ncode=$?\nwait\nexit $code"], cwd=settings.CHECKOUT, env=stack.environment,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    said = f"{command}\n{done.stdout}\n{done.stderr}"
+    experiment = re.search(r"lab run (\S+)", command)
+    if experiment:  # on a busy machine any verdict, and its exit code
+        assert re.search(rf"^{experiment[1]}: (holds|fails|inconclusive)$", done.stdout, re.MULTILINE), said
+        assert done.returncode in {0, 1, 3}, said
+    else:
+        assert done.returncode == 0, said
     return done.stdout
 
 
@@ -54,6 +69,7 @@ def serve(command: str, stack: Stack) -> None:
 def test_commands_of_the_readme_work(stack):
     require_tool("nc")
     assert COMMANDS[0] == "make lab-up"
+    assert all(any(text in command for command in COMMANDS) for text in FOR_A_BUSY_MACHINE)
     outputs = {}
     down_last = sorted(COMMANDS, key=lambda command: command == "make lab-down")
     for command in down_last:
@@ -65,7 +81,7 @@ def test_commands_of_the_readme_work(stack):
             outputs[command] = run(moved(command, stack), stack)
     waits = [float(re.search(r"([\d.]+) s\n", text)[1]) for command, text in outputs.items() if "time_total" in command]
     one_loop, free_worker = waits
-    assert one_loop > 1.0 > free_worker
+    assert one_loop > WAITED_SECONDS > free_worker
     assert "VALUE k 0 2" in next(text for command, text in outputs.items() if command.startswith("printf"))
     assert not stack.processes()
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.stack import free_ports
 
-from lab.peers.process import free_port
 from lab.settings import CHECKOUT
 
 DEADLINE_SECONDS = 30.0
@@ -104,7 +104,7 @@ class Locust:
     """One Locust process of the lab's locustfile."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        self.metrics_port = free_port()
+        (self.metrics_port,) = free_ports(1)
         self.result_file = folder / f"result-{self.metrics_port}.json"
         self.log = folder / f"log-{self.metrics_port}"
         command = [sys.executable, "-m", "locust", "-f", str(CHECKOUT / "loadtests" / "locustfile.py")]

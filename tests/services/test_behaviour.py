@@ -10,8 +10,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.servers import Server, keep_busy, wait_until
+from support.servers import Server, keep_busy, read_response, wait_for_busy, wait_until, wait_until_asleep
 
+BLOCKS_SECONDS = (0.5, 1, 2, 4, 8, 16)
+"""One after the other: on a busy machine all may be over before what was to happen meanwhile. A fault shows every time."""
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -19,13 +21,14 @@ def owner(server: Server, client: socket.socket) -> str:
     return re.search(rb"X-Worker: (\w+)", server.ask(GET, client))[1].decode()
 
 
-def shares(server: Server, connections: int, pause: float = 0.002) -> Counter:
-    """Sequential connections to idle workers, each closed before the next: accepted by whom?"""
+def shares(server: Server, connections: int, *, idle: bool = True) -> Counter:
+    """Sequential connections, each closed before the next, to workers that are idle again: accepted by whom?"""
     before = server.per_worker("lab_connections_accepted_total")
+    pids = [worker["pid"] for worker in server.state()["workers"]] if idle else []
     for _ in range(connections):
+        wait_until_asleep(pids)
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             server.ask(GET, client)
-        time.sleep(pause)
     after = server.per_worker("lab_connections_accepted_total")
     return Counter({worker: int(after[worker] - before.get(worker, 0)) for worker in after})
 
@@ -78,7 +81,7 @@ def test_reuseport_spreads_within_three_sigma(serve) -> None:
         return all(abs(count - 300) <= 3 * sigma for count in owners.values())
 
     # An honest hash is beyond three sigma about once in 150 times, twice in a row once in 20,000.
-    assert is_even(shares(server, 900, pause=0)) or is_even(shares(server, 900, pause=0))
+    assert is_even(shares(server, 900, idle=False)) or is_even(shares(server, 900, idle=False))
 
 
 def test_reuseport_opens_a_listener_a_worker(serve) -> None:
@@ -95,27 +98,23 @@ def test_nodejs_round_robin_is_even_and_shared_handle_is_served(serve) -> None:
     assert shares(shared, 100).total() == 100
 
 
-def delays(
-    server: Server, clients: list[socket.socket], block_seconds: float = 1.0
-) -> tuple[str, list[tuple[str, bool]]]:
-    """Block the first client's executor; of the others: (worker that answered, was it made to wait?)."""
+def delays(server: Server, clients: list[socket.socket], seconds: float) -> tuple[set[str], set[str], str]:
+    """Block the first client's executor, and ask for the others: who answered early, who late, and who was blocked.
+
+    Late is certain for what waits for the block; what is late need not have waited for it.
+    """
     blocker, *others = clients
-    with ThreadPoolExecutor(len(clients)) as pool:
-        blocked = pool.submit(
-            server.ask, b"GET /work?block=%dms HTTP/1.1\r\nHost: x\r\n\r\n" % (block_seconds * 1000), blocker
-        )
-        wait_until(
-            lambda: any(w["state"] in ("busy", "stalled") for w in server.state()["workers"]), what="a busy worker"
-        )
+    blocked_until = keep_busy(server, blocker, seconds)
 
-        def ask(client: socket.socket) -> tuple[str, bool]:
-            worker = owner(server, client)
-            return worker, blocked.done() or time.monotonic() > released
+    def ask(client: socket.socket) -> tuple[str, bool]:
+        worker = owner(server, client)
+        return worker, time.monotonic() >= blocked_until
 
-        released = time.monotonic() + block_seconds * 0.6
+    with ThreadPoolExecutor(len(others)) as pool:
         answers = list(pool.map(ask, others))
-        worker = re.search(rb"X-Worker: (\w+)", blocked.result())[1].decode()
-    return worker, answers
+    blocked = re.search(rb"X-Worker: (\w+)", read_response(blocker))[1].decode()
+    early, late = ({worker for worker, waited in answers if waited == wanted} for wanted in (False, True))
+    return early, late, blocked
 
 
 def test_blocking_request_stalls_every_connection_of_one_loop(serve) -> None:
@@ -123,8 +122,8 @@ def test_blocking_request_stalls_every_connection_of_one_loop(serve) -> None:
     clients = [server.connect() for _ in range(8)]
     for client in clients:
         server.ask(GET, client)
-    _, answers = delays(server, clients)
-    assert all(waited for _, waited in answers)
+    early, late, blocked = delays(server, clients, seconds=1)
+    assert (early, late) == (set(), {blocked})
 
 
 @pytest.mark.parametrize("model", ["memcached", "nginx", "reuseport"])
@@ -132,12 +131,16 @@ def test_blocking_request_stalls_only_the_blocked_workers_own(serve, model) -> N
     server = serve(model, "--workers", "3")
     clients = []
     for _ in range(24):  # one after the other, to idle workers: at once, one of them may take all
+        wait_until_asleep([worker["pid"] for worker in server.state()["workers"]])
         clients.append(server.connect())
         server.ask(GET, clients[-1])
-        time.sleep(0.002)
-    blocked, answers = delays(server, clients)
-    assert {waited for worker, waited in answers if worker == blocked} <= {True}
-    assert {waited for worker, waited in answers if worker != blocked} == {False}
+
+    def only_its_own_wait(seconds: float) -> bool:
+        early, late, blocked = delays(server, clients, seconds)
+        assert blocked not in early
+        return bool(early) and late <= {blocked}
+
+    assert any(map(only_its_own_wait, BLOCKS_SECONDS))
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
@@ -146,9 +149,13 @@ def test_blocking_request_stalls_nobody_while_a_ramcloud_worker_is_free(serve, k
     clients = [server.connect() for _ in range(12)]
     for client in clients:
         server.ask(GET, client)
-    blocked, answers = delays(server, clients)
-    assert not any(waited for _, waited in answers)
-    assert {worker for worker, _ in answers} == {str(1 - int(blocked))}
+
+    def nobody_waits(seconds: float) -> bool:
+        early, late, blocked = delays(server, clients, seconds)
+        assert blocked not in early
+        return (early, late) == ({str(1 - int(blocked))}, set())
+
+    assert any(map(nobody_waits, BLOCKS_SECONDS))
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
@@ -188,13 +195,18 @@ def test_ramcloud_least_loaded_spreads_hot_connections(serve, kind) -> None:
                 ]
 
         owners = Counter(worker for some in pool.map(ask, range(8)) for worker in some)
-    assert max(owners.values()) <= 300 * 1.1
-    assert min(owners.values()) >= 300 * 0.9
+    # Exact shares are the policy's alone: test_job_queue. Here a worker that the machine leaves waiting gets less.
+    assert len(owners) == 4
+    assert max(owners.values()) <= owners.total() / 2
 
 
-def mean_stage(server: Server, stage: str) -> float:
-    total = server.metric("lab_stage_duration_seconds_sum", stage=stage)
-    return total / max(1.0, server.metric("lab_stage_duration_seconds_count", stage=stage))
+def waited_seconds(server: Server) -> tuple[float, float]:
+    """accept_wait and kernel_wait of all that an idle server has answered: it counts before it rests."""
+    wait_for_busy(server, 0)
+    accept_wait, kernel_wait = (
+        server.metric("lab_stage_duration_seconds_sum", stage=stage) for stage in ("accept_wait", "kernel_wait")
+    )
+    return accept_wait, kernel_wait
 
 
 def test_kernel_wait_is_what_the_request_waited_for_the_loop(serve) -> None:
@@ -202,43 +214,47 @@ def test_kernel_wait_is_what_the_request_waited_for_the_loop(serve) -> None:
     first, second = server.connect(), server.connect()
     for client in (first, second):
         server.ask(GET, client)
-    before = server.metric("lab_stage_duration_seconds_sum", stage="kernel_wait")
-    blocked_until = keep_busy(server, first)
-    sent = time.monotonic()
-    second.sendall(GET)
-    handed = time.monotonic()
-    server_answer = second.recv(65536)
-    done = time.monotonic()
-    waited = server.metric("lab_stage_duration_seconds_sum", stage="kernel_wait") - before
-    assert server_answer.startswith(b"HTTP/1.1 200")
-    # Within 1 ms or 5 %: at most from sending to having the answer, at least from having sent to the end of the other.
-    assert waited <= (done - sent) * 1.05 + 0.001
-    assert waited >= (blocked_until - handed) * 0.95 - 0.001
-    assert blocked_until - handed > 0.1  # else this shows nothing
+    for seconds in BLOCKS_SECONDS:
+        _, before = waited_seconds(server)
+        began = time.monotonic()
+        blocked_until = keep_busy(server, first, seconds)
+        second.sendall(GET)
+        sent = time.monotonic()
+        assert read_response(second).startswith(b"HTTP/1.1 200")
+        done = time.monotonic()
+        read_response(first)
+        waited = waited_seconds(server)[1] - before
+        # Within 1 ms or 5 %: at least from having sent to the end of the other; at most, with what that one waited
+        # before, the whole time.
+        assert waited >= (blocked_until - sent) * 0.95 - 0.001
+        assert waited <= (done - began) * 1.05 + 0.001
+        if blocked_until - sent > 0.1:  # else this shows nothing
+            return
+    pytest.fail("the loop was never busy for long enough")
 
 
 def test_accept_wait_and_kernel_wait_never_count_the_same_time(serve) -> None:
     server = serve("nodejs", "--sample-rate", "1")
-    with server.connect() as blocker:
-        server.ask(GET, blocker)
-        before = {
-            stage: server.metric("lab_stage_duration_seconds_sum", stage=stage)
-            for stage in ("accept_wait", "kernel_wait")
-        }
-        blocked_until = keep_busy(server, blocker)
+    jiffy = 0.01
+    blocker = server.connect()
+    server.ask(GET, blocker)
+    for seconds in BLOCKS_SECONDS:
+        before = waited_seconds(server)
+        began = time.monotonic()
+        blocked_until = keep_busy(server, blocker, seconds)
         connecting = time.monotonic()
         late = server.connect()
         connected = time.monotonic()
         server.ask(GET, late)
         done = time.monotonic()
-    after = {stage: server.metric("lab_stage_duration_seconds_sum", stage=stage) for stage in before}
-    accept_wait = after["accept_wait"] - before["accept_wait"]
-    kernel_wait = after["kernel_wait"] - before["kernel_wait"]
-    jiffy = 0.01
-    assert accept_wait >= (blocked_until - connected) * 0.95 - jiffy
-    assert blocked_until - connected > 0.1  # else this shows nothing
-    assert accept_wait <= (done - connecting) * 1.05 + jiffy
-    assert accept_wait + kernel_wait <= (done - connecting) * 1.05 + jiffy
+        read_response(blocker)
+        accept_wait, kernel_wait = (after - b for after, b in zip(waited_seconds(server), before, strict=True))
+        assert accept_wait >= (blocked_until - connected) * 0.95 - jiffy
+        assert accept_wait <= (done - connecting) * 1.05 + jiffy
+        assert accept_wait + kernel_wait <= (done - began) * 1.05 + jiffy
+        if blocked_until - connected > 0.1:  # else this shows nothing
+            return
+    pytest.fail("the loop was never busy for long enough")
 
 
 @pytest.mark.parametrize(("model", "kind"), [("nginx", "process"), ("ramcloud", "thread"), ("ramcloud", "process")])
@@ -263,7 +279,7 @@ def test_wasted_wakeups_are_counted_for_a_herd(serve) -> None:
     deadline = time.monotonic() + 30
     rounds = 0
     while server.metric("lab_accept_wasted_wakeups_total") == 0 and time.monotonic() < deadline:
-        shares(server, 300, pause=0)
+        shares(server, 300, idle=False)
         rounds += 1
     assert server.metric("lab_accept_wasted_wakeups_total") > 0
     assert server.metric("lab_worker_context_switches_total", kind="voluntary") / (rounds * 300) > 1.5

@@ -48,7 +48,7 @@ def test_wrk_sees_no_errors(serve, model):
     wrk = require_tool("wrk")
     server = serve(model, "--workers", "2")
     for header in ("X-Nothing: 1", "Connection: close"):
-        text = output(wrk, "-t1", "-c20", "-d1s", "-H", header, server.url + "/")
+        text = output(wrk, "-t1", "-c20", "-d1s", "--timeout", "10s", "-H", header, server.url + "/")
         assert int(re.search(r"(\d+) requests in", text)[1]) > 0
         assert "Socket errors" not in text
         assert "Non-2xx" not in text

@@ -12,11 +12,10 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from support.servers import alive, keep_busy, read_response, wait_until
+from support.servers import alive, keep_busy, read_response, wait_for_busy, wait_until
 
 from services.options import MODELS
 
@@ -42,13 +41,12 @@ def test_drain_finishes_the_request_in_flight(serve, model, kind) -> None:
 @pytest.mark.parametrize(("model", "kind"), ROWS)
 def test_drain_accepts_what_is_queued_and_answers_it(serve, model, kind) -> None:
     server = serve(model, "--worker-kind", kind, "--workers", "1")
-    with ThreadPoolExecutor(12) as pool, server.connect() as blocker:
-        keep_busy(server, blocker)
-        clients = [server.connect() for _ in range(10)]  # the handshake is the kernel's: they are queued
-        answers = [pool.submit(server.ask, GET, client) for client in clients]
-        time.sleep(0.05)  # their requests are under way; nothing observable tells when they have arrived
-        server.signal(signal.SIGTERM)
-        assert all(answer.result().startswith(b"HTTP/1.1 200") for answer in answers)
+    keep_busy(server, server.connect())
+    clients = [server.connect() for _ in range(10)]  # the handshake is the kernel's: they are queued
+    for client in clients:
+        client.sendall(GET)
+    server.signal(signal.SIGTERM)
+    assert all(read_response(client).startswith(b"HTTP/1.1 200") for client in clients)
     assert server.process.wait(5) == 0
 
 
@@ -56,7 +54,7 @@ def test_drain_is_bounded(serve) -> None:
     server = serve("nginx", "--drain", "0.3")
     with server.connect() as client:
         client.sendall(b"GET /work?block=30s HTTP/1.1\r\nHost: x\r\n\r\n")
-        wait_until(lambda: any(w["state"] == "busy" for w in server.state()["workers"]), what="a busy worker")
+        wait_for_busy(server)
         server.signal(signal.SIGTERM)
         assert server.process.wait(10) == 0  # 20 s before the request would have ended
 
@@ -65,7 +63,7 @@ def test_second_signal_stops_at_once(serve) -> None:
     server = serve("memcached", "--drain", "60")
     with server.connect() as client:
         client.sendall(b"GET /work?block=30s HTTP/1.1\r\nHost: x\r\n\r\n")
-        wait_until(lambda: any(w["state"] == "busy" for w in server.state()["workers"]), what="a busy worker")
+        wait_for_busy(server)
         server.signal(signal.SIGTERM)
         wait_until(lambda: refused(server.port), what="a closed port")
         server.signal(signal.SIGTERM)
@@ -82,7 +80,7 @@ def test_killed_main_leaves_nothing_behind(serve, model, kind) -> None:
     server = serve(model, "--worker-kind", kind, *(["--cluster", "2"] if model == "nodejs" else []))
     with server.connect() as client:
         client.sendall(b"GET /work?block=20s HTTP/1.1\r\nHost: x\r\n\r\n")  # a worker stuck in a handler
-        wait_until(lambda: any(w["state"] == "busy" for w in server.state()["workers"]), what="a busy worker")
+        wait_for_busy(server)
         family = server.descendants()
         assert family
         server.signal(signal.SIGKILL)
@@ -102,10 +100,8 @@ def test_killed_worker_is_replaced_and_only_its_connections_fail(serve, model, k
     before = server.metric("lab_requests_total")
     victim = next(w for w in server.state()["workers"] if w["worker"] == owners[0])
     os.kill(victim["pid"], signal.SIGKILL)
-    killed = time.monotonic()
     wait_until(lambda: successor(server, victim) not in (None, victim["pid"]), what="a successor")
     wait_until(lambda: httpx.get(server.url, timeout=5).status_code == 200)
-    assert time.monotonic() - killed < 5  # on an idle machine it is some 20 ms; the bound only says "not never"
     for client, owner in zip(clients, owners, strict=True):
         if owner != victim["worker"] or model == "ramcloud":  # ramcloud's workers own no connection
             assert server.ask(GET, client).startswith(b"HTTP/1.1 200")
@@ -129,8 +125,7 @@ def test_killed_worker_fails_the_request_it_had_begun(serve) -> None:
     server = serve("ramcloud", "--worker-kind", "process", "--workers", "2")
     with server.connect() as client:
         client.sendall(b"GET /work?block=20s HTTP/1.1\r\nHost: x\r\n\r\n")
-        wait_until(lambda: any(w["state"] == "busy" for w in server.state()["workers"]), what="a busy worker")
-        busy = next(w for w in server.state()["workers"] if w["state"] == "busy")
+        (busy,) = wait_for_busy(server)
         os.kill(busy["pid"], signal.SIGKILL)
         assert client.recv(100) == b""
     assert server.get("/").status_code == 200
@@ -324,7 +319,7 @@ def test_stalled_worker_process_does_not_stall_main(serve) -> None:
     server = serve("memcached", "--worker-kind", "process", "--workers", "2", "--backlog", "1024", "--drain", "0.5")
     blocker = server.connect()
     blocker.sendall(b"GET /work?block=20s HTTP/1.1\r\nHost: x\r\n\r\n")
-    wait_until(lambda: any(w["state"] == "busy" for w in server.state()["workers"]), what="a busy worker")
+    wait_for_busy(server)
     clients = [server.connect() for _ in range(800)]  # half of them for the stalled one: more than its channel holds
     wait_until(lambda: server.metric("lab_connections_closed_total", reason="queue_full") > 0, what="refusals")
     wait_until(lambda: server.metric("lab_accept_queue_length") == 0, what="an empty accept queue")
@@ -340,13 +335,13 @@ def test_worker_that_was_asked_to_end_is_replaced(serve) -> None:
 
 
 def test_next_head_has_a_deadline_of_its_own(serve) -> None:
-    server = serve("nodejs", "--header-timeout", "1")
+    server = serve("nodejs", "--header-timeout", "2")
     with server.connect() as client:
         for _ in range(30):  # every read ends in the middle of a head
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTT")
             assert read_response(client).startswith(b"HTTP/1.1 200")
             client.sendall(b"P/1.1\r\nHost: x\r\n\r\nGET / HT")
             assert read_response(client).startswith(b"HTTP/1.1 200")
-            time.sleep(0.05)
+            time.sleep(0.1)
             client.sendall(b"TP/1.1\r\nHost: x\r\n\r\n")
             assert read_response(client).startswith(b"HTTP/1.1 200")

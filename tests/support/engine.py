@@ -25,7 +25,7 @@ SUITE = "trixie"
 PYTHON_IMAGE, PROMETHEUS_IMAGE, GRAFANA_IMAGE = (f"lab-test/{name}:1" for name in ("python", "prometheus", "grafana"))
 NETWORKS = "base=10.213.0.0/16,size=24"
 """Away from those that another engine on this machine would take."""
-START_SECONDS = 30
+START_SECONDS = 120
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "accept-lab"
 TRUSTED = Path("/etc/ssl/certs/ca-certificates.crt")
 

@@ -103,43 +103,89 @@ def alive(pid: int) -> bool:
 
 
 def read_response(client: socket.socket) -> bytes:
-    """One HTTP response, by its Content-Length; what came until then if the server closes."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        part = client.recv(65536)
-        if not part:
-            return data
-        data += part
-    head, _, body = data.partition(b"\r\n\r\n")
-    if head.startswith(b"HTTP/1.1 100"):
-        return data
-    size = int(re.search(rb"(?i)content-length: (\d+)", head)[1])
-    while len(body) < size:
-        part = client.recv(65536)
-        if not part:
-            break
+    """One HTTP response, by its Content-Length, and nothing of the next; what came until then if the server closes."""
+    head = read_head(client)
+    size = re.search(rb"(?i)content-length: (\d+)", head)
+    left = int(size[1]) if size else 0
+    body = b""
+    while len(body) < left and (part := client.recv(left - len(body))):
         body += part
-    return head + b"\r\n\r\n" + body
+    return head + body
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10.0, what: str = "the condition") -> None:
+def read_head(client: socket.socket) -> bytes:
+    """To the blank line; what lies behind it stays in the socket."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        seen = head + client.recv(65536, socket.MSG_PEEK)
+        end = seen.find(b"\r\n\r\n")
+        if seen == head:
+            break
+        head += client.recv((end + 4 if end >= 0 else len(seen)) - len(head))
+    return head
+
+
+def wait_until(
+    condition: Callable[[], object], seconds: float = 10.0, what: str = "the condition", every_seconds: float = 0.01
+) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
-        time.sleep(0.01)
+        time.sleep(every_seconds)
+
+
+def wait_until_asleep(pids: list[int]) -> None:
+    """Until every thread of these processes waits for something: idle, with nothing left to do of what came before."""
+    wait_until(lambda: all(map(is_asleep, pids)), what="sleep", every_seconds=0.0005)
+
+
+def is_asleep(pid: int) -> bool:
+    stats = (task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/stat"))
+    return all(stat.rpartition(")")[2].split()[0] == "S" for stat in stats)
+
+
+def at_work(server: Server) -> list[dict]:
+    """The workers that are executing: after a second "busy" is called "stalled"."""
+    return [worker for worker in server.state()["workers"] if worker["state"] in ("busy", "stalled")]
+
+
+def wait_for_busy(server: Server, number: int = 1) -> list[dict]:
+    """The workers that are at work, once there are so many."""
+    found: list[dict] = []
+
+    def are_busy() -> bool:
+        found[:] = at_work(server)
+        return len(found) == number
+
+    wait_until(are_busy, what=f"{number} busy workers")
+    return found
+
+
+def occupy(server: Server, request: bytes, workers: int) -> list[socket.socket]:
+    """Ask on one connection after the other, until so many are at work; who gets a connection may be a matter of luck."""
+    clients: list[socket.socket] = []
+    while (busy := len(at_work(server))) < workers:
+        assert len(clients) < 64, "there is somebody who gets nothing"
+        clients.append(server.connect())
+        clients[-1].sendall(request)
+        patience = time.monotonic() + 0.1
+        while len(at_work(server)) == busy and time.monotonic() < patience:
+            time.sleep(0.005)
+    return clients
 
 
 def keep_busy(server: Server, client: socket.socket, seconds: float = 0.5) -> float:
-    """Give a worker a request to be at work on for so long; the earliest moment at which it can be done.
+    """Give a worker of an idle server a request to be at work on for so long; the earliest moment at which it can end.
 
     Where the machine is so busy that it is done before anybody saw it begin, another follows, twice as long.
     """
     while True:
         assert seconds < 30, "no worker was ever seen at work"
+        wait_for_busy(server, 0)  # of what came before, which may have been answered but not counted
         began = time.monotonic()
         client.sendall(b"GET /work?block=%dms HTTP/1.1\r\nHost: x\r\n\r\n" % (seconds * 1000))
         while not select.select([client], [], [], 0.01)[0]:
-            if any(worker["state"] in ("busy", "stalled") for worker in server.state()["workers"]):
+            if at_work(server):
                 return began + seconds
         read_response(client)
         seconds *= 2

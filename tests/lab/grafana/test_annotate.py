@@ -117,7 +117,8 @@ def test_annotation_needs_no_command(grafana):
     assert grafana.annotations == [{"text": "overflow", "tags": ["nginx"], "time": 1.8e12, "timeEnd": 1.8e12 + 5000}]
 
 
-def test_mark_of_an_experiment_gets_its_id(grafana):
+def test_mark_of_an_experiment_gets_its_id(grafana, monkeypatch):
+    monkeypatch.setattr("lab.grafana.annotate.MARK_SECONDS", 10)
     assert mark("run 1", ["herd"], NOW) == 1
     assert grafana.annotations[0]["tags"] == ["lab", "herd"]
 

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 import urllib.request
+from contextlib import suppress
 
 import pytest
 
@@ -55,12 +56,19 @@ def test_verdict_stays_until_it_was_seen(monkeypatch):
     address = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv(announce.LISTEN, address)
     monkeypatch.setattr(announce, "SEEN_SECONDS", 30.0)
-    seen = []
+    seen, over = [], threading.Event()
+
+    def scrape_every_now_and_then():
+        while not over.wait(0.3):
+            with suppress(OSError):
+                seen.extend(scraped(address))
+
+    late = threading.Thread(target=scrape_every_now_and_then)
     with announce.announced("herd") as announcement:
         announcement.verdict("holds")
-        late = threading.Timer(0.3, lambda: seen.extend(scraped(address)))
         late.start()
         begun = time.monotonic()
+    over.set()
     late.join()
     assert 'lab_experiment_state{experiment="herd",lab_experiment_state="holds"} 1.0' in seen
     assert time.monotonic() - begun < 10

@@ -135,7 +135,7 @@ def test_short_real_benchmark_of_one_peer():
     document = bench.run(["real-nginx"], 1.0, 1, {"rows"}, silent)
     (row,) = document["rows"]
     assert row["ratio_to_nginx"] == 1.0
-    assert row["keepalive_rps"] > row["connections_per_second"] > 0
+    assert min(row["keepalive_rps"], row["connections_per_second"]) > 0
     assert 0 < row["p50_ms"] <= row["p99_ms"]
     assert row["pss_bytes"] > 100_000
     assert set(document["environment"]) == {"kernel", "cpus", "python", "gil", "commit"}

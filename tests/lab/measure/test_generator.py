@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -42,7 +43,7 @@ async def serving(pause=0.0, answer=ANSWER, stalls=()):
         yield server.sockets[0].getsockname()[1], heads, lambda: connections
 
 
-def measure(*streams, seconds=0.5, warm_up_seconds=0.0, **server):
+def measure(*streams, seconds=1.0, warm_up_seconds=0.0, **server):
     async def both():
         async with serving(**server) as (port, heads, connections):
             plan = Plan("127.0.0.1", port, streams, seconds, warm_up_seconds)
@@ -85,33 +86,35 @@ def test_connection_a_request_says_so_and_connects_anew():
 
 
 def test_server_that_hangs_up_is_an_error_by_name():
-    document, _, _ = measure(Stream(), answer=b"", seconds=0.2)
+    document, _, _ = measure(Stream(), answer=b"")
     (result,) = document["streams"]
     assert result["requests"] == 0
     assert sum(result["errors"].values()) > 0
 
 
 def test_nobody_there_is_an_error_by_name():
-    document = asyncio.run(generate(Plan("127.0.0.1", 1, (Stream(keep_alive=False),), 0.1, 0)))
+    document = asyncio.run(generate(Plan("127.0.0.1", 1, (Stream(keep_alive=False),), 1.0, 0)))
     assert document["streams"][0]["errors"].keys() == {"connection refused"}
     assert document["littles_law"] is None
 
 
 def test_littles_law_holds():
-    document, _, _ = measure(Stream(connections=8), seconds=1.0, pause=0.02)
-    assert document["littles_law"] == pytest.approx(1, abs=0.1)
+    document, _, _ = measure(Stream(connections=8), seconds=3.0, pause=0.02)
+    assert document["littles_law"] == pytest.approx(1, abs=0.25)
 
 
 def test_throughput_is_what_is_answered_and_not_what_arrives():
-    document, _, _ = measure(Stream(rate=100, poisson=False), seconds=1.0, pause=0.05)
+    document, _, _ = measure(Stream(rate=100, poisson=False), seconds=0.5, pause=0.05)
     (result,) = document["streams"]
-    assert result["requests"] == pytest.approx(100, abs=2)
-    assert result["completed"] == pytest.approx(20, abs=4)
+    assert result["requests"] == pytest.approx(50, abs=2)
+    assert result["completed"] <= 11  # of 50 ms each
 
 
 def test_waiting_for_a_last_answer_does_not_make_the_generator_look_idle():
-    document, _, _ = measure(Stream(connections=4), seconds=0.2, stalls=((0.15, 1.5),))
-    assert document["cpu"] > 0.25  # of the whole time, it and its server worked for less than a tenth
+    cpu, begun = time.process_time(), time.monotonic()
+    document, _, _ = measure(Stream(connections=4), stalls=((0.9, 1.6),))
+    share = (time.process_time() - cpu) / (time.monotonic() - begun)
+    assert document["cpu"] > 1.5 * share
 
 
 def test_same_seed_draws_the_same_arrivals():
@@ -120,7 +123,7 @@ def test_same_seed_draws_the_same_arrivals():
 
 
 def test_program_prints_one_document():
-    plan = {"host": "127.0.0.1", "port": 1, "seconds": 0.1, "warm_up_seconds": 0, "streams": [{"keep_alive": False}]}
+    plan = {"host": "127.0.0.1", "port": 1, "seconds": 1, "warm_up_seconds": 0, "streams": [{"keep_alive": False}]}
     command = [sys.executable, "-m", "lab.measure.generator", json.dumps(plan)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert json.loads(done.stdout)["streams"][0]["errors"]

@@ -179,6 +179,8 @@ def test_hammering_gives_a_rate_and_says_what_failed(trial, server, require_tool
         found = finish()
     assert found["rate"].value > 0
     assert found[FAILED].value == 0
-    threading.Timer(0.3, os.kill, (server.peer.pid, signal.SIGKILL)).start()
-    with trial.hammering(server, 1, connections=2) as finish:
+    before = server.requests()
+    with trial.hammering(server, 3, connections=2) as finish:
+        server.wait_until_asked(before)
+        os.kill(server.peer.pid, signal.SIGKILL)
         assert finish()[FAILED].value > 0

@@ -53,7 +53,7 @@ def test_both_are_loaded_about_as_much_and_never_at_once(monkeypatch):
 
     monkeypatch.setattr(watching, "_one_turn", noted)
     with nginx.start() as one, nginx.start() as other:
-        first, second = watching.take_turns([one.url, other.url], 2.0, bench.pick_cores())
+        first, second = watching.take_turns([one.url, other.url], 4.0, bench.pick_cores())
     assert min(first.requests, second.requests) > max(first.requests, second.requests) / 4
     assert most == 1
     assert next(turns) > 5

@@ -34,8 +34,8 @@ def test_conflict_is_none_for_a_free_port(taken, monkeypatch):
 
 
 def test_conflict_of_two_parts_on_one_port_names_both(monkeypatch):
-    monkeypatch.setenv("LAB_ONE_PORT", "29999")
-    monkeypatch.setenv("LAB_TWO_PORT", "29999")
+    monkeypatch.setenv("LAB_ONE_PORT", "19999")
+    monkeypatch.setenv("LAB_TWO_PORT", "19999")
     found = [str(conflict) for conflict in conflicts([Port("one", 1), Port("two", 2)])]
     assert len(found) == 1
     assert "LAB_ONE_PORT" in found[0]

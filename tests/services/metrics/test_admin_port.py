@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.servers import wait_until
 from support.tools import require_tool
 
+from lab.peers.process import die_with
 from services.metrics import slots
 from services.metrics.exporter import Description, serve_admin
 from services.metrics.state import STALLED_NS, activity
@@ -48,8 +49,9 @@ class Admin:
             options={"workers": 2, "protocol": "auto", "backlog": 5, "assign": "round-robin"},
             options_file=self.options_file,
         )
-        self.pid = os.fork()
+        parent, self.pid = os.getpid(), os.fork()
         if not self.pid:
+            die_with(parent, signal.SIGKILL)  # the lock of tests that are killed, which it has inherited, would live on
             serve_admin(listener, description, self.shared)
             os._exit(0)
         listener.close()
@@ -398,7 +400,7 @@ def test_metrics_show_memory_and_cpu_of_process_workers(running):
 
 def test_metrics_show_the_listeners_queue(running):
     clients = [socket.create_connection(running.service.getsockname()) for _ in range(4)]
-    assert running.metric("lab_accept_queue_length", listener="0") == 4
+    wait_until(lambda: running.metric("lab_accept_queue_length", listener="0") == 4)
     assert running.metric("lab_accept_queue_limit", listener="0") == 5
     for client in clients:
         client.close()

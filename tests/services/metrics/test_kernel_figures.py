@@ -87,6 +87,7 @@ def test_listeners_of_a_free_port_are_none(listener):
 def test_listener_queue_holds_one_more_than_its_limit_and_then_drops(stack, listener):
     for _ in range(LIMIT + 1):
         connect(stack, listener)
+    wait_until(lambda: listeners(port_of(listener))[0].queue == LIMIT + 1)
     (full,) = listeners(port_of(listener))
     assert (full.queue, full.limit, full.drops) == (LIMIT + 1, LIMIT, 0)
     before = netstat(os.getpid())
@@ -139,7 +140,7 @@ def test_connections_limited_by_a_reader_asleep_count_the_time(stack, listener):
     before = time.monotonic()
     fill(server)
     wait_until(lambda: connections.read().window_limited_seconds > 0)
-    after, first = time.monotonic(), connections.read()
+    first, after = connections.read(), time.monotonic()
     time.sleep(0.3)
     least, second, most = time.monotonic() - after, connections.read(), time.monotonic() - before
     assert first.send_queue_bytes > 0

@@ -6,17 +6,22 @@ import signal
 import socket
 import stat
 import threading
-from contextlib import closing
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from operator import le
 from pathlib import Path
 
 import httpx
 import pytest
 from support.control import change, say
-from support.servers import Server, alive, keep_busy, wait_until
+from support.servers import Server, alive, keep_busy, read_response, wait_until
 
 from lab.stack.control import connect
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+LAST_WORD_SECONDS = 0.1
+"""A connection that has been silent for so long is closed by a server that drains."""
 
 
 @pytest.fixture
@@ -64,7 +69,8 @@ def test_changes_leave_nothing_behind(serve, folder, options) -> None:
     before = held()
     for seconds in (6, 7, 8, 9):
         change(folder, drain=seconds)
-    wait_until(lambda: held() == before, what=f"{held()} to be {before}")
+    # What was at work at the beginning may have gone, too.
+    wait_until(lambda: all(map(le, held(), before)), what=f"no more than {before}")
     assert server.get("/").status_code == 200
 
 
@@ -72,22 +78,27 @@ def test_changes_leave_nothing_behind(serve, folder, options) -> None:
 def test_nobody_is_refused_meanwhile(serve, folder, options) -> None:
     server = serve(*options, "--workers", "2", "--state-dir", str(folder))
     over = threading.Event()
-    answers: list[bytes] = []
 
-    def ask_and_ask() -> None:
+    def ask_and_ask() -> set[bytes]:
+        answers = set()
         while not over.is_set():
+            begun = time.monotonic()
             with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as client:
-                answers.append(server.ask(GET, client)[:12])
+                with suppress(ConnectionError):
+                    client.sendall(GET)
+                late, answer = time.monotonic() - begun > LAST_WORD_SECONDS, b""
+                with suppress(ConnectionError):
+                    answer = read_response(client)
+            if answer or not late:
+                answers.add(answer[:12])
+        return answers
 
-    clients = [threading.Thread(target=ask_and_ask) for _ in range(4)]
-    for client in clients:
-        client.start()
-    for backlog in (50, 60, 70):
-        change(folder, backlog=backlog)
-    over.set()
-    for client in clients:
-        client.join(15)
-    assert set(answers) == {b"HTTP/1.1 200"}
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask_and_ask) for _ in range(4)]
+        for backlog in (50, 60, 70):
+            change(folder, backlog=backlog)
+        over.set()
+    assert [answers.result() for answers in asking] == [{b"HTTP/1.1 200"}] * 4
 
 
 def test_request_in_flight_is_finished(serve, folder) -> None:

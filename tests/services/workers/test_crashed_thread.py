@@ -8,7 +8,7 @@ import time
 
 import httpx
 import pytest
-from support.servers import Server, read_response, wait_until
+from support.servers import Server, read_response, wait_for_busy, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 CRASH = b"GET /crash HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -54,8 +54,8 @@ def test_request_in_hand_is_failed_and_the_queue_goes_to_others(serve_with) -> N
     server = serve_with(CRASHING, "ramcloud", "--workers", "2", "--dispatch", "request-least-loaded")
     blockers = [server.connect() for _ in range(2)]
     for blocker in blockers:
-        blocker.sendall(b"GET /work?block=2s HTTP/1.1\r\nHost: x\r\n\r\n")
-    wait_until(lambda: [w["state"] for w in server.state()["workers"]] == ["busy", "busy"], what="busy workers")
+        blocker.sendall(b"GET /work?block=3s HTTP/1.1\r\nHost: x\r\n\r\n")
+    wait_for_busy(server, 2)
     victim = server.connect()
     victim.sendall(CRASH)  # for one of the two; behind it wait others
     waiting = [server.connect() for _ in range(8)]
@@ -74,8 +74,8 @@ def test_request_in_hand_is_failed_and_the_queue_goes_to_others(serve_with) -> N
 def test_requests_do_not_wait_for_nobody(serve_with, dispatch) -> None:
     server = serve_with(CRASHING, "ramcloud", "--workers", "1", "--dispatch", dispatch)
     blocker, victim, waiting = server.connect(), server.connect(), server.connect()
-    blocker.sendall(b"GET /work?block=2s HTTP/1.1\r\nHost: x\r\n\r\n")
-    wait_until(lambda: server.state()["workers"][0]["state"] == "busy", what="a busy worker")
+    blocker.sendall(b"GET /work?block=3s HTTP/1.1\r\nHost: x\r\n\r\n")
+    wait_for_busy(server)
     victim.sendall(CRASH)
     wait_until(lambda: server.metric("lab_queue_depth") == 1, what="a queued request")
     waiting.sendall(GET)
@@ -134,8 +134,8 @@ def refused(port: int) -> bool:
 def test_connections_on_their_way_to_a_crashed_worker_are_closed_and_counted(serve_with) -> None:
     server = serve_with(CRASHING, "memcached", "--workers", "1")
     blocker = server.connect()
-    blocker.sendall(b"GET /work?block=2s HTTP/1.1\r\nHost: x\r\n\r\nGET /crash HTTP/1.1\r\nHost: x\r\n\r\n")
-    wait_until(lambda: server.state()["workers"][0]["state"] == "busy", what="a busy worker")
+    blocker.sendall(b"GET /work?block=3s HTTP/1.1\r\nHost: x\r\n\r\nGET /crash HTTP/1.1\r\nHost: x\r\n\r\n")
+    wait_for_busy(server)
     waiting = [server.connect() for _ in range(5)]
     assert read_response(blocker).startswith(b"HTTP/1.1 200")
     for client in (blocker, *waiting):

@@ -11,7 +11,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from support.servers import Server, read_response, wait_until
+from support.servers import read_response, wait_for_busy, wait_until
 
 from services.messages import Command
 from services.metrics import slots
@@ -37,16 +37,6 @@ def reset(client: socket.socket) -> None:
     """End the connection with RST."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
-
-
-def wait_for_busy(server: Server, number: int = 1) -> list[dict]:
-    """The workers that are at work, once there are so many."""
-
-    def found() -> list[dict]:
-        return [worker for worker in server.state()["workers"] if worker["state"] in ("busy", "stalled")]
-
-    wait_until(lambda: len(found()) == number, what="busy workers")
-    return found()
 
 
 def rss(pid: int) -> int:
@@ -85,6 +75,16 @@ def test_dead_workers_queue_goes_back_and_it_is_passed_over() -> None:
     queues.expect(0)
     queues.put_for(0, late)
     assert queues.take(0) is late
+
+
+def test_least_loaded_has_the_fewest_jobs_queued_or_running() -> None:
+    queues, given = make_queues(3), []
+    for idle in (1, 2):  # the first has one running
+        queues.take(idle)
+    for _ in range(5):
+        given.append(queues.least_loaded())
+        queues.put_for(given[-1], make_job())
+    assert given == [1, 2, 0, 1, 2]
 
 
 def test_jobs_wait_while_every_worker_is_dead() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.control import change
-from support.servers import wait_until
+from support.servers import occupy, wait_until
 
 from lab.stack.control import connect
 
@@ -37,10 +37,7 @@ def states(server) -> dict[str, str]:
 def test_its_successor_serves_on(serve, tmp_path, model, option) -> None:
     server = serve(model, "--worker-kind", "thread", "--workers", "2", "--drain", "0.3", "--state-dir", str(tmp_path))
     before = threads(server.pid)
-    stuck = [server.connect() for _ in range(8)]
-    for client in stuck:
-        client.sendall(STUCK)
-    wait_until(lambda: "idle" not in states(server).values(), what="two stuck workers")
+    stuck = occupy(server, STUCK, workers=2)
     assert "options" in change(tmp_path, **option)
     for _ in range(10):
         with server.connect() as client:
@@ -60,16 +57,13 @@ def test_nobody_gets_its_wakeups(serve, tmp_path) -> None:
     server = serve(
         "ramcloud", "--workers", "16", "--worker-kind", "thread", "--drain", "0.2", "--state-dir", str(tmp_path)
     )
-    stuck = [server.connect() for _ in range(16)]
-    for client in stuck:
-        client.sendall(STUCK)
-    wait_until(lambda: "idle" not in states(server).values(), what="sixteen stuck workers")
-    assert change(tmp_path, workers=1)["options"]["workers"] == 1
     before = threads(server.pid)
+    occupy(server, STUCK, workers=16)
+    assert change(tmp_path, workers=1)["options"]["workers"] == 1
     clients = [server.connect() for _ in range(40)]
     for client in clients:
         assert b" 200 " in server.ask(GET, client)[:20]
-    wait_until(lambda: threads(server.pid) == before - 16, 20, what="the end of the outlived threads")
+    wait_until(lambda: threads(server.pid) == before - 15, 20, what="the end of the outlived threads")
     for client in clients:
         client.setblocking(False)
         with pytest.raises(BlockingIOError):

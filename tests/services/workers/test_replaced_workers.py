@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 
 import pytest
-from support.servers import Server, alive, children_of, read_response, wait_until
+from support.servers import Server, alive, children_of, occupy, read_response, wait_for_busy, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 BLOCK = b"GET /work?block=20s HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -73,7 +73,7 @@ def test_killed_workers_waiting_connections_are_closed_and_counted(serve) -> Non
     server = serve("memcached", "--worker-kind", "process", "--workers", "1")
     blocker = server.connect()
     blocker.sendall(BLOCK)
-    wait_until(lambda: server.state()["workers"][0]["state"] == "busy", what="a busy worker")
+    wait_for_busy(server)
     waiting = [server.connect() for _ in range(7)]
     wait_until(lambda: server.metric("lab_queue_depth") == 7, what="seven on their way")
     os.kill(server.state()["workers"][0]["pid"], signal.SIGKILL)
@@ -141,7 +141,7 @@ def test_worker_killed_in_a_drain_fails_its_request_at_once(serve) -> None:
     server = serve("ramcloud", "--worker-kind", "process", "--workers", "1", "--drain", "30")
     begun, queued = server.connect(), server.connect()
     begun.sendall(BLOCK)
-    wait_until(lambda: server.state()["workers"][0]["state"] == "busy", what="a busy worker")
+    wait_for_busy(server)
     queued.sendall(GET)
     wait_until(lambda: server.metric("lab_queue_depth") == 1, what="a queued request")
     server.signal(signal.SIGTERM)
@@ -155,10 +155,7 @@ def test_worker_killed_in_a_drain_fails_its_request_at_once(serve) -> None:
 @pytest.mark.parametrize("model", ["memcached", "nginx"])
 def test_worker_killed_in_a_drain_is_counted(serve, model) -> None:
     server = serve(model, "--worker-kind", "process", "--workers", "2", "--drain", "30")
-    blockers = [server.connect() for _ in range(8)]
-    for blocker in blockers:
-        blocker.sendall(BLOCK)
-    wait_until(lambda: [w["state"] for w in server.state()["workers"]] == ["busy"] * 2, what="busy workers")
+    occupy(server, BLOCK, workers=2)
     server.signal(signal.SIGTERM)
     if model == "memcached":  # nginx's stuck workers keep the listener open
         wait_until(lambda: refused(server.port), what="a closed port")
@@ -183,6 +180,7 @@ def test_worker_without_descriptors_leaves_connections_in_its_channel(serve) -> 
     )  # fmt: skip
     clients = [server.connect() for _ in range(150)]
     wait_until(lambda: server.metric("lab_accept_errors_total", errno="EMFILE") >= 1, what="EMFILE")
+    wait_until(lambda: server.metric("lab_connections_accepted_total") == len(clients), what="all accepted")
     wait_until(lambda: is_accounted_for_on_the_way(server), what="every connection accounted for")
     assert server.metric("lab_queue_depth") > 0
     assert server.metric("lab_connections_closed_total", reason="error") == 0  # none was lost
