@@ -31,7 +31,7 @@ from dashboards.parts import CONSOLE
 from lab import settings
 from services.options import MODELS
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 PROJECT = "accept-lab"
 WORKERS = 2

@@ -22,7 +22,7 @@ import psutil
 
 from lab import settings
 
-UP_SECONDS = 300
+UP_SECONDS = 900
 PATIENT: dict[str, Any] = {"timeout": 30, "trust_env": False}
 """Of our own requests, on a machine that may be busy."""
 INTERRUPTED = "lab: interrupted: `make lab-up` goes on from here, `make lab-down` clears up"
