@@ -100,7 +100,7 @@ def evenness() -> Section:
             "short",
             "Over 10 s. 1 is perfectly even. exclusive wake-ups give most to one worker; reuseport scatters by hash; a "
             "hot connection shows where a worker owns it. Not on ramcloud, whose idle stack gives most to one worker "
-            "while there is little to do; and nodejs has one loop: always 1.",
+            "while there is little to do; and nodejs without a cluster has one loop: always 1.",
             [Query(f"model:lab_imbalance:max_mean{{{MODEL}}}", "{{model}}")],
             limit=Limit(1.5, 3),
             shown_by=["busiest-worker", "reuseport-spread", "hot-connections"],

@@ -79,13 +79,13 @@ class Trial:
             raise BusyError(f"{self.state.name} is still running")
         if models := self._under_load():
             raise BusyError(f"a load on {' and '.join(models)} would disturb the figures: stop it in Try it first")
-        self.state = state = State(name)
+        state = State(name)
         self._said.clear()
         process = subprocess.Popen(
             [*self._program, *arguments(name)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, start_new_session=True, cwd=settings.CHECKOUT,
         )  # fmt: skip
-        self._process = process
+        self.state, self._process = state, process
         assert process.stdout is not None
         assert process.stderr is not None
         progress = threading.Thread(target=self._read_progress, args=(state, process.stderr), daemon=True)

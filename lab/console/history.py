@@ -33,6 +33,8 @@ KEPT_SECONDS = 15 * 60
 MOMENT_SECONDS = 1.0
 STALE_SECONDS = 30.0
 """Without a sample for so long, sampling has ended: on a slow machine there may be some seconds between two."""
+LATE_SECONDS = 1.0
+"""So much later than it was due a sample comes now and then, and nobody need know."""
 ALONE = 0.9
 """Connections accepted a request, from which on each request counts as having one of its own."""
 WINDOW_SECONDS = 5.0
@@ -71,6 +73,7 @@ class History:
         self._unwatched_seconds = unwatched_seconds
         self._looked = float("-inf")
         self._noted = time.monotonic()
+        self._due_seconds = unwatched_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="sampling", daemon=True)
 
@@ -94,8 +97,9 @@ class History:
         return WATCHED_SECONDS if watched else self._unwatched_seconds
 
     def age_seconds(self) -> float:
-        """How old the latest readings are."""
-        return time.monotonic() - self._noted
+        """How old the latest readings are; 0 until newer ones are overdue, since nobody may have looked for long."""
+        age = time.monotonic() - self._noted
+        return age if age > self._due_seconds + LATE_SECONDS else 0.0
 
     def is_stale(self) -> bool:
         """Whether sampling has ended, for whatever reason."""
@@ -116,7 +120,7 @@ class History:
             self.moments.append(Moment(now, {reading.model: figures_of(reading) for reading in self.lately}))
         # Last, since whoever sees a new number takes all that is above for what belongs to it.
         self.number += bool(self.readings)
-        self._noted = time.monotonic()
+        self._noted, self._due_seconds = time.monotonic(), self.interval_seconds()
 
     def since(self, at: float) -> list[Moment]:
         """The moments after this time, oldest first."""

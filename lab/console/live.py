@@ -25,17 +25,18 @@ class Live:
     """The latest readings of a history, as JSON."""
 
     history: History
-    _number: int = -1
-    _models: str = "{}"
+    _latest: tuple[int, str] = (-1, "{}")
+    """A number and what belongs to it; one attribute, since several threads ask."""
 
     def text(self) -> str:
         """`{"number": …, "age": seconds, "models": {model: …}}`."""
         number, readings = self.history.number, self.history.readings
-        if number != self._number:
+        latest = self._latest
+        if number != latest[0]:
             lately = {reading.model: reading for reading in self.history.lately}
             models = {reading.model: document(reading, lately.get(reading.model, reading)) for reading in readings}
-            self._number, self._models = number, json.dumps(models)
-        return f'{{"number": {number}, "age": {self.history.age_seconds():.1f}, "models": {self._models}}}'
+            latest = self._latest = number, json.dumps(models)
+        return f'{{"number": {latest[0]}, "age": {self.history.age_seconds():.1f}, "models": {latest[1]}}}'
 
     def series(self, since: float) -> str:
         """The moments after that time: `{"names": […], "age": …, "moments": [[time, {model: [figure, …]}], …]}`."""

@@ -149,8 +149,7 @@ class Loads:
             raise LoadError(f"the experiment {name} is running: a load would disturb what it measures")
         if not 1 <= load.users <= MOST_USERS or not 1 <= load.seconds <= MOST_SECONDS or load.rate <= 0:
             raise LoadError(f"give 1 to {MOST_USERS} users, 1 to {MOST_SECONDS} s and a rate above 0")
-        if (before := self.last(load.model)) is not None:
-            before.output.close()
+        before = self.last(load.model)
         output = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the run
         # A group of its own, so that Locust below it ends with it.
         process = subprocess.Popen(
@@ -158,6 +157,8 @@ class Loads:
             start_new_session=True, cwd=settings.CHECKOUT, env={**os.environ, "COLUMNS": "100"},
         )  # fmt: skip
         self._runs[load.model] = Running(load, process, output)
+        if before is not None:
+            before.output.close()
 
     def last(self, model: str) -> Running | None:
         """The latest load on the model."""
@@ -286,6 +287,7 @@ class LoadForm:
 
     async def _end(self) -> None:
         await run.io_bound(self._loads.stop, self._model.value)
+        self._problem = ""
         self._refresh()
 
     def _refresh(self) -> None:

@@ -67,7 +67,10 @@ def trial(trial: Trial) -> Observation:
         begun = time.monotonic()
         late = [stack.enter_context(knocking(trial, ghost.server)) for _ in range(TOO_MANY)]
         ghost.acknowledge(capture.wait_for("SYN/ACK", lambda seen: is_answer_to(ghost, seen)))
-        time.sleep(begun + room - time.monotonic())
+        left = begun + room - time.monotonic()
+        if left < 0:
+            raise TrialError("the machine stood still for longer than the queue was to stay full: run it again")
+        time.sleep(left)
         observation.metrics |= refusals(trial, capture, ghost)
         times = connect_times(listener, late, begun, stack)
         observation.notes = [*story(capture.segments, ghost)]

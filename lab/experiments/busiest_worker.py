@@ -20,7 +20,7 @@ GAP_SECONDS = 0.002
 THIRD = 100 / WORKERS
 TOLERANCE = 2
 """Percentage points."""
-SOMEWHAT_MORE = 40
+BETWEEN_TURNS_AND_FAVOURITE = 40
 """Percent: what three workers that take turns do not reach, and a holder that changes once or twice exceeds."""
 
 CLOUDFLARE = "cloudflare-blog 2017-10-accept-balancing"
@@ -82,15 +82,15 @@ EXPERIMENT = Experiment(
             "mutex-stays-with-its-holder",
             "with a mutex its holder goes on accepting: the others look after it only every 0.5 s, and mostly in vain",
             "nginx, ngx_event_accept.c: ngx_trylock_accept_mutex, before each wait; accept_mutex_delay",
-            f"busiest at least {SOMEWHAT_MORE} %",
-            between("mutex", "busiest", least=SOMEWHAT_MORE),
+            f"busiest at least {BETWEEN_TURNS_AND_FAVOURITE} %",
+            between("mutex", "busiest", least=BETWEEN_TURNS_AND_FAVOURITE),
         ),
         Check(
             "rotating-spreads",
             "a worker that adds its listener anew goes to the back of the queue: idle workers take turns",
             "nginx 1.21.6, ngx_event_accept.c: ngx_reorder_accept_events",
-            f"busiest at most {SOMEWHAT_MORE} %",
-            between("exclusive-rotating", "busiest", most=SOMEWHAT_MORE),
+            f"busiest at most {BETWEEN_TURNS_AND_FAVOURITE} %",
+            between("exclusive-rotating", "busiest", most=BETWEEN_TURNS_AND_FAVOURITE),
         ),
     ),
     controls=(

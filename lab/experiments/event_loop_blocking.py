@@ -69,7 +69,7 @@ def trial(trial: Trial) -> Observation:
             "owned by the blocked worker": Quantity(len(owned)),
             MISMATCH: Quantity(len(delayed ^ owned)),
             # Not Little's law: it is of a load that is steady, and this one is meant not to be.
-            FAILED: load.quantities()[FAILED],
+            FAILED: Quantity(load.failed),
             GENERATOR_CPU: Quantity(load.cpu),
             LONGEST: Quantity(max(result.max_seconds for result in results) * 1000, "ms"),
         },

@@ -75,7 +75,7 @@ def trial(trial: Trial) -> Observation:
             f"{kind} a worker": Quantity((many - few) / (MANY_WORKERS - FEW_WORKERS) / MEBIBYTE, "MiB"),
         }
     observation.metrics[GENERATOR_CPU] = Quantity(max(load.cpu for load in loads))
-    observation.metrics[FAILED] = Quantity(sum(load.quantities()[FAILED].value for load in loads))
+    observation.metrics[FAILED] = Quantity(sum(load.failed for load in loads))
     if not trial.quick:  # of a few requests, one at the edge would be most of the tolerance
         laws = [load.littles_law for load in loads if load.littles_law]
         observation.metrics[LITTLES_LAW] = Quantity(max(laws, key=lambda law: abs(law - 1)))

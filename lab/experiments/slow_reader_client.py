@@ -228,7 +228,8 @@ EXPERIMENT = Experiment(
         ),
         Control(
             "they-compute",
-            "beside them is a client whose work keeps the loop turning, as one that waits for no event would",
+            "beside them is a client whose work takes all the processor time that the loop has left, as one that never "
+            "sleeps would",
             (arm("beside", "computing"),),
             ("loop-sleeps",),
         ),

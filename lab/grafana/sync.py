@@ -100,8 +100,9 @@ def read_dashboards(folder: Path = DASHBOARDS) -> list[Json]:
 
 
 def _read(path: Path) -> Json:
+    live_page = settings.CONSOLE.given_url or settings.CONSOLE.url
     try:
-        board = json.loads(path.read_text(encoding="utf-8").replace(BUILT_FOR, settings.CONSOLE.url))
+        board = json.loads(path.read_text(encoding="utf-8").replace(BUILT_FOR, live_page))
     except (OSError, ValueError) as error:
         raise DashboardError(f"{path} is not JSON that can be read ({error}): build the dashboards again") from error
     if not isinstance(board, dict) or not all(isinstance(board.get(key), str) for key in ("uid", "title")):

@@ -106,7 +106,7 @@ def _follow(experiment: Experiment, command: list[str], folder: Path, effort: st
             for line in process.stdout or ():
                 said = _read(line, experiment, folder)
                 if "error" in said:
-                    raise _broken_off(experiment, folder, said["error"])
+                    raise RunError(f"{experiment.name}: {said['error']} (log: {folder / LOG})")
                 if "observation" in said:
                     results[said["arm"]].observations.append(read_observation(said["observation"]))
                 else:
@@ -116,25 +116,23 @@ def _follow(experiment: Experiment, command: list[str], folder: Path, effort: st
             watchdog.cancel()
         code = process.wait()
     if hung:
-        raise _broken_off(experiment, folder, f"did not end within {LONGEST_SECONDS[effort]:.0f} s")
+        raise RunError(
+            f"{experiment.name} did not end within {LONGEST_SECONDS[effort]:.0f} s (log: {folder / LOG}); "
+            "run it again when this machine is less busy"
+        )
     if code:
         last_words = (folder / LOG).read_bytes()[-LAST_WORDS_BYTES:].decode(errors="replace").strip()
         reason = (last_words.splitlines() or ["it said nothing"])[-1]
-        raise _broken_off(experiment, folder, f"broke off with {code}, {reason}")
+        raise RunError(
+            f"{experiment.name} broke off with {code}, {reason}; mend what {folder / LOG} shows, and run it again"
+        )
     return results
-
-
-def _broken_off(experiment: Experiment, folder: Path, reason: str) -> RunError:
-    return RunError(
-        f"{experiment.name}: {reason} (log: {folder / LOG}); run it again when this machine is less busy, "
-        "and look into the log if it ends alike"
-    )
 
 
 def _judge(experiment: Experiment, results: Results, where: environment.Environment) -> Verdict:
     try:
         return judge(experiment, results, where)
-    except LookupError as error:
+    except KeyError as error:
         raise RunError(
             f"{experiment.name}: a check asks for what no trial measured, {error}: mend its file in lab/experiments"
         ) from error

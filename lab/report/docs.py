@@ -12,8 +12,8 @@ import sys
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from lab import experiments
 from lab.experiments import UnknownExperimentError, all_experiments
+from lab.experiments import named as experiment_named
 from lab.measure.checks import shown
 from lab.report.evidence import is_full, read_stored, same, store
 from lab.report.stored import StoredRun, UnknownRunError, all_runs, named
@@ -38,7 +38,7 @@ def main() -> None:
     runs = all_runs()
     try:
         for run in _wanted(sys.argv[1:], runs):
-            store(experiments.named(run.experiment), run, runs)
+            store(experiment_named(run.experiment), run, runs)
     except (UnknownRunError, UnknownExperimentError, ValueError) as error:
         print(f"lab.report.docs: {error}", file=sys.stderr)
         raise SystemExit(BAD_USAGE) from error
@@ -48,6 +48,8 @@ def main() -> None:
 def _wanted(words: Sequence[str], runs: Sequence[StoredRun]) -> Iterator[StoredRun]:
     """The last full run of each experiment, or the run of that name; with `--all` what there is of every experiment."""
     last = {run.experiment: run for run in reversed(runs) if is_full(run)}
+    if EVERYTHING in words and len(words) > 1:
+        raise ValueError(f"give names or {EVERYTHING}, not both")
     if EVERYTHING in words:
         yield from (last[experiment.name] for experiment in all_experiments() if experiment.name in last)
     else:

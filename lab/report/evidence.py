@@ -71,9 +71,13 @@ def same(check: Check, found: dict[str, Any]) -> bool:
 
 
 def _in_a_row(run: StoredRun, runs: Iterable[StoredRun]) -> list[dict[str, Any]]:
-    """The documents of a run and of the full ones before it at its commit, the oldest first. None is left out."""
+    """The documents of a run and of the full ones before it at its commit, the oldest first.
+
+    None is left out: where a run came to no result, the row ends.
+    """
     upto = [each for each in runs if each.name <= run.name and each.experiment == run.experiment]
-    full = [each.document for each in upto if each.document and is_full(each)]
+    ended = takewhile(lambda each: each.document is not None, upto)
+    full = [each.document for each in ended if each.document and is_full(each)]
     return list(islice(takewhile(lambda document: _commit(document) == _commit(full[0]), full), MOST_RUNS))[::-1]
 
 

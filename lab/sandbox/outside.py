@@ -35,8 +35,6 @@ INIT = ("sh", "-c", '"$@"; exit $?', "init")
 PROBE_SECONDS = 10.0
 TEMPORARY = STATE_DIR / "sandbox"
 """Where each sandbox mounts a tmpfs that only it can see; outside, the folder stays empty."""
-
-
 FORBIDDING = (
     ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),  # Ubuntu
     ("kernel.unprivileged_userns_clone", "0", "1"),  # Debian
@@ -111,7 +109,7 @@ def _how_to_allow() -> str:
     forbidding = [f"{name}={good}" for name, bad, good in FORBIDDING if _sysctl(name) == bad]
     if forbidding:
         return f"sysctl -w {' '.join(forbidding)}"
-    return f"sysctl -w {' or '.join(f'{name}={good}' for name, _, good in FORBIDDING)}"
+    return " or ".join(f"sysctl -w {name}={good}" for name, _, good in FORBIDDING)
 
 
 def _sysctl(name: str) -> str | None:

@@ -172,6 +172,7 @@ class EventLoop:
             self._drain()
         if self._stopped:
             self._count(time.monotonic_ns())
+            self.block[slots.BUSY_SINCE] = 0
         return not self._stopped
 
     def _handle_all(self, events: list[tuple[int, int]]) -> None:
@@ -238,8 +239,11 @@ class EventLoop:
                 self._requests += number
             self.codes.clear()
         if self._busy_since_ns:
-            block[slots.BUSY_NS] += now - self._busy_since_ns
-            block[slots.BUSY_SINCE] = self._busy_since_ns = now
+            since, self._busy_since_ns = self._busy_since_ns, now
+            # In this order: whoever reads in between misses some time, which comes back; the other way round it would
+            # see the same time twice.
+            block[slots.BUSY_SINCE] = now
+            block[slots.BUSY_NS] += now - since
 
     # What sources call.
 

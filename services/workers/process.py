@@ -100,6 +100,7 @@ class ProcessWorker(Worker, Source):
         self._connections.close()
         self._requests.close()
         self._child.reap()
+        self._count_what_died()  # nothing, unless it was killed when its time to drain was over
 
     def has_ended(self) -> bool:
         """Called by main."""

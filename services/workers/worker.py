@@ -203,5 +203,5 @@ class Worker(Party, ABC):
     def _idle(self) -> None:
         since = self.block[slots.BUSY_SINCE]
         if since:
+            self.block[slots.BUSY_SINCE] = 0  # first: who reads in between must not see the same time twice
             self.block[slots.BUSY_NS] += time.monotonic_ns() - since
-            self.block[slots.BUSY_SINCE] = 0

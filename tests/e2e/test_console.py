@@ -38,7 +38,8 @@ MOST_BYTES_A_VISIT = 150_000
 """Kept for ever, of each; a visitor's part of the page takes several times as much while he looks."""
 MOST_BYTES_A_TICK = 2_000
 """A tick brings 8 kB of JSON."""
-WITHIN_SECONDS = 30_000
+WITHIN_MS = 30_000
+expect.set_options(timeout=WITHIN_MS)
 """Of the browser, in ms: a load takes a while to start on two busy cores."""
 UNNAMED = re.compile(r"^\s*- (?:button|link|textbox|spinbutton|combobox|switch|checkbox)(?![^\n]*\")", re.MULTILINE)
 
@@ -61,7 +62,7 @@ def visit(lab, browser):
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         opened.append(context)
         page = context.new_page()
-        page.set_default_timeout(WITHIN_SECONDS)
+        page.set_default_timeout(WITHIN_MS)
         if not failing:
             page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: said.append(str(error)))

@@ -1,18 +1,20 @@
 // What moves: figures of the drawings and the charts. Asks for them a few times a second while the page is seen.
 "use strict";
 (() => {
-  const LIVE_MS = 500, SOON_MS = 50, SERIES_MS = 1000, ANNOUNCE_MS = 5000, SUMMARY_MS = 5000, STALE_SECONDS = 10, KEPT_SECONDS = 900;
+  const LIVE_MS = 500, SOON_MS = 50, SERIES_MS = 1000, ANNOUNCE_MS = 5000, SUMMARY_MS = 5000;
+  const OLD_SECONDS = 10, KEPT_SECONDS = 900;
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const one = (selector, root = document) => root.querySelector(selector);
   const escaped = (text) => text.replace(/[&<>"]/g, (one) => `&#${one.charCodeAt(0)};`);
   const setText = (node, text) => { if (node && node.textContent !== text) node.textContent = text; };
 
-  const ask = (path) => fetch(path, { cache: "no-store" });
-  async function read(path) {
-    const answer = await ask(path);
-    if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
-    return answer.json();
+  class Lost extends Error {}
+  async function ask(path) {
+    const answer = await fetch(path, { cache: "no-store" }).catch((error) => { throw new Lost(error.message); });
+    if (!answer.ok) throw new Lost(`${path}: ${answer.status}`);
+    return answer;
   }
+  const read = async (path) => (await ask(path)).json();
 
   // A request is only made when the last one was answered; none while nobody sees the page, or has it yet.
   function every(milliseconds, selector, work) {
@@ -25,13 +27,13 @@
   }
   // The page may be in a container, on another host or behind a tunnel: what to start, only who started it knows.
   function unread(error) {
+    if (!(error instanceof Lost)) { console.error(error); return; }
     lost("The server of this page does not answer, so nothing here moves. It goes on by itself once it does.");
-    if (!(error instanceof TypeError)) console.warn(error);
   }
   // In steps, since it is read aloud each time that it changes.
   function old(age) {
     const ago = age < 60 ? `${10 * Math.floor(age / 10)} s` : "a minute";
-    lost(age < STALE_SECONDS ? "" : `Nothing new has been read: these figures are of more than ${ago} ago.`);
+    lost(age < OLD_SECONDS ? "" : `Nothing new has been read: these figures are of more than ${ago} ago.`);
   }
   function lost(words) { setText(one("#lost"), words); }
 
@@ -47,7 +49,7 @@
     if (summarise) summarised = Date.now();
     for (const [model, now] of Object.entries(models ?? {})) {
       // What goes wrong with one is no reason to show old figures of the others.
-      for (const card of all("[data-model]")) if (card.dataset.model === model) await show(card, model, now, summarise).catch(console.error);
+      for (const card of all("[data-model]")) if (card.dataset.model === model) await show(card, model, now, summarise).catch(unread);
       tell(model, now);
     }
     announce();
@@ -64,7 +66,7 @@
     const drawing = one("[data-drawing-of]", card);
     if (drawing.dataset.key !== now.drawing) {
       const answer = await ask(`/drawing/${encodeURIComponent(model)}`);
-      if (answer.status !== 200) return; // it has gone down since: the next turn says so
+      if (answer.status === 204) return; // it has gone down since: the next turn says so
       drawing.innerHTML = await answer.text();
       drawing.dataset.key = now.drawing;
     }

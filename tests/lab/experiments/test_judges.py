@@ -113,6 +113,7 @@ def snapshot(same, changed, meanwhile):
         pytest.param([snapshot(1, 0, 900)], False, id="nothing has changed"),
         pytest.param([snapshot(1, 1, 0)], None, id="nobody wrote while it read"),
         pytest.param([snapshot(1, 1, 900), snapshot(0, 1, 900)], False, id="one trial of a later moment"),
+        pytest.param([snapshot(1, 1, 900), snapshot(1, 1, 0)], None, id="nobody wrote in one trial"),
     ],
 )
 def test_snapshot_is_of_the_fork(trials, holds):

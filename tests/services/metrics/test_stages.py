@@ -14,7 +14,6 @@ from services.metrics.stages import Sampler
 SECOND = 1_000_000_000
 TOLERANCE_NS = 50_000_000
 """Some jiffies: the kernel counts in them, and on a busy machine not each as it passes."""
-"""The longest that a kernel may be built with (HZ=100)."""
 
 
 @pytest.fixture

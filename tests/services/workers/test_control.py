@@ -95,9 +95,11 @@ def test_nobody_is_refused_meanwhile(serve, folder, options) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(ask_and_ask) for _ in range(4)]
-        for backlog in (50, 60, 70):
-            change(folder, backlog=backlog)
-        over.set()
+        try:
+            for backlog in (50, 60, 70):
+                change(folder, backlog=backlog)
+        finally:
+            over.set()
     assert [answers.result() for answers in asking] == [{b"HTTP/1.1 200"}] * 4
 
 
@@ -107,6 +109,21 @@ def test_request_in_flight_is_finished(serve, folder) -> None:
     keep_busy(server, client, seconds=0.7)
     assert "options" in change(folder, wakeup="herd")
     assert b"200 OK" in client.recv(4096)
+
+
+def test_time_of_a_worker_that_is_killed_when_its_drain_is_over_stays_counted(serve, folder) -> None:
+    server = serve("nginx", "--workers", "1", "--drain", "0.3", "--state-dir", str(folder))
+
+    def busy_seconds() -> float:
+        return server.metric("lab_loop_busy_seconds_total", worker="0")
+
+    with closing(server.connect()) as client:
+        client.sendall(b"GET /work?block=30s HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(lambda: busy_seconds() > 1, what="a second at work")
+        change(folder, backlog=50)
+    killed = busy_seconds()
+    server.get("/work?block=300ms")
+    wait_until(lambda: busy_seconds() > killed + 0.2, what="the successor's time")
 
 
 def test_changes_add_up(serve, folder) -> None:
