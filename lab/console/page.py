@@ -169,5 +169,5 @@ def opener(controls: ui.right_drawer) -> None:
     button = ui.button("Try it", on_click=controls.toggle).props("unelevated no-caps color=primary").classes("try")
     button.props(f"aria-controls={controls.html_id} aria-expanded=false")
     controls.on_value_change(lambda event: button.props(f"aria-expanded={str(event.value).lower()}"))
-    controls.on("show", js_handler=f"() => lab.enter('{controls.html_id}')")
-    controls.on("hide", js_handler=f"() => lab.leave('{controls.html_id}', '{button.html_id}')")
+    for event, act in (("show", "enter"), ("hide", "leave")):
+        controls.on(event, js_handler=f"() => lab.{act}('{controls.html_id}', '{button.html_id}')")

@@ -14,11 +14,12 @@ CONNECTIONS: dict[str, type[http.client.HTTPConnection]] = {
 
 
 def answers(root: str, path: str, seconds: float) -> bool:
-    """Whether what is at the URL `root` says at `path`, below it, that it works. Takes up to `seconds`."""
+    """Whether what is at the URL `root` says at `path`, below it, that it works. Each step takes up to `seconds`."""
     try:
         there = urlsplit(root)
+        port = there.port or CONNECTIONS[there.scheme].default_port  # http.client would look for one in `::1`
         # http.client, because urllib and httpx would send this to the machine's http_proxy.
-        with closing(CONNECTIONS[there.scheme](there.hostname or "", there.port, timeout=seconds)) as connection:
+        with closing(CONNECTIONS[there.scheme](there.hostname or "", port, timeout=seconds)) as connection:
             connection.request("GET", there.path.rstrip("/") + path, headers={"Connection": "close"})
             return connection.getresponse().status < http.client.BAD_REQUEST
     except ssl.SSLCertVerificationError:

@@ -35,24 +35,24 @@ def stack_sources() -> list[Source]:
 
 
 class Asked:
-    """One server: what it said last, and whether it still owes an answer."""
+    """One server: what it said last, and whether it still owes an answer. For the thread that samples."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._answer: Future[Sample] | None = None
+        self._owed: Future[Sample] | None = None
         self._since = 0.0
         self._latest = Sample(source, time.monotonic(), "has not answered yet")
 
     def ask(self, pool: ThreadPoolExecutor) -> Future[Sample]:
         """The answer to come; one that is owed is not asked for twice."""
-        if self._answer is None:
-            self._answer, self._since = pool.submit(take, self._source), time.monotonic()
-        return self._answer
+        if self._owed is None:
+            self._owed, self._since = pool.submit(take, self._source), time.monotonic()
+        return self._owed
 
     def latest(self) -> Sample:
         """Its answer; the one before, as the very same object, while that is not too old."""
-        if self._answer is not None and self._answer.done():
-            self._latest, self._answer = self._answer.result(), None
+        if self._owed is not None and self._owed.done():
+            self._latest, self._owed = self._owed.result(), None
         elif not self._latest.problem and time.monotonic() - self._since > ANSWER_SECONDS:
             self._latest = late(self._source)
         return self._latest

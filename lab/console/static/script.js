@@ -204,8 +204,11 @@
       window.Quasar?.Dark.set(dark);
       localStorage.setItem("lab-dark", String(dark));
     },
-    // Into the drawer that has opened; and back to its button, unless the focus is elsewhere already.
-    enter(drawer) { one("input, button", document.getElementById(drawer))?.focus(); },
+    // Into the drawer that its button has opened, not one that opens because the window was turned; and back to the
+    // button, unless the focus is elsewhere already.
+    enter(drawer, button) {
+      if (document.activeElement?.id === button) one("input, button", document.getElementById(drawer))?.focus();
+    },
     leave(drawer, button) {
       const focus = document.activeElement;
       if (focus === document.body || document.getElementById(drawer)?.contains(focus)) document.getElementById(button)?.focus();
