@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from lab.measure.trial import Trial
 
 MEBIBYTE = 2**20
-SMALL_BYTES, LARGE_BYTES = 16 * MEBIBYTE, 128 * MEBIBYTE
+SMALL_BYTES, LARGE_BYTES = 4 * MEBIBYTE, 192 * MEBIBYTE
+SMALL, LARGE = "4 MiB", "192 MiB"
 TOUCHED_SHARE = 0.25
 """Of the pages, chosen at random, written after the fork."""
 TOLERANCE = 0.1
 OF_THE_FORK, CHANGED, MEANWHILE = "snapshot is of the fork", "store has changed since", "pages written while it read"
-FORKS = 7
-"""Timed in each trial; the shortest counts, since whatever else the machine does can only make one longer."""
+FORKS, FORK_PAUSE_SECONDS = 25, 0.02
+"""Timed in each trial; the shortest counts, since whatever else the machine does can only make one longer, and that may
+last for a while."""
 
 REDIS = "redis.io, persistence (BGSAVE forks); mm/memory.c, do_wp_page: a write to a shared page copies that page"
 
@@ -135,6 +137,7 @@ def time_a_fork() -> float:
         os._exit(0)
     seconds = time.perf_counter() - begun
     os.waitpid(child, 0)
+    time.sleep(FORK_PAUSE_SECONDS)
     return seconds
 
 
@@ -202,7 +205,7 @@ class Snapshot:
 
 def of_the_fork(results: Results) -> Finding:
     """In every trial the child read what was there at the fork, while the store had become another and did so still."""
-    result = results["128 MiB"]
+    result = results[LARGE]
     names = (OF_THE_FORK, CHANGED, MEANWHILE)
     text = ", ".join(f"{name} {shown(result.summary(name))}" for name in names)
     trials = [[trial.metrics[name].value for name in names] for trial in result.observations]
@@ -223,7 +226,7 @@ EXPERIMENT = Experiment(
     chapter="process and thread",
     question="A store is backed up by a forked child while writes go on. What is copied, and what does the child see?",
     predict=f"{TOUCHED_SHARE:.0%} of the pages are written after the fork: how much memory do both need together?",
-    arms=(arm("16 MiB", SMALL_BYTES), arm("128 MiB", LARGE_BYTES)),
+    arms=(arm(SMALL, SMALL_BYTES), arm(LARGE, LARGE_BYTES)),
     trial=trial,
     checks=(
         Check(
@@ -231,14 +234,14 @@ EXPERIMENT = Experiment(
             "each page that is written after the fork is copied, and no other",
             REDIS,
             "copied / touched 0.9 to 1.1",
-            always("128 MiB", "copied / touched", 1 - TOLERANCE, 1 + TOLERANCE),
+            always(LARGE, "copied / touched", 1 - TOLERANCE, 1 + TOLERANCE),
         ),
         Check(
             "pss-is-real",
             "the sum of both processes' PSS is the memory that really exists: the store, and the copies",
             "Documentation/filesystems/proc.rst: PSS counts a page that n processes share as 1/n",
             "0.9 to 1.1 of store plus pages touched",
-            always("128 MiB", "sum of PSS / pages that must exist", 1 - TOLERANCE, 1 + TOLERANCE),
+            always(LARGE, "sum of PSS / pages that must exist", 1 - TOLERANCE, 1 + TOLERANCE),
         ),
         Check(
             "snapshot-is-of-the-fork",
@@ -250,20 +253,20 @@ EXPERIMENT = Experiment(
         ),
         Check(
             "fork-grows-with-memory",
-            "fork copies page tables, so a store of eight times the size takes longer to fork",
+            "fork copies page tables, so a process with a large store takes longer to fork than one with a small store",
             "redis.io, latency: fork time grows with the memory of the process",
             "at least 2 times as long, spreads apart",
-            ratio("fork", "128 MiB", to="16 MiB", least=2),
+            ratio("fork", LARGE, to=SMALL, least=2),
         ),
     ),
     controls=(
         Control(
             "shared-mapping",
             "the store is in memory that both share, so nothing is ever copied",
-            (arm("128 MiB", LARGE_BYTES, shared=True),),
+            (arm(LARGE, LARGE_BYTES, shared=True),),
             ("copies-what-is-touched", "pss-is-real", "snapshot-is-of-the-fork"),
         ),
-        Control("same-size", "both stores are small", (arm("128 MiB", SMALL_BYTES),), ("fork-grows-with-memory",)),
+        Control("same-size", "both stores are small", (arm(LARGE, SMALL_BYTES),), ("fork-grows-with-memory",)),
     ),
     quick_repetitions=3,
     explanation="""\

@@ -22,4 +22,4 @@ def snapshot(same, changed, meanwhile):
     ],
 )
 def test_snapshot_is_of_the_fork(trials, holds):
-    assert copy_on_write.of_the_fork(arms(**{"128 MiB": trials})).holds is holds
+    assert copy_on_write.of_the_fork(arms(**{copy_on_write.LARGE: trials})).holds is holds
