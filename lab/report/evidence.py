@@ -61,8 +61,7 @@ def read_stored(experiment: Experiment, folder: Path = STORED) -> dict[str, Any]
         document: dict[str, Any] = json.loads((folder / f"{experiment.name}.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    # Stored before there was more: it is the only run in its row.
-    return {"runs": [_of_a_run(document)], "controls": {}} | document
+    return document
 
 
 def same(check: Check, found: dict[str, Any]) -> bool:
