@@ -41,6 +41,7 @@ def test_stored_result_is_of_the_checks_that_are_declared(experiment):
     assert result["effort"] == "full"
     assert result["control"] is None
     assert "fails" not in {run["verdict"] for run in result["runs"]}
+    assert len(result["runs"]) == evidence.MOST_RUNS, again
     assert max(run["seconds"] for run in result["runs"]) <= LONGEST_SECONDS
     assert not any("trials" in arm for arm in result["arms"])
 
