@@ -130,7 +130,7 @@ def trial(trial: Trial) -> Observation:
 
 
 def time_a_fork() -> float:
-    """Seconds for which `fork` holds its caller up; the child ends at once."""
+    """Seconds for which `fork` holds its caller up; the child ends at once, and a pause follows."""
     begun = time.perf_counter()
     child = os.fork()
     if child == 0:
