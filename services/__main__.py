@@ -28,15 +28,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from services import command_line
-from services.apps import Identity, make_application, make_store, sink_rate
+from services.apps import Identity, make_application, make_store, open_body
 from services.apps.sqlite_store import CHECKPOINT_SECONDS
 from services.apps.store import Store
 from services.metrics import slots
 from services.metrics.exporter import Description, serve_admin
-from services.metrics.stages import Sampler
+from services.metrics.sampling import Sampler
 from services.models import SERVE
-from services.net.event_loop import EventLoop, Limits
 from services.net.listener import Address, bound_socket, open_listener
+from services.net.server_loop import Limits, ServerLoop
 from services.protocols import CommonHead, chooser
 from services.workers.control import Control
 from services.workers.main import Main
@@ -205,10 +205,9 @@ def settings_in_turn(settings: Settings, control: Control) -> Iterator[Settings]
         yield make_settings(options, settings.address, settings.state_dir)
 
 
-def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store, blocks: slots.Slots) -> EventLoop:
+def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store, blocks: slots.Slots) -> ServerLoop:
     """The loop of one party, with an application and a protocol of its own."""
     options = settings.options
-    watched = options["metrics"] == "on"
     head = CommonHead(settings.model.encode(), name.encode())
     workers = [blocks.worker(index) for index in range(options.get("cluster") or settings.workers)]
 
@@ -223,11 +222,11 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
         under_way = sum(other[slots.HANDED_OFF] - other[slots.PICKED_UP] for other in workers)
         return blocks.main[slots.OPEN] + sum(other[slots.OPEN] for other in workers) + under_way
 
-    loop = EventLoop(
+    loop = ServerLoop(
         block=block,
-        sampler=Sampler(block, options["sample_rate"] if watched else "off"),
+        sampler=Sampler(block, options["sample_rate"]),
         handle=make_application(Identity(settings.model, name), store, options, count_outcome, healthy),
-        choose=chooser(options["protocol"], head, sink_rate),
+        choose=chooser(options["protocol"], head, open_body),
         limits=Limits(
             header_timeout=options["header_timeout"],
             body_timeout=options["body_timeout"],
@@ -238,7 +237,6 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
         ),
         every_second=head.refresh,
         open_everywhere=open_everywhere,
-        watched=watched,
     )
     return loop
 

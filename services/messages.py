@@ -1,14 +1,18 @@
-"""What travels between a protocol and the application: requests one way, responses the other.
+"""Requests and responses: what protocols and the application exchange.
 
-Protocols make requests out of bytes, applications answer them, and neither knows of the other.
+Protocols make requests out of bytes, applications respond to them, and neither knows of the other.
 Everything here is plain data that can be pickled, for a request may be executed in another process.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
+MAX_KEY_BYTES = 250
+"""memcached's limit; HTTP keeps to it, because both see the same data."""
+MAX_VALUE_BYTES = 1024 * 1024
 TEXT = b"text/plain; charset=utf-8"
 
 
@@ -16,17 +20,40 @@ TEXT = b"text/plain; charset=utf-8"
 class Request:
     """One HTTP request, whole: method in upper case, header names in lower case.
 
-    `body_size` is what the client sent; it is more than `len(body)` only where the body was
-    read and thrown away (`/sink`).
+    `body_size` is what the client sent; it is more than `len(body)` only where the body was taken in pieces
+    (`BodyReader`). `fields` are the header fields, or the bytes of a well-formed head, of which `headers` makes
+    them when somebody asks: most requests are answered by their target alone.
     """
 
     method: str
     target: bytes
-    headers: dict[bytes, bytes] = field(default_factory=dict)
+    fields: dict[bytes, bytes] | bytes = field(default_factory=dict)
     body: bytes = b""
     body_size: int = 0
     keep_alive: bool = True
     http_minor: int = 1
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """Header fields by lower-case name; values of a name that comes twice are joined (RFC 9110, section 5.2)."""
+        if isinstance(self.fields, bytes):
+            self.fields = fields_of(self.fields)
+        return self.fields
+
+
+def fields_of(head: bytes) -> dict[bytes, bytes]:
+    """Return the header fields of a well-formed head, request line and empty line included."""
+    fields: dict[bytes, bytes] = {}
+    for line in head.split(b"\r\n")[1:-2]:
+        name, _, value = line.partition(b":")
+        add_field(fields, name, value.lstrip(b" \t"))
+    return fields
+
+
+def add_field(fields: dict[bytes, bytes], name: bytes, value: bytes) -> None:
+    """Add one header field, whose value may end in blanks, to `fields`."""
+    name, value = name.lower(), value.rstrip(b" \t")
+    fields[name] = fields[name] + b", " + value if name in fields else value
 
 
 @dataclass(slots=True)
@@ -45,44 +72,70 @@ class Command:
 
 @dataclass(slots=True)
 class Response:
-    """An answer. `code` is HTTP's status ("200") or the first word of memcached's reply ("STORED").
+    """A response. `code` is HTTP's status ("200") or the first word of memcached's reply ("STORED").
 
-    `headers` are extra header lines, each ending in CRLF. `filler` bytes follow `body`; they are
-    written in pieces and never held in memory (`/stream`). `worker` is who executed the request,
-    empty for whoever writes it.
+    `headers` are extra header lines, each ending in CRLF. `pieces`, where given, follow `body`: they are made one by
+    one, as the client takes them, and never held together (`/stream`). `worker` is who executed the request, empty
+    for whoever writes it.
     """
 
     code: str
     body: bytes = b""
     content_type: bytes = TEXT
     headers: bytes = b""
-    filler: int = 0
+    pieces: Pieces | None = None
     worker: bytes = b""
 
 
 Message = Request | Command
-"""What an application can be asked."""
+"""A request to an application."""
+
+
+class Pieces(Interface):
+    """A response's body in pieces. Can be pickled, for it may be made in another process than it is written in."""
+
+    def __len__(self) -> int:
+        """Return the bytes of all pieces together."""
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        """Yield one piece after the other, none of them empty."""
+
+
+class BodyReader(Interface):
+    """Takes a request's body in pieces, as it arrives: it is not kept, and may be larger than memory (`/sink`)."""
+
+    most_bytes: int
+    """To read at once after a pause."""
+
+    def take(self, piece: bytes) -> float:
+        """Take a piece; return for how many seconds none is to be read after it (back-pressure)."""
+
+
+@dataclass(slots=True)
+class BodyPiece:
+    """A part of a body that is taken in pieces, on its way to its reader; the request follows the last."""
+
+    reader: BodyReader
+    data: bytes
 
 
 class Handler(Interface):
-    """An application: answers one message. Must not raise for anything that a peer can send."""
+    """An application. Must not raise for anything that a peer can send."""
 
     def __call__(self, message: Message, /) -> Response:
-        """The answer."""
+        """Execute a message; return the response."""
 
 
 class Protocol(Interface):
     """Sans-I/O: bytes in, messages out; response in, bytes out. No socket, clock or thread inside."""
 
     phase: str
-    """What is being read: "idle" (nothing begun), "head" or "body". Timeouts depend on it."""
+    """The part that is being read: "idle" (nothing begun), "head" or "body". Timeouts depend on it."""
     closing: bool
-    """Nothing more will be read: answer what was received, then close."""
-    read_rate: int
-    """Bytes a second at which the present body may be read; 0 for no limit (`/sink?rate=`)."""
+    """Nothing more will be read: respond to what was received, then close."""
 
-    def receive(self, data: bytes) -> list[Message | Response]:
-        """The messages that `data` completes, in order.
+    def receive(self, data: bytes) -> list[Message | BodyPiece | Response]:
+        """Return the messages that `data` completes, in order.
 
         A `Response` among them is the protocol's own: `100 Continue`, or the refusal of what cannot
         be parsed (`closing` is then true). Never raises for anything that a peer can send, and never
@@ -90,7 +143,10 @@ class Protocol(Interface):
         """
 
     def encode(self, message: Message | None, response: Response) -> bytes:
-        """The bytes of `response` to `message` (None for the protocol's own), without the filler."""
+        """Return the bytes of `response` to `message` (None for the protocol's own), without its pieces.
+
+        Takes the pieces away where the response must have no body.
+        """
 
     def timed_out(self) -> Response | None:
-        """What to tell a peer that let the present phase run out of time; None to close in silence."""
+        """Return the response to a peer that let the present phase run out of time; None to close in silence."""

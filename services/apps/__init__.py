@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from services.apps.application import Application, Identity
 from services.apps.memory_store import MemoryStore
 from services.apps.sqlite_store import SqliteStore
-from services.apps.streams import sink_rate
+from services.apps.streams import open_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from services.apps.store import Store
     from services.messages import Handler
 
-__all__ = ["Identity", "make_application", "make_store", "sink_rate"]
+__all__ = ["Identity", "make_application", "make_store", "open_body"]
 
 
 def make_store(kind: str, path: Path | None) -> Store:

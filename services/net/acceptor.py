@@ -17,13 +17,15 @@ import socket
 import struct
 import threading
 import time
-from collections import deque
 from pathlib import Path
 
-from services.metrics import slots, stages
+from services.metrics import slots
+from services.net import timestamps
 from services.net.connection import Connection
-from services.net.event_loop import EventLoop, Source
-from services.net.listener import OUT_OF_RESOURCES, accept
+from services.net.event_loop import Source
+from services.net.listener import OUT_OF_RESOURCES
+from services.net.mailbox import Mailbox
+from services.net.server_loop import ServerLoop
 
 ACCEPT_PAUSE_SECONDS = 0.1
 ROTATE_EVERY = 16
@@ -33,6 +35,9 @@ MUTEX_DELAY_SECONDS = 0.5
 BLOCKING_ACCEPT_SECONDS = 0.1
 MAX_ACCEPTED = 1024
 
+Arrival = tuple[Connection, int] | OSError
+"""A connection with its accept_wait in ns, or a failed accept()."""
+
 
 class Acceptor(Source):
     """Plain EPOLLIN: every worker that waits is woken, one of them finds the connection ("herd")."""
@@ -40,7 +45,7 @@ class Acceptor(Source):
     events = select.EPOLLIN
     accepts_a_turn = 1
 
-    def __init__(self, loop: EventLoop, listener: socket.socket) -> None:
+    def __init__(self, loop: ServerLoop, listener: socket.socket) -> None:
         self.loop = loop
         self.listener = listener
         self.fd = listener.fileno()
@@ -67,7 +72,7 @@ class Acceptor(Source):
 
     def _accept(self) -> None:
         """Take one connection off the queue. Raises OSError, BlockingIOError when there is none to take."""
-        self._admit(Connection(accept(self.listener), time.time_ns()))
+        self._admit(Connection(self.listener.accept()[0], time.time_ns()))
 
     def _admit(self, connection: Connection, accept_wait_ns: int | None = None) -> None:
         loop = self.loop
@@ -75,7 +80,7 @@ class Acceptor(Source):
         sampler = loop.sampler
         if sampler.connection_gap <= 0:
             if accept_wait_ns is None:
-                accept_wait_ns = stages.accept_wait_ns(connection.socket)
+                accept_wait_ns = timestamps.accept_wait_ns(connection.socket)
             sampler.record(("accept_wait", accept_wait_ns, sampler.take_connection()))
         sampler.connection_gap -= 1
         if loop.open_everywhere() + len(loop.accepted) >= loop.limits.max_connections:
@@ -99,12 +104,12 @@ class Acceptor(Source):
 
     def pause(self) -> None:
         """Leave new connections in the kernel's queue."""
-        self.loop.mute(self.fd)
+        self.loop.pause(self.fd)
 
     def resume(self) -> None:
         """Wait for connections again."""
         if self.listener.fileno() >= 0:
-            self.loop.unmute(self.fd, self.events)
+            self.loop.resume(self.fd, self.events)
 
     def finish(self) -> bool:
         """Accept what is queued, then close: a closed listener resets what is left in its queue.
@@ -183,7 +188,7 @@ class MutexAcceptor(Acceptor):
     the lock back leaves the listener alone.
     """
 
-    def __init__(self, loop: EventLoop, listener: socket.socket, lock: Path) -> None:
+    def __init__(self, loop: ServerLoop, listener: socket.socket, lock: Path) -> None:
         self._lock = lock.open("w")  # opened by each worker: flock tells open files apart, not processes
         self._holding = False
         super().__init__(loop, listener)
@@ -191,7 +196,7 @@ class MutexAcceptor(Acceptor):
     def begin(self) -> None:
         """Start to compete for the lock."""
         super().begin()
-        self.loop.poll_seconds = MUTEX_DELAY_SECONDS
+        self.loop.longest_wait_seconds = MUTEX_DELAY_SECONDS
         self.loop.before_poll.append(self._compete)
         self.loop.after_poll.append(self._accept_first)
 
@@ -235,7 +240,8 @@ class BlockingAcceptor(Acceptor):
 
     def begin(self) -> None:
         """Start the thread."""
-        self._queue: deque[tuple[Connection, int]] = deque()
+        self._arrived: Mailbox[Arrival] = Mailbox(self._take_over)
+        self.loop.watch(self._arrived.fd, self._arrived)
         self._room = threading.Semaphore(MAX_ACCEPTED)
         self._finished = threading.Event()
         # One open file for all workers: blocking for one is blocking for all. Python's own timeout would
@@ -243,8 +249,6 @@ class BlockingAcceptor(Acceptor):
         self.listener.setblocking(True)
         seconds, microseconds = divmod(int(BLOCKING_ACCEPT_SECONDS * 1e6), 1_000_000)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, microseconds))
-        self._errors: deque[OSError] = deque(maxlen=MAX_ACCEPTED)
-        self.loop.before_poll.append(self._take_over)
         self._thread = threading.Thread(target=self._accept_forever, name="acceptor", daemon=True)
         self._thread.start()
 
@@ -254,27 +258,22 @@ class BlockingAcceptor(Acceptor):
             if not self._room.acquire(timeout=BLOCKING_ACCEPT_SECONDS):
                 continue
             try:
-                sock = accept(self.listener)
+                sock, _ = self.listener.accept()
             except BlockingIOError:  # SO_RCVTIMEO is over
                 self._room.release()
             except OSError as error:
-                self._room.release()
-                self._errors.append(error)
-                self.loop.wake()
+                self._arrived.put(error)
                 time.sleep(ACCEPT_PAUSE_SECONDS)
             else:
                 # Asked here, where accept() returns: the loop may be busy for long.
-                self._queue.append((Connection(sock, time.time_ns()), stages.accept_wait_ns(sock)))
-                self.loop.wake()
+                self._arrived.put((Connection(sock, time.time_ns()), timestamps.accept_wait_ns(sock)))
 
-    def _take_over(self) -> None:
-        while self._errors:
-            error = self._errors.popleft()
-            self._failed(error)
-        while self._queue:
-            connection, accept_wait_ns = self._queue.popleft()
-            self._room.release()
-            self._admit(connection, accept_wait_ns)
+    def _take_over(self, arrival: Arrival) -> None:
+        self._room.release()
+        if isinstance(arrival, OSError):
+            self._failed(arrival)
+        else:
+            self._admit(*arrival)
 
     def pause(self) -> None:
         """Nothing to do: the acceptor thread pauses by itself."""
@@ -301,4 +300,4 @@ class BlockingAcceptor(Acceptor):
     def _stop(self) -> None:
         self._finished.set()
         self._thread.join()
-        self._take_over()
+        self._arrived.ready(0)

@@ -1,39 +1,81 @@
-"""One TCP connection: bytes to messages, messages to answers, answers to bytes.
+"""One TCP connection: bytes to messages, messages to responses, responses to bytes.
 
-A connection knows its socket, its protocol and its loop. Who executes a message is not its business:
-without `execute` the loop's own handler does, at once; with it the message goes to `execute`, and
-whoever executes calls `reply`. Either way one message of a connection is executed at a time, which
-keeps pipelined answers in order, and none while the peer has not taken the answer before
-(back-pressure): what a peer can make us hold is one read, one body and one response.
+A connection knows its socket, its protocol and its owner, the loop. Who executes a message is not its business: without
+`execute` the loop's own handler does, at once; with it the message goes to `execute`, and whoever executes calls
+`reply`, later. Either way one message of a connection is executed at a time, which keeps pipelined responses in order,
+and none while the peer has not taken the response before (back-pressure): all that a peer can make us hold is one read,
+one body and one response, or one piece of it.
+
+The states, and what moves a connection from one to the next:
+
+    state      waits for                     until                    and then
+    ---------  ----------------------------  -----------------------  ----------------------------------------------
+    idle       a request's first byte        --idle-timeout           finish
+    head       the rest of its head          --header-timeout (all)   408, finish
+    body       the next bytes of its body    --body-timeout (each)    408, finish
+    paused     a pause that whoever takes    no limit: we wait        body; sooner if the peer has sent its last byte
+               the body in pieces asked for
+    executing  the response, from somebody   no limit: we wait        writing, if the kernel does not take all of it,
+               else (a handler that                                   or else the next message
+               responds later)
+    writing    room in the send buffer, for  --write-timeout (each)   the next piece of the response; after the last,
+               the rest or the next piece                             the next message
+    lingering  the peer's end of input       5 s of silence, 30 s     closed
+    closed
+
+"The next message" is one that was received together with the last (pipelining). When there is none, the protocol
+knows what has been read so far, and the state is idle, head or body; or the connection is to close, and it lingers.
+`finish` is how we close: in stages, by way of lingering. `close` is at once: the peer is gone, or too slow.
+
+RST on close. close() on a socket with unread bytes, or that gets bytes afterwards, makes the kernel send RST; and RST
+makes it throw away what is still in the send buffer, and the peer's kernel (not Linux's) what has arrived but was not
+read: the end of a response is lost because a blank line came behind the request. So we say that no more comes
+(shutdown), read on and throw away until the peer closes too, and only then close (RFC 9112, section 9.6; nginx's
+lingering_close). The peer's acknowledgements count as life: while the send buffer is not empty (SIOCOUTQ), the write
+timeout is what governs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import select
 import socket
+import struct
+import termios
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
+from typing import Protocol as Interface
 
-from services.messages import Message, Protocol, Request, Response
-from services.metrics import stages
-from services.net.event_loop import EventLoop, Source
+from services.messages import BodyPiece, Handler, Message, Protocol, Request, Response
+from services.metrics.sampling import Sampler
+from services.net import timestamps
+from services.net.event_loop import Callback, Source
 
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
-SLOWED = select.EPOLLRDHUP
-"""Read nothing for now, but hear of a peer that has sent all it had."""
+READING = frozenset({"idle", "head", "body"})
+EVENTS = {
+    "idle": READABLE, "head": READABLE, "body": READABLE,
+    "paused": select.EPOLLRDHUP,  # read nothing for now, but hear of a peer that has sent all it had
+    "executing": READABLE,  # usually the response comes first, so that epoll need not be told twice
+    "writing": WRITABLE,
+    "lingering": READABLE,
+}  # fmt: skip
+"""What epoll is asked for in each state."""
 READ_BYTES = 65536
-FLUSH_BYTES = 65536
-FILLER = memoryview(bytes(65536))
-ANCILLARY_BYTES = socket.CMSG_SPACE(16)
-SLOW_READ_SECONDS = 0.1
-"""A body that is read at a rate is read this often."""
 MAX_PAUSE_SECONDS = 1.0
 """A longer pause is taken in parts: a closed connection's timer must not keep it in memory for hours."""
-LINGER_NS = 2_000_000_000
+LINGER_NS = 30_000_000_000
+LINGER_SILENCE_NS = 5_000_000_000
 NEVER_NS = 1 << 62
 NOT_TIMED = -1
+NOT_CHOSEN: Any = None
+"""The protocol of a connection on which nothing has come yet."""
+MOST_DISCARDS = 64
+"""Reads, at the most, where there is no time left to wait for the peer."""
 
 # Sockets are left in blocking mode and every call says DONTWAIT: that saves the fcntl a connection.
 DONTWAIT = socket.MSG_DONTWAIT
@@ -56,35 +98,83 @@ class Job:
 Execute = Callable[[Job], None]
 
 
+class Owner(Interface):
+    """A connection's loop, as far as the connection needs it. `net/server_loop.py` implements it."""
+
+    now_ns: int
+    idle_deadline_ns: int
+    timeouts_ns: dict[str, int]
+    draining: bool
+    sampler: Sampler
+    codes: defaultdict[str, int]
+    """Responses since the last look, by code."""
+    submitted: int
+    bytes_in: int
+    bytes_out: int
+    handle: Handler
+    choose: Callable[[bytes], Protocol]
+    withdraw: Callable[[Job], None]
+
+    def watch(self, fd: int, source: Source, events: int = READABLE) -> None:
+        """Call `source.ready` whenever one of `events` holds for `fd`."""
+
+    def change(self, fd: int, events: int) -> None:
+        """Watch `fd` for other events."""
+
+    def call_later(self, seconds: float, callback: Callback) -> None:
+        """Call `callback` once, `seconds` from now."""
+
+    def take_sample(self) -> int:
+        """Return how many requests the one that is now timed stands for."""
+
+    def release(self, connection: Connection, fd: int, reason: str) -> None:
+        """Forget a connection that closes."""
+
+
+@dataclass(slots=True)
+class Linger:
+    """A connection that is being closed in stages. Times are monotonic ns."""
+
+    reason: str
+    """It closes for this reason, one of `slots.CLOSE_REASONS`."""
+    ends_ns: int
+    unsent_bytes: int
+    """In the send buffer, when last looked at."""
+    stalled_ns: int
+    """When they last became fewer."""
+
+
 class Connection(Source):
     """An accepted connection. Owned by one loop at a time, and used by that loop's thread only."""
 
     __slots__ = (
-        "_execute", "_filler", "_inbox", "_interest", "_job", "_lingering", "_loop", "_no_more_input", "_outbox",
-        "_phase", "_protocol", "_waiting", "_write_sample", "arrived_ns", "deadline_ns", "handed_off_ns", "socket",
+        "_events", "_execute", "_inbox", "_job", "_linger", "_loop", "_outbox", "_pieces", "_protocol",
+        "_write_sample", "arrived_ns", "deadline_ns", "handed_off_ns", "socket", "state",
     )  # fmt: skip
 
-    def __init__(self, sock: socket.SocketType, arrived_ns: int = 0, handed_off_ns: int = 0) -> None:
+    def __init__(self, sock: socket.socket, arrived_ns: int = 0, handed_off_ns: int = 0) -> None:
         self.socket = sock
         self.arrived_ns = arrived_ns
         """CLOCK_REALTIME of accept() or pick-up, behind which kernel_wait may not reach."""
         self.handed_off_ns = handed_off_ns
         """CLOCK_MONOTONIC of the hand-off; 0 where there is none."""
 
-    def begin(self, loop: EventLoop, execute: Execute | None) -> None:
+    def begin(self, loop: Owner, execute: Execute | None) -> None:
         """Called by the loop that serves this connection from now on."""
         self._loop = loop
         self._execute = execute
-        self._protocol: Protocol | None = None
-        self._phase = "idle"
-        self._inbox: Sequence[Message | Response] = ()
+        self._inbox: Iterator[Message | BodyPiece | Response] = iter(())
+        """Received and not yet executed."""
+        self._protocol: Protocol = NOT_CHOSEN
         self._outbox: bytes | memoryview = b""
-        self._filler = 0
+        self._pieces: Iterator[bytes | memoryview] | None = None
+        """What follows the outbox."""
         self._job: Job | None = None
         """With whoever executes it."""
-        self._interest = READABLE
-        self._waiting = self._no_more_input = self._lingering = False
+        self._linger: Linger | None = None
         self._write_sample: tuple[int, int] | None = None
+        self.state = "idle"
+        self._events = READABLE
         self.deadline_ns = loop.now_ns + loop.timeouts_ns["idle"]
         loop.watch(self.socket.fileno(), self)
 
@@ -92,360 +182,192 @@ class Connection(Source):
 
     def ready(self, events: int) -> None:
         """Called by the loop when epoll reports this socket."""
-        if self._interest != READABLE or self._waiting or self._lingering:
-            self._ready_for_other_than_reading(events)
-            return
-        self._read(READ_BYTES)
+        if self.state in READING:
+            self._read(READ_BYTES)
+        elif self.state == "writing":
+            self._write_on()
+        elif self.state == "lingering":
+            self._discard()
+        elif events & (select.EPOLLHUP | select.EPOLLERR):
+            self.close("client")
+        elif self.state == "executing":
+            self._ask_for(0)  # leave what came in the kernel until the response is out
+        else:
+            self._resume(0.0, READ_BYTES)  # all of the body is in the kernel: its sender is not held up any more
 
     def _read(self, most: int) -> None:
-        try:
-            data = self.socket.recv(most, DONTWAIT)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.close("error")
-            return
-        self._received(data)
-
-    def ready_timed(self, events: int) -> None:
-        """Called by the loop instead of `ready` if what comes now is to be timed (DESIGN.md, section 3)."""
-        if self._interest != READABLE or self._waiting or self._lingering:
-            self._ready_for_other_than_reading(events)
-            return
-        try:
-            data, ancillary, _flags, _address = self.socket.recvmsg(READ_BYTES, ANCILLARY_BYTES, DONTWAIT)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.close("error")
-            return
-        now = time.time_ns()
-        waited = stages.kernel_wait_ns(ancillary, now) or 0
-        # The part before accept() or pick-up is accept_wait's or dispatch_wait's.
-        self._received(data, max(0, min(waited, now - self.arrived_ns)))
-
-    def _ready_for_other_than_reading(self, events: int) -> None:
-        if self._interest == WRITABLE and events & WRITABLE:
-            self._write_on()
-        elif self._interest == SLOWED and not events & (select.EPOLLHUP | select.EPOLLERR):
-            self._stop_slowing()
-        elif self._interest != READABLE:  # nothing was waited for, so this is a hang-up or an error
-            self.close("client")
-        elif self._lingering:
-            self._discard()
-        else:
-            self._watch_for(0)  # leave what came in the kernel until the answer is out
-
-    def _received(self, data: bytes, kernel_wait: int = NOT_TIMED) -> None:
-        if not data:
-            self._end_of_input()
-            return
         loop = self._loop
+        sampler = loop.sampler
+        sampler.gap -= 1
+        kernel_wait = NOT_TIMED
+        try:
+            if sampler.gap >= 0:
+                data = self.socket.recv(most, DONTWAIT)
+            else:
+                data, kernel_wait = timestamps.receive(self.socket, most, self.arrived_ns)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close("error")
+            return
+        if not data:
+            self.close("client")
+            return
         loop.bytes_in += len(data)
         protocol = self._protocol
-        if protocol is None:
+        if protocol is NOT_CHOSEN:
             protocol = self._protocol = loop.choose(data)
         inbox = protocol.receive(data)
-        if kernel_wait != NOT_TIMED and inbox and not isinstance(inbox[0], Response):
-            self._answer_timed(inbox[0], inbox[1:], kernel_wait)
-        elif len(inbox) == 1 and self._answer_one(inbox[0]):
-            return
+        self._inbox = iter(inbox)
+        if kernel_wait >= 0 and inbox and not isinstance(inbox[0], (Response, BodyPiece)):
+            weight = loop.take_sample()
+            sampler.record(("kernel_wait", kernel_wait, weight))
+            self._advance(weight)
         else:
-            self._advance(inbox)
-        # A body is only slowed down while nothing else is waited for: that has its own way to go on.
-        busy = self._waiting or self._outbox or self._inbox
-        if protocol.read_rate and not busy and self.socket.fileno() >= 0:
-            self._slow_down(len(data) / protocol.read_rate)
+            self._advance()
 
-    def _end_of_input(self) -> None:
-        self._no_more_input = True
-        if self._waiting or self._outbox:
-            self._watch_for(0)  # it may still be listening: answer first
-        else:
-            self.close("client")
+    # Executing and responding.
 
-    def _slow_down(self, seconds: float) -> None:
-        """Leave the body in the kernel, whose receive window then closes, for as long as the rate asks."""
-        self._waiting = True
-        self._watch_for(SLOWED)
-        self.deadline_ns = NEVER_NS  # it is we who wait
-        pause = min(seconds, MAX_PAUSE_SECONDS)
-        self._loop.call_later(pause, lambda: self._read_slowly(seconds - pause))
+    def _advance(self, weight: int = 0) -> None:
+        """Execute what was received, message by message, until something has to be waited for.
 
-    def _read_slowly(self, owed_seconds: float) -> None:
-        protocol = self._protocol
-        if protocol is None or self.socket.fileno() < 0 or self._interest != SLOWED:
-            return
-        if owed_seconds > 0:
-            self._slow_down(owed_seconds)
-            return
-        self._stop_slowing()
-        self._read(max(1, int(protocol.read_rate * SLOW_READ_SECONDS)) if protocol.read_rate else READ_BYTES)
-
-    def _stop_slowing(self) -> None:
-        """The pause is over; or all of the body is in the kernel, so that its sender is not held up any more."""
-        self._waiting = False
-        self._watch_for(READABLE)
-        self.deadline_ns = self._loop.now_ns + self._loop.timeouts_ns["body"]
-
-    # Executing and answering.
-
-    def _answer_one(self, message: Message | Response) -> bool:
-        """The usual case at one go: one message came, and nothing else is going on.
-
-        Nothing that `_advance` would not do as well, but it halves the Python that nearly every request
-        runs through (measured: +25 % requests a second). False: nothing was done, do it the long way.
+        `weight` is of the first message, if that is a sample.
         """
         loop, protocol = self._loop, self._protocol
-        if protocol is None or message.__class__ is Response or loop.draining or self._outbox or self._waiting:
-            return False
-        self._phase = "idle"  # what is read next has a deadline of its own
-        if self._execute is not None:
-            self._waiting = True
-            self.deadline_ns = NEVER_NS
-            loop.submitted += 1
-            self._job = job = Job(self, message)  # type: ignore[arg-type]
-            self._execute(job)
-            return True
-        response = loop.handle(message)  # type: ignore[arg-type]
-        answer = protocol.encode(message, response)  # type: ignore[arg-type]
-        if loop.codes is not None:
-            loop.codes[response.code] += 1
-        self._send_answer(answer, response.filler)
-        return True
-
-    def _send_answer(self, answer: bytes, filler: int) -> None:
-        """Usually the kernel takes all of it, and all there is to do then is to wait for the next request."""
-        loop, protocol = self._loop, self._protocol
-        assert protocol is not None
-        try:
-            sent = self.socket.send(answer, DONTWAIT)
-        except OSError as error:
-            sent = self._send_failed(error)
-        loop.bytes_out += sent
-        if self._write_sample and sent == len(answer) and not filler:
-            self._end_write_sample()
-        if (
-            sent == len(answer)
-            and not (filler or self._inbox or protocol.closing or loop.draining)
-            and protocol.phase == "idle"
-            and self._interest == READABLE
-        ):
-            self.deadline_ns = loop.idle_deadline_ns
-            return
-        self._filler = filler
-        self._sent(answer, sent)
-        if self.socket.fileno() >= 0:
-            self._advance(self._inbox)
-
-    def _advance(self, inbox: Sequence[Message | Response]) -> None:
-        """Answer what was received, message by message, until something has to be waited for."""
-        while inbox and not (self._waiting or self._outbox):
-            self._phase = "idle"  # what is read next has a deadline of its own
-            inbox = inbox[self._answer(inbox) :]
-        self._inbox = inbox or ()
-        self._settle()
-
-    def _answer(self, inbox: Sequence[Message | Response]) -> int:
-        """Answer messages up to a bufferful, with one `send`; how many were taken."""
-        loop, protocol = self._loop, self._protocol
-        assert protocol is not None
-        answers: list[bytes] = []
-        size = taken = 0
-        for message in inbox:
-            if isinstance(message, Response):
-                answer = protocol.encode(None, response := message)
-                self._lingering = protocol.closing
-            elif self._execute is None:
-                if loop.draining:
-                    last_answer(message)
-                response = loop.handle(message)
-                answer = protocol.encode(message, response)
+        for message in self._inbox:
+            if message.__class__ is Response:  # the protocol's own
+                self._respond(None, message)
+            elif message.__class__ is BodyPiece:
+                self._take_piece(message)
+            elif self._execute is not None:
+                self._submit(message, weight)  # type: ignore[arg-type]
             else:
-                if not answers:
-                    self._submit(Job(self, message))
-                    taken += 1
+                self._execute_here(message, weight)  # type: ignore[arg-type]
+            weight = 0
+            if self.state not in READING:
+                return
+            if loop.draining and isinstance(message, Request):  # its response has said that it is the last
                 break
-            taken += 1
-            answers.append(answer)
-            if loop.codes is not None:
-                loop.codes[response.code] += 1
-            size += len(answer)
-            if response.filler or size > FLUSH_BYTES:
-                self._filler = response.filler
-                break
-        if answers:
-            self._send(answers[0] if taken == 1 else b"".join(answers))
-        return taken
+        phase = protocol.phase
+        if protocol.closing or (loop.draining and phase == "idle"):
+            self.finish("server")
+        elif phase == "idle" and self._events == READABLE:  # nearly always
+            self.state = "idle"
+            self.deadline_ns = loop.idle_deadline_ns
+        else:
+            self._enter(phase)
 
-    def _submit(self, job: Job) -> None:
-        self._waiting = True
-        if self._loop.draining:
-            last_answer(job.message)
-        self._loop.submitted += 1
-        self._job = job
+    def _submit(self, message: Message, weight: int) -> None:
         assert self._execute is not None
+        if self._loop.draining:
+            make_last(message)
+        self.state = "executing"
+        self.deadline_ns = NEVER_NS
+        self._loop.submitted += 1
+        self._job = job = Job(self, message, weight, time.monotonic_ns() if weight else 0)
         self._execute(job)
 
     def reply(self, job: Job, response: Response) -> None:
-        """Called by the loop when whoever executed `job` has answered."""
-        if self.socket.fileno() < 0:
+        """Called by the loop when whoever executed `job` has responded."""
+        if self.state == "closed":
             return
-        assert self._protocol is not None
-        self._waiting = False
         self._job = None
-        answer = self._protocol.encode(job.message, response)
+        self.state = "idle"
+        if self._loop.draining and isinstance(job.message, Request):
+            self._inbox = iter(())
         if job.weight:
-            self._loop.sampler.record(("return_wait", time.monotonic_ns() - job.ready_ns, job.weight))
-            self._write_sample = (job.weight, time.monotonic_ns())
-        self._send_answer(answer, response.filler)  # only now: encoding an answer to HEAD clears the filler
+            now = time.monotonic_ns()
+            self._loop.sampler.record(("return_wait", now - job.ready_ns, job.weight))
+            self._write_sample = (job.weight, now)
+        self._send(self._protocol.encode(job.message, response), response)
+        if self.state in READING:
+            self._advance()
 
-    # Writing.
-
-    def _send(self, data: bytes | memoryview) -> None:
-        """Send what the kernel takes; the rest waits in the outbox until epoll says that there is room."""
-        try:
-            sent = self.socket.send(data, DONTWAIT)
-        except OSError as error:
-            sent = self._send_failed(error)
-        self._loop.bytes_out += sent
-        self._sent(data, sent)
-
-    def _send_failed(self, error: OSError) -> int:
-        """Nothing was sent: there is no room now, or never again."""
-        if not isinstance(error, BlockingIOError):
-            self.close("error")
-        return 0
-
-    def _sent(self, data: bytes | memoryview, sent: int) -> None:
-        if sent == len(data):
-            self._outbox = b""
-            if self._filler:
-                self._fill()
-            elif self._write_sample:
-                self._end_write_sample()
-        elif self.socket.fileno() >= 0:
-            self._outbox = memoryview(data)[sent:]
-
-    def _fill(self) -> None:
-        self._outbox = FILLER[: self._filler]
-        self._filler -= len(self._outbox)
-
-    def _write_on(self) -> None:
-        self.deadline_ns = self._loop.now_ns + self._loop.timeouts_ns["write"]
-        self._send(self._outbox)
-        if self.socket.fileno() >= 0:
-            self._advance(self._inbox)
-
-    def _settle(self) -> None:
-        """Decide what to wait for next, and for how long."""
-        loop, protocol = self._loop, self._protocol
-        assert protocol is not None
-        if self.socket.fileno() < 0:
-            return
-        if self._outbox:
-            if self._interest != WRITABLE:
-                self._watch_for(WRITABLE)
-                self.deadline_ns = loop.now_ns + loop.timeouts_ns["write"]
-            return
-        if self._waiting:
-            self.deadline_ns = NEVER_NS
-            return
-        if protocol.closing or self._no_more_input or (loop.draining and protocol.phase == "idle"):
-            self._finish()
-            return
-        phase = protocol.phase
-        if phase != "head" or self._phase != "head":  # a head has one deadline, however it trickles in
-            self.deadline_ns = loop.now_ns + loop.timeouts_ns[phase]
-        self._phase = phase
-        if self._interest != READABLE:
-            self._watch_for(READABLE)
-
-    def _watch_for(self, events: int) -> None:
-        if self._interest != events:
-            self._interest = events
-            self._loop.change(self.socket.fileno(), events)
-
-    # The end.
-
-    def _finish(self) -> None:
-        if not self._lingering:
-            self.close("drain" if self._loop.draining else "server")
-            return
-        # The peer was refused and may still be sending. Closing with unread bytes would send RST, which
-        # can destroy the answer before it is read: say that nothing more comes, and read to the end.
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_WR)
-        self._watch_for(READABLE)
-        self.deadline_ns = self._loop.now_ns + LINGER_NS
-
-    def _discard(self) -> None:
-        try:
-            if not self.socket.recv(READ_BYTES, DONTWAIT):
-                self.close("server")
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.close("server")
-
-    def timed_out(self) -> None:
-        """Called by the loop when the deadline has passed."""
-        protocol, phase = self._protocol, self._phase
-        if self._lingering or self._outbox:
-            self.close("server" if self._lingering else "write_timeout")
-            return
-        farewell = protocol.timed_out() if protocol is not None else None
-        if protocol is not None and farewell is not None:
-            if self._loop.codes is not None:
-                self._loop.codes[farewell.code] += 1
-            self._send(protocol.encode(None, farewell))
-        self.close(f"{'header' if phase == 'head' else phase}_timeout")
-
-    def is_silent(self, since_ns: int) -> bool:
-        """Nothing is begun here, and nothing has come since then: a drain may close it."""
-        idle = not (self._waiting or self._outbox or self._inbox) and self._phase == "idle"
-        return idle and self.deadline_ns - self._loop.timeouts_ns["idle"] <= since_ns
-
-    def close(self, reason: str) -> None:
-        """Close now, and count it under one of `slots.CLOSE_REASONS`."""
-        fd = self.socket.fileno()
-        if fd >= 0:
-            if self._job is not None:
-                self._loop.withdraw(self._job)
-                self._job = None
-            self._waiting = True  # nothing more is executed for it
-            self._loop.disown(self, fd, reason)
-            self.socket.close()
-
-    # Timing one request in many (DESIGN.md, section 3).
-
-    def _answer_timed(self, message: Message, inbox: Sequence[Message | Response], kernel_wait: int) -> None:
-        """Answer `message` with every stage timed, then the others in `inbox`.
-
-        It goes the ways of untimed requests as far as it can, also because their code is warm.
-        """
-        loop, protocol, sampler = self._loop, self._protocol, self._loop.sampler
-        assert protocol is not None
-        self._inbox = inbox
-        self._phase = "idle"
-        weight = loop.take_sample()
-        sampler.record(("kernel_wait", kernel_wait, weight))
-        if self._execute is not None:
-            self.deadline_ns = NEVER_NS
-            self._submit(Job(self, message, weight, time.monotonic_ns()))
-            return
+    def _execute_here(self, message: Message, weight: int) -> None:
+        """Have the loop's handler execute it, and time that if it is a sample (docs/design.md, "Stages")."""
+        loop = self._loop
         if loop.draining:
-            last_answer(message)
+            make_last(message)
+        if not weight:
+            self._respond(message, loop.handle(message))
+            return
         started = time.monotonic_ns()
         response = loop.handle(message)
         done = time.monotonic_ns()
-        sampler.record(("service", done - started, weight))
-        sampler.record(("return_wait", 0, weight))
+        loop.sampler.record(("service", done - started, weight))
+        loop.sampler.record(("return_wait", 0, weight))
         self._write_sample = (weight, done)
-        answer = protocol.encode(message, response)
-        if loop.codes is not None:
-            loop.codes[response.code] += 1
-        self._send_answer(answer, response.filler)
+        self._respond(message, response)
+
+    def _respond(self, message: Message | None, response: Response) -> None:
+        self._loop.codes[response.code] += 1
+        self._send(self._protocol.encode(message, response), response)
+
+    def _take_piece(self, piece: BodyPiece) -> None:
+        pause = piece.reader.take(piece.data)
+        if pause:
+            self._pause(pause, piece.reader.most_bytes)
+
+    def _pause(self, seconds: float, most: int) -> None:
+        """Leave the body in the kernel, whose receive window then closes, for so long; then read at most `most`."""
+        self._enter("paused")
+        pause = min(seconds, MAX_PAUSE_SECONDS)
+        self._loop.call_later(pause, lambda: self._resume(seconds - pause, most))
+
+    def _resume(self, rest_seconds: float, most: int) -> None:
+        if self.state != "paused":
+            return
+        if rest_seconds > 0:
+            self._pause(rest_seconds, most)
+            return
+        self._enter("body")
+        self._advance()
+        if self.state in READING:
+            self._read(most)
+
+    # Writing.
+
+    def _send(self, data: bytes, response: Response) -> None:
+        """Send what the kernel takes; it is usually all. The rest waits until epoll says that there is room."""
+        # Only now: encoding a response to HEAD takes its pieces away.
+        if response.pieces is not None:
+            self._pieces = iter(response.pieces)
+        try:
+            sent = self.socket.send(data, DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close("error")
+            return
+        self._loop.bytes_out += sent
+        if sent != len(data) or self._pieces is not None:
+            self._outbox = memoryview(data)[sent:]
+            self._enter("writing")
+        elif self._write_sample is not None:
+            self._end_write_sample()
+
+    def _write_on(self) -> None:
+        if not self._outbox and self._pieces is not None:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._pieces = None
+            else:
+                self._outbox = memoryview(piece)
+        try:
+            sent = self.socket.send(self._outbox, DONTWAIT) if self._outbox else 0
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close("error")
+            return
+        self._loop.bytes_out += sent
+        self._outbox = self._outbox[sent:]
+        self.deadline_ns = self._loop.now_ns + self._loop.timeouts_ns["writing"]
+        if not self._outbox and self._pieces is None:
+            if self._write_sample is not None:
+                self._end_write_sample()
+            self.state = "idle"
+            self._advance()
 
     def _end_write_sample(self) -> None:
         assert self._write_sample is not None
@@ -453,8 +375,118 @@ class Connection(Source):
         self._write_sample = None
         self._loop.sampler.record(("write", time.monotonic_ns() - began, weight))
 
+    # Waiting.
 
-def last_answer(message: Message) -> None:
-    """Have the answer say that the connection closes, where the protocol can say it."""
+    def _enter(self, state: str) -> None:
+        """Wait in this state from now on, for what the table says and for as long."""
+        loop = self._loop
+        if state != "head" or self.state != "head":  # a head has one deadline, however it trickles in
+            timeout = loop.timeouts_ns.get(state)
+            self.deadline_ns = NEVER_NS if timeout is None else loop.now_ns + timeout
+        self.state = state
+        self._ask_for(EVENTS[state])
+
+    def _ask_for(self, events: int) -> None:
+        if events != self._events:
+            self._events = events
+            self._loop.change(self.socket.fileno(), events)
+
+    def is_idle_since(self, since_ns: int) -> bool:
+        """Return whether nothing is begun here, and nothing has come since then: a drain may close it."""
+        return self.state == "idle" and self.deadline_ns - self._loop.timeouts_ns["idle"] <= since_ns
+
+    def timed_out(self) -> None:
+        """Called by the loop when the deadline has passed."""
+        if self.state == "lingering":
+            self._linger_on()
+        elif self.state == "writing":
+            self.close("write_timeout")
+        elif self.state == "idle":
+            self.finish("idle_timeout")
+        else:
+            reason = "header_timeout" if self.state == "head" else "body_timeout"
+            response = self._protocol.timed_out()
+            if response is not None:
+                self._respond(None, response)
+            if self.state in READING:
+                self.finish(reason)
+
+    # Closing.
+
+    def finish(self, reason: str, *, at_once: bool = False) -> None:
+        """Close in stages: say that no more comes, then wait for the peer to say so.
+
+        `at_once`: there is no time left to wait, so only what has come by now is read.
+        """
+        if self.state == "closed":
+            return
+        if self._protocol is NOT_CHOSEN:
+            self.close(reason)  # nothing has been sent that could be lost
+            return
+        if self._linger is None:
+            with contextlib.suppress(OSError):  # the peer is gone: reading says so
+                self.socket.shutdown(socket.SHUT_WR)
+            self._drop_job()
+            now = self._loop.now_ns
+            self._linger = Linger(reason, now + LINGER_NS, unsent_bytes(self.socket), now)
+            self._enter("lingering")
+            self.deadline_ns = now + LINGER_SILENCE_NS
+        if at_once:
+            for _ in range(MOST_DISCARDS):
+                if not self._discard():
+                    break
+            self.close(self._linger.reason)
+
+    def _discard(self) -> bool:
+        """Throw away what has come; False when there was nothing."""
+        assert self._linger is not None
+        try:
+            data = self.socket.recv(READ_BYTES, DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if data:
+            self.deadline_ns = min(self._loop.now_ns + LINGER_SILENCE_NS, self._linger.ends_ns)
+        else:
+            self.close(self._linger.reason)
+        return bool(data)
+
+    def _linger_on(self) -> None:
+        """The peer has been silent, or has sent for too long: but it may still be reading."""
+        assert self._linger is not None
+        linger, now = self._linger, self._loop.now_ns
+        unsent = unsent_bytes(self.socket)
+        if unsent < linger.unsent_bytes:
+            linger.unsent_bytes, linger.stalled_ns = unsent, now
+        if not unsent:
+            self.close(linger.reason)
+        elif now - linger.stalled_ns > self._loop.timeouts_ns["writing"]:
+            self.close("write_timeout")
+        else:
+            self.deadline_ns = now + LINGER_SILENCE_NS
+
+    def close(self, reason: str) -> None:
+        """Close now, and count it under one of `slots.CLOSE_REASONS`."""
+        if self.state != "closed":
+            self._drop_job()
+            self.state = "closed"
+            self._inbox = iter(())  # nothing more is executed for it
+            self._loop.release(self, self.socket.fileno(), reason)
+            self.socket.close()
+
+    def _drop_job(self) -> None:
+        if self._job is not None:
+            self._loop.withdraw(self._job)
+            self._job = None
+
+
+def unsent_bytes(sock: socket.socket) -> int:
+    """Return how many bytes the peer has not acknowledged yet (SIOCOUTQ)."""
+    return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+
+
+def make_last(message: Message) -> None:
+    """Have the response say that the connection closes, where the protocol can say it."""
     if isinstance(message, Request):
         message.keep_alive = False

@@ -13,7 +13,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
-from services.metrics.stages import SO_TIMESTAMPNS
+from services.net.timestamps import SO_TIMESTAMPNS
 
 SO_ATTACH_REUSEPORT_CBPF = 51
 
@@ -42,17 +42,6 @@ def open_listener(address: Address, *, reuse_port: bool = False) -> socket.socke
     listener.listen(address.backlog)
     listener.setblocking(False)
     return listener
-
-
-def accept(listener: socket.socket) -> socket.SocketType:
-    """Take one finished connection off the queue. Raises OSError, BlockingIOError when there is none.
-
-    Not `listener.accept()`: that asks the listener for its family and type, makes enums of them, and
-    builds a larger object: 7.4 µs measured against 4.9, of the 60 that a connection costs. The family is
-    not asked for either: nothing but an address would need it. The socket is left in blocking mode.
-    """
-    descriptor, _address = listener._accept()  # type: ignore[attr-defined]
-    return socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
 
 
 def bound_socket(address: Address, *, reuse_port: bool = False) -> socket.socket:

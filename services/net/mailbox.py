@@ -40,7 +40,7 @@ class Mailbox(Wakeup, Generic[Item]):
         if len(self._items) >= self._limit:
             return False
         self._items.append(item)
-        if not self._rung:
+        if not self._is_set:
             self.wake()
         return True
 
@@ -58,7 +58,7 @@ class Mailbox(Wakeup, Generic[Item]):
         return items
 
 
-def send_connection(channel: socket.socket, sock: socket.SocketType, arrived_ns: int, handed_off_ns: int) -> bool:
+def send_connection(channel: socket.socket, sock: socket.socket, arrived_ns: int, handed_off_ns: int) -> bool:
     """Pass a connection's descriptor to another process; False when the channel is full or closed."""
     note = DESCRIPTOR_NOTE.pack(arrived_ns, handed_off_ns)
     try:
@@ -68,7 +68,7 @@ def send_connection(channel: socket.socket, sock: socket.SocketType, arrived_ns:
     return True
 
 
-def receive_connection(channel: socket.socket) -> tuple[socket.SocketType, int, int] | None:
+def receive_connection(channel: socket.socket) -> tuple[socket.socket, int, int] | None:
     """The next connection passed, with its two times; None when there is none now, or ever again.
 
     Raises OSError (EMFILE) if one came and there was no descriptor for it: the kernel has closed it.
@@ -82,7 +82,7 @@ def receive_connection(channel: socket.socket) -> tuple[socket.SocketType, int, 
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     if not note or not descriptors:
         return None
-    return socket.SocketType(fileno=descriptors[0]), *DESCRIPTOR_NOTE.unpack(note)
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptors[0]), *DESCRIPTOR_NOTE.unpack(note)
 
 
 class Channel(Source):
@@ -122,7 +122,7 @@ class Channel(Source):
     def mute(self) -> None:
         """The other end is dead: hear and say no more, but hold the descriptor until `close`."""
         if self._socket.fileno() >= 0:
-            self._loop.mute(self._socket.fileno())
+            self._loop.pause(self._socket.fileno())
 
     def _send_on(self) -> None:
         try:

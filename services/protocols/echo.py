@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.messages import Command, Message, Response
+from services.messages import BodyPiece, Command, Message, Response
 
 
 class Echo:
@@ -12,16 +12,15 @@ class Echo:
 
     phase = "idle"
     closing = False
-    read_rate = 0
 
-    def receive(self, data: bytes) -> list[Message | Response]:
-        """Every piece is a message of its own."""
+    def receive(self, data: bytes) -> list[Message | BodyPiece | Response]:
+        """Make each piece a message of its own."""
         return [Command("echo", value=data)]
 
     def encode(self, message: Message | None, response: Response) -> bytes:  # noqa: ARG002
-        """The answer as it is."""
+        """Return the body as it is."""
         return response.body
 
     def timed_out(self) -> Response | None:
-        """There is nothing to say."""
+        """Return None: there is nothing to say."""
         return None

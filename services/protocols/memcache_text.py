@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 
-from services.messages import Command, Message, Response
+from services.messages import BodyPiece, Command, Message, Response
 
 MAX_KEY_BYTES = 250
 MAX_VALUE_BYTES = 1024 * 1024
@@ -44,14 +44,13 @@ STORAGE = frozenset({"set", "add", "replace", "append", "prepend", "cas"})
 STATISTICS = frozenset({b"reset", b"items", b"slabs", b"sizes", b"settings", b"conns"})
 
 Words = list[bytes]
+Messages = list[Message | BodyPiece | Response]
 
 
 class MemcacheText:
     """One connection's commands. Holds at most one line or one data block, and the read that it came with."""
 
     __slots__ = ("_command", "_needed", "_refusal", "_searched", "_swallow", "_unread", "closing", "phase")
-
-    read_rate = 0
 
     def __init__(self) -> None:
         self._unread: bytearray | None = None
@@ -68,9 +67,9 @@ class MemcacheText:
         self.phase = "idle"
         self.closing = False
 
-    def receive(self, data: bytes) -> list[Message | Response]:
+    def receive(self, data: bytes) -> Messages:
         """The commands that `data` completes, or what is wrong with them. See `messages.Protocol`."""
-        messages: list[Message | Response] = []
+        messages: Messages = []
         if self._unread is not None:
             # A bytearray, and looked at only where it grew: a large value costs the same in small pieces.
             self._unread += data
@@ -112,12 +111,12 @@ class MemcacheText:
         self._searched = len(unread)
         return found
 
-    def _bound_line(self, messages: list[Message | Response]) -> list[Message | Response]:
+    def _bound_line(self, messages: Messages) -> Messages:
         if self._command is None and self._unread is not None and len(self._unread) > MAX_LINE_BYTES:
             self._refuse_line(messages)
         return messages
 
-    def _refuse_line(self, messages: list[Message | Response]) -> None:
+    def _refuse_line(self, messages: Messages) -> None:
         messages.append(error_reply(LONG_LINE))
         self._unread = None
         self.phase = "idle"
@@ -125,7 +124,7 @@ class MemcacheText:
 
     # Each takes what it can at `position`, and says how many bytes; 0: more must come first.
 
-    def _take_line(self, data: bytes, position: int, messages: list[Message | Response]) -> int:
+    def _take_line(self, data: bytes, position: int, messages: Messages) -> int:
         end = data.find(b"\n", position)
         if end < 0:
             return 0
@@ -136,7 +135,7 @@ class MemcacheText:
             self._obey([word for word in line.split(b" ") if word], messages)
         return end + 1 - position
 
-    def _take_block(self, data: bytes, position: int, messages: list[Message | Response]) -> int:
+    def _take_block(self, data: bytes, position: int, messages: Messages) -> int:
         command = self._command
         end = position + self._needed
         if command is None or len(data) < end:
@@ -149,7 +148,7 @@ class MemcacheText:
             messages.append(error_reply(BAD_CHUNK))
         return self._needed
 
-    def _take_refused(self, data: bytes, position: int, messages: list[Message | Response]) -> int:
+    def _take_refused(self, data: bytes, position: int, messages: Messages) -> int:
         taken = min(self._swallow, len(data) - position)
         self._swallow -= taken
         if not self._swallow and self._refusal is not None:
@@ -159,7 +158,7 @@ class MemcacheText:
 
     # One line.
 
-    def _obey(self, words: Words, messages: list[Message | Response]) -> None:
+    def _obey(self, words: Words, messages: Messages) -> None:
         name = words[0].decode("latin-1") if words else ""
         try:
             command = PARSERS.get(name, parse_unknown)(name, words[1:])
@@ -174,7 +173,7 @@ class MemcacheText:
         self.closing = name == "quit"
         messages.append(command)
 
-    def _expect_block(self, command: Command, size: int, messages: list[Message | Response]) -> None:
+    def _expect_block(self, command: Command, size: int, messages: Messages) -> None:
         if size <= MAX_VALUE_BYTES:
             self._command = command
             self._needed = size + 2

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from services.net.acceptor import ACCEPT_PAUSE_SECONDS
-from services.net.event_loop import EventLoop, Source
+from services.net.event_loop import Source
+from services.net.server_loop import ServerLoop
 
 NAME = "control.sock"
 MAX_LINE_BYTES = 16 * 1024
@@ -49,7 +50,7 @@ class Control(Source):
         self._wanted: Options | None = None
         self._listener = listen(folder)
 
-    def attend(self, loop: EventLoop, begin: Callable[[], None]) -> None:
+    def attend(self, loop: ServerLoop, begin: Callable[[], None]) -> None:
         """Hear clients in this loop from now on; `begin()` is called when one has asked for a change."""
         self._loop = loop
         self._begin = begin
@@ -62,7 +63,7 @@ class Control(Source):
         except BlockingIOError:
             return
         except OSError:  # EMFILE leaves the listener readable, so epoll would spin: stop listening for a moment
-            self._loop.mute(self._listener.fileno())
+            self._loop.pause(self._listener.fileno())
             self._loop.call_later(ACCEPT_PAUSE_SECONDS, self._listen_again)
         else:
             if len(self._clients) == MAX_CLIENTS:
@@ -71,7 +72,7 @@ class Control(Source):
                 self._clients.add(Client(self, self._loop, sock))
 
     def _listen_again(self) -> None:
-        self._loop.unmute(self._listener.fileno(), select.EPOLLIN)
+        self._loop.resume(self._listener.fileno(), select.EPOLLIN)
 
     def take(self, client: Client, line: bytes) -> None:
         """A client has said all: begin the change, or say why not."""
@@ -112,7 +113,7 @@ class Control(Source):
 class Client(Source):
     """One client: its line, and our answer."""
 
-    def __init__(self, control: Control, loop: EventLoop, sock: socket.socket) -> None:
+    def __init__(self, control: Control, loop: ServerLoop, sock: socket.socket) -> None:
         self._control = control
         self._loop = loop
         self._socket = sock

@@ -91,7 +91,7 @@ class Main(Party):
             [kind(index, block, self.settings, self._make_loop, self, jobs) for index, block in enumerate(blocks)], jobs
         )
         self.loop.before_poll.append(self.workers.wake_in_time)
-        self.loop.before_rest.append(self.workers.wake_all)
+        self.loop.before_wait.append(self.workers.wake_all)
         self.loop.withdraw = jobs.withdraw
         for worker in self.workers:
             self._start(worker)

@@ -19,8 +19,8 @@ from services.net.acceptor import (
     SoleAcceptor,
 )
 from services.net.connection import Connection, Execute
-from services.net.event_loop import EventLoop
 from services.net.listener import Address, inode, open_listener
+from services.net.server_loop import ServerLoop
 
 
 @dataclass(slots=True)
@@ -35,14 +35,14 @@ class Settings:
     options: dict[str, Any]
 
 
-LoopFactory = Callable[[str, slots.Block], EventLoop]
+LoopFactory = Callable[[str, slots.Block], ServerLoop]
 """Makes the loop of the named party ("main", "0", "1", …): the composition root's part."""
 
 
 class Party:
     """Main or a worker: it has a loop, and everything here happens on that loop's thread."""
 
-    loop: EventLoop
+    loop: ServerLoop
 
     def __init__(self, name: str, block: slots.Block, settings: Settings) -> None:
         self.acceptor: Acceptor | None = None
@@ -66,7 +66,7 @@ class Party:
         self.loop.serve(connection, execute)
 
     def _wait_on(self, listener: socket.socket, wakeup: str) -> None:
-        acceptors: dict[str, Callable[[EventLoop, socket.socket], Acceptor]] = {
+        acceptors: dict[str, Callable[[ServerLoop, socket.socket], Acceptor]] = {
             "alone": SoleAcceptor,
             "herd": Acceptor,
             "exclusive": ExclusiveAcceptor,

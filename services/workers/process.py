@@ -158,7 +158,7 @@ class ProcessWorker(Worker, Source):
         The kernel gives out the lowest free number, so when it gives the last one, all the others are taken.
         """
         if not self.loop.draining:
-            self.loop.mute(self._connections.fileno())
+            self.loop.pause(self._connections.fileno())
             self.loop.call_later(ACCEPT_PAUSE_SECONDS, self._resume)
 
     def _resume(self) -> None:
@@ -169,7 +169,7 @@ class ProcessWorker(Worker, Source):
             self._pause()
         else:
             if not self.loop.draining:
-                self.loop.unmute(self._connections.fileno(), select.EPOLLIN)
+                self.loop.resume(self._connections.fileno(), select.EPOLLIN)
 
     def _pick_up_all(self) -> None:
         while self._receive_one():

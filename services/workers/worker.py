@@ -169,7 +169,7 @@ class Worker(Party, ABC):
             job.ready_ns = time.monotonic_ns()
             loop.sampler.record(("dispatch_wait", started - job.submitted_ns, job.weight))
             loop.sampler.record(("service", job.ready_ns - started, job.weight))
-        if loop.codes is not None:
+        if response.code:  # empty: a part of a reply
             self.block[slots.REQUESTS[response.code]] += 1
         return response
 
@@ -180,7 +180,7 @@ class Worker(Party, ABC):
     def _count_sample(self, job: Job) -> None:
         """No loop turns here that would count what `execute` noted; once the answer is sent, nobody waits for it."""
         if job.weight:
-            self.loop.sampler.count()
+            self.loop.sampler.publish()
 
     def _pick_up(self, connection: Connection) -> None:
         """A connection has arrived in this worker's loop."""

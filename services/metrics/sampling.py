@@ -13,10 +13,7 @@ A `Sampler` belongs to one loop and is used by that loop's thread only.
 from __future__ import annotations
 
 import random
-import socket
-import struct
 from bisect import bisect_left
-from collections.abc import Sequence
 
 from services.metrics import slots
 
@@ -33,11 +30,6 @@ NEVER = 1 << 62
 
 BOUNDS_NS = tuple(round(bound * 1e9) for bound in slots.BUCKETS_SECONDS)
 STAGE_SLOTS = {stage: (tuple(slots.STAGE_BUCKETS[stage]), slots.STAGE_SUM_NS[stage]) for stage in slots.STAGES}
-
-SO_TIMESTAMPNS = SCM_TIMESTAMPNS = 35
-unpack_timespec = struct.Struct("@ll").unpack
-LAST_DATA_SENT = struct.Struct("@44xI")
-"""`tcpi_last_data_sent` in `struct tcp_info` (linux/tcp.h): milliseconds."""
 
 
 class Rate:
@@ -87,11 +79,11 @@ class Sampler:
         self._request_rate = Rate("1" if rate == "off" else rate)
         self._connection_rate = Rate("1" if rate == "off" else rate)
         self.gap = self.connection_gap = NEVER if rate == "off" else 0
-        """Requests (connections) left until the next sample; due at 0 or below, which saves the hot
-        path a call. The loop subtracts."""
+        """Requests (connections) to pass over until the next sample. Whoever reads (accepts) subtracts one each time
+        and samples below 0 (at 0), which saves the others a call."""
         self._times: list[tuple[str, int, int]] = []
         self.record = self._times.append
-        """Note a stage's (name, ns, weight), the weight being the requests that it stands for; `count` adds it.
+        """Note a stage's (name, ns, weight), the weight being the requests that it stands for; `publish` adds it.
 
         Only noted, and without a call of Python's own, because code that runs once in 32 requests finds its own bytes
         and data cold in the processor's caches. Adding many times in one go took a timed request from 29 µs to 20 µs.
@@ -115,7 +107,7 @@ class Sampler:
         self.connection_gap = self._connections_drawn = 1 + int(self._random() * (2 * mean - 1))
         return weight
 
-    def count(self) -> None:
+    def publish(self) -> None:
         """Add the times noted since the last call to the slots. Clocks of two kinds meet in a stage: below 0 is 0."""
         block = self.block
         for stage, duration_ns, weight in self._times:
@@ -136,31 +128,3 @@ class Sampler:
         if self._connection_rate.adapt(connections_total, now_ns) and self.connection_gap > 0:
             self._connections_drawn -= self.connection_gap
             self.connection_gap = 0
-
-
-def kernel_wait_ns(ancillary: Sequence[tuple[int, int, bytes]], now_realtime_ns: int) -> int | None:
-    """How long ago the last segment that `recvmsg` took arrived; None if the kernel did not say.
-
-    Needs SO_TIMESTAMPNS on the socket, and no other option that sends ancillary data. The kernel's time
-    is CLOCK_REALTIME and can be set back in between: never below 0.
-    """
-    if len(ancillary) != 1 or ancillary[0][1] != SCM_TIMESTAMPNS:
-        return None
-    seconds, nanoseconds = unpack_timespec(ancillary[0][2])
-    waited: int = now_realtime_ns - seconds * 1_000_000_000 - nanoseconds
-    return max(0, waited)
-
-
-def accept_wait_ns(sock: socket.SocketType) -> int:
-    """How long an accepted socket lay in the accept queue; to be asked before anything is sent on it.
-
-    `tcpi_last_data_sent` counts from the moment the handshake was complete until data is sent. Its
-    neighbours (`last_data_recv`, `last_ack_recv`) restart when the request arrives. Resolution: one
-    jiffy (1 to 10 ms). 0 when the peer is gone and the kernel says nothing more.
-    """
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST_DATA_SENT.size)
-    except OSError:
-        return 0
-    milliseconds: int = LAST_DATA_SENT.unpack(info)[0]
-    return milliseconds * 1_000_000
