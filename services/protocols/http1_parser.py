@@ -73,18 +73,18 @@ class PlainRequests:
         llhttp, targets = self._llhttp, self._targets
         try:
             llhttp.feed_data(data)
-        except HttpParserError:
+        except (HttpParserError, HttpParserUpgrade):
             targets.clear()
         # No field announces a body, and there is one target: so the empty line at the end is the end of one head.
-        if len(targets) != 1:
-            self.__init__()  # type: ignore[misc]
-            return None
-        target = targets.pop()
-        method = METHODS.get(llhttp.get_method())
-        if method is None or target[:1] != b"/":
-            return None
-        end = len(method) + 1 + len(target)
-        return Request(method, target, data) if data[end : end + 11] == b" HTTP/1.1\r\n" else None
+        if len(targets) == 1:
+            target = targets.pop()
+            method = METHODS.get(llhttp.get_method())
+            if method is not None and target[:1] == b"/":
+                end = len(method) + 1 + len(target)
+                if data[end : end + 11] == b" HTTP/1.1\r\n":
+                    return Request(method, target, data)
+        self.__init__()  # type: ignore[misc]  # llhttp may have ended with it, or be in the middle
+        return None
 
 
 class RefusedError(Exception):
@@ -312,7 +312,8 @@ class RequestParser:
     def _refuse(self, refusal: RefusedError) -> None:
         self._messages.append(refusal.response)
         self.closing = True
-        self.is_head = self.phase != "idle" and self._llhttp.get_method() == b"HEAD"
+        # Without a target, the method is still the one of the request before.
+        self.is_head = bool(self._target) and self._llhttp.get_method() == b"HEAD"
         self.phase = "idle"
 
 
