@@ -15,7 +15,7 @@ from support.servers import Server, read_head, read_response, wait_until
 from services.options import MODELS
 
 ROWS = [(model.name, kind) for model in MODELS.values() for kind in model.worker_kinds]
-SIZE = 8_000_000
+SIZE = 4_000_000
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 STREAM = b"GET /stream?bytes=%d HTTP/%b\r\nHost: x\r\n%b\r\n"
 CLOSE = b"Connection: close\r\n"
@@ -39,16 +39,16 @@ def read_all(client: socket.socket) -> int:
     return received
 
 
-@pytest.mark.parametrize("extra", [b"\r\n", GET, b"x" * 200_000], ids=["line", "request", "much"])
 @pytest.mark.parametrize(("version", "field"), [(b"1.1", CLOSE), (b"1.0", b"")], ids=["close", "1.0"])
 @pytest.mark.parametrize(("model", "kind"), ROWS)
-def test_last_response_is_whole_although_more_input_comes(serve, model, kind, version, field, extra) -> None:
+def test_last_response_is_whole_although_more_input_comes(serve, model, kind, version, field) -> None:
     server = serve(model, "--worker-kind", kind, "--workers", "1")
-    client = connect_to_read_slowly(server)
-    client.sendall(STREAM % (SIZE, version, field))
-    read_head(client)
-    client.sendall(extra)
-    assert read_all(client) == SIZE
+    for extra in (b"\r\n", GET, b"x" * 200_000):
+        client = connect_to_read_slowly(server)
+        client.sendall(STREAM % (SIZE, version, field))
+        read_head(client)
+        client.sendall(extra)
+        assert read_all(client) == SIZE
 
 
 @pytest.mark.parametrize(("model", "kind"), ROWS)
