@@ -21,18 +21,14 @@ from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from lab.measure import processes, wrk
-from lab.measure.bench_servers import BenchError, Cores, check, model_server
+from lab.measure.bench_servers import BenchError, Cores, check, model_server, roles
 from lab.measure.scraper import Scraper
 from lab.measure.summary import summarise
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
-
-    from lab.peers.process import Peer
 
 PAIRS = 10
 """A single ratio is noise."""
@@ -134,13 +130,3 @@ class Meter:
         """Per request of those since `before`. Scrapes come by the clock, however few requests there are meanwhile."""
         after = self.used()
         return Cost((after.serving - before.serving) / requests, SHARE * (after.admin - before.admin) / requests)
-
-
-def roles(running: Peer) -> tuple[list[int], list[int]]:
-    """(pids that serve, pids that watch): `/state` names main and the workers, the rest is the admin process."""
-    everyone = processes.tree(running.pid)
-    if not running.admin_url:
-        return everyone, []
-    state = httpx.get(f"{running.admin_url}/state", timeout=5.0, trust_env=False).json()
-    serving = {running.pid, state["pid"], *(worker["pid"] for worker in state["workers"])}
-    return [pid for pid in everyone if pid in serving], [pid for pid in everyone if pid not in serving]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import socket
 
 import pytest
@@ -15,7 +16,10 @@ from lab.peers import HTTP_PEERS, nginx
 
 needs_load = pytest.mark.usefixtures("load_tools")
 ROW_KEYS = [
-    "server", "kind", "keepalive_rps", "connections_per_second", "p50_ms", "p99_ms", "pss_bytes", "ratio_to_nginx",
+    "server", "kind", "version", "keepalive_rps", "connections_per_second", "p50_ms", "p99_ms", "pss_bytes",
+    "cpu_us_per_request", "admin_cpu_us_per_request", "busy_share",
+    "fixed_rps", "fixed_cpu_us_per_request", "fixed_busy_share", "rounds_not_busy", "fixed_rounds_not_busy",
+    "ratio_to_nginx", "cpu_ratio_to_nginx", "cpu_ratio_to_node", "fixed_cpu_ratio_to_nginx", "fixed_cpu_ratio_to_node",
 ]  # fmt: skip
 
 
@@ -38,17 +42,30 @@ def shown(document):
     return console.file.getvalue()
 
 
-def turn(rps):
-    return bench.Turn(rps, rps / 10, 1.0, 2.0, 10 * 2**20)
+def figures_of(rps, busy=0.98):
+    return bench.Measured(
+        keepalive_rps=rps,
+        connections_per_second=rps / 10,
+        p50_ms=1.0,
+        p99_ms=2.0,
+        pss_bytes=10 * 2**20,
+        cpu_us_per_request=1e6 / rps,
+        admin_cpu_us_per_request=0.0,
+        busy_share=busy,
+        fixed_rps=2 * rps,
+        fixed_cpu_us_per_request=1e6 / rps / 2,
+        fixed_busy_share=0.98,
+    )
 
 
 @pytest.fixture
 def document(monkeypatch):
     """Two servers, three rounds, figures that are given instead of measured."""
     figures = {"real-nginx": iter([100.0, 120.0, 110.0]), "nodejs": iter([60.0, 66.0, 50.0])}
-    monkeypatch.setattr(bench, "one_turn", lambda server, cores, seconds: turn(next(figures[server.name])))
+    monkeypatch.setattr(bench, "one_server", lambda server, *_: figures_of(next(figures[server.name])))
     monkeypatch.setattr(bench, "pick_cores", lambda: bench.Cores(0, 1))
     monkeypatch.setattr(bench.wrk, "require", lambda: "wrk")
+    monkeypatch.setattr(bench.wrk, "version", lambda: "4.1.0")
     monkeypatch.setattr(nginx, "available", lambda: "1")
     return bench.run(["nodejs", "real-nginx"], 1.0, 3, {"rows"}, silent)
 
@@ -62,6 +79,14 @@ def test_row_is_the_median_over_the_rounds(document):
     assert document["spreads"]["nodejs"]["keepalive_rps"] == {"median": 60, "min": 50, "max": 66, "unit": "1/s", "n": 3}
 
 
+def test_cpu_ratio_is_the_median_of_the_rounds_pairs(document):
+    nodejs, real = document["rows"]
+    ratio = nodejs["cpu_ratio_to_nginx"]
+    assert (ratio["median"], ratio["min"], ratio["max"]) == pytest.approx((66 / 120, 50 / 110, 60 / 100))
+    assert (ratio["n"], nodejs["cpu_ratio_to_node"], real["cpu_ratio_to_nginx"]["median"]) == (3, None, 1.0)
+    assert real["version"] == "1"
+
+
 def test_table_shows_every_server_fastest_first(document):
     text = shown(document)
     assert text.index("real-nginx") < text.index("nodejs")
@@ -71,7 +96,7 @@ def test_table_shows_every_server_fastest_first(document):
 
 def test_rounds_are_interleaved(monkeypatch):
     order = []
-    monkeypatch.setattr(bench, "one_turn", lambda server, cores, seconds: order.append(server.name) or turn(1.0))
+    monkeypatch.setattr(bench, "one_server", lambda server, *_: order.append(server.name) or figures_of(1.0))
     bench.rows([bench.model_server("nodejs"), bench.model_server("nginx")], bench.Cores(0, 1), 1.0, 2, silent)
     assert order == ["nodejs", "nginx", "nodejs", "nginx"]
 
@@ -111,6 +136,7 @@ def test_rows_measured_anew_replace_all_rows(document):
 def test_one_core_is_inconclusive(monkeypatch):
     monkeypatch.setattr(bench.os, "sched_getaffinity", lambda _: {0})
     monkeypatch.setattr(bench.wrk, "require", lambda: "wrk")
+    monkeypatch.setattr(bench.wrk, "version", lambda: "4.1.0")
     document = bench.run(["nodejs"], 1.0, 1, set(), silent)
     assert document["inconclusive"].startswith("needs 2 cores")
     assert document["rows"] == []
@@ -138,6 +164,8 @@ def test_short_real_benchmark_of_one_peer():
     assert min(row["keepalive_rps"], row["connections_per_second"]) > 0
     assert 0 < row["p50_ms"] <= row["p99_ms"]
     assert row["pss_bytes"] > 100_000
+    assert 0 < row["cpu_us_per_request"] < 10_000
+    assert re.match(r"\d+\.\d+", row["version"])
     assert set(document["environment"]) == {"kernel", "cpus", "python", "gil", "commit"}
     assert "real-nginx" in shown(document)
 
