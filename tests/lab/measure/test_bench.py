@@ -92,6 +92,12 @@ def test_table_shows_every_server_fastest_first(document):
     assert text.index("real-nginx") < text.index("nodejs")
     assert "0.55" in text
     assert "± 13%" in text
+    assert "less than 95 %" not in text
+
+
+def test_server_whose_core_was_not_busy_is_marked(document):
+    document["rows"][0]["rounds_not_busy"] = 1
+    assert "less than 95 % busy" in shown(document)
 
 
 def test_rounds_are_interleaved(monkeypatch):
