@@ -1,22 +1,40 @@
-"""`lab bench`: throughput, connection rate, latency and memory of our servers beside real ones, in one run.
+"""`lab bench`: what our servers cost beside real ones, in processor time, latency and memory, in one run.
 
-All servers take turns, round after round (A B C … A B C …), so that a machine that slows down slows down
-all of them; the median over the rounds is the figure. The server has one core with all its processes, wrk
-has another. Three parts:
+All servers are measured one after the other, round after round (A B C … A B C …), so that a machine that slows down
+slows down all of them; the median over the rounds is the figure, and a ratio is taken within a round. The server has
+one core with all its processes, wrk has another. Three parts:
 
-- `rows`: keep-alive `GET /`, a connection a request, memory; for every server;
-- `idle`: what 10,000 idle connections cost one `nodejs`, in memory and in the latency of the others;
+- `rows`: processor time a request and keep-alive rate under requests that all differ, the same under wrk's own request
+  again and again, a connection a request, memory; for every server;
+- `idle`: what 10,000 idle connections cost one `nodejs`, in memory and in the latency of its other connections;
 - `watching`: what metrics cost, as server processor time a request with them and without (lab/measure/watching.py).
+
+The document (`lab bench --json`) has these keys:
+
+- `environment`, `wrk` (its version), `load_average` at the start, `missing` (servers that are not installed);
+- `rows`: for each server, medians over the rounds. `cpu_us_per_request`, `keepalive_rps`, `p50_ms`, `p99_ms` and
+  `busy_share` (of the server's core) are of requests that all differ; those that begin with `fixed_` are of the same
+  request again and again; `connections_per_second` has a connection a request; `pss_bytes` is memory after the first
+  load. `admin_cpu_us_per_request` is a model's process for metrics, and in no other figure. `rounds_not_busy` counts
+  rounds in which the server had less than 95 % of its core. `cpu_ratio_to_nginx`, `cpu_ratio_to_node` and the same with
+  `fixed_` are {median, min, max, unit, n} of the reference's processor time divided by this server's, or null;
+  `ratio_to_nginx` compares keep-alive rates. `version` is null for our own servers;
+- `spreads`: by server, {median, min, max, unit, n} of each figure;
+- `idle_connections`: bytes a connection, of the processes (`pss_…`) and of the server's end in the kernel (`kernel_…`,
+  null where only root may read it; lab/measure/kernel_memory.py), and p99 of a load with and without the connections;
+- `watching`: by model;
+- `inconclusive`: the reason, where nothing could be measured.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from lab import peers
-from lab.measure import bench_cpu, environment, processes, wrk
+from lab.measure import bench_cpu, environment, kernel_memory, processes, wrk
 from lab.measure.bench_servers import (
     WARM_UP_SECONDS,
     BenchError,
@@ -83,9 +101,18 @@ class Measured:
     fixed_busy_share: float
 
 
+@dataclass(frozen=True, slots=True)
+class IdleRound:
+    """Figures of one round with idle connections; bytes are a connection's, of the server's end."""
+
+    pss_bytes: float
+    kernel_bytes: dict[str, float] | None
+    p99_ms_without: float
+    p99_ms_with: float
+
+
 def run(servers: list[str] | None, seconds: float, rounds: int, parts: set[str], progress: Progress) -> dict[str, Any]:
-    """Measure; the document of DESIGN.md with `missing`, `load_average`, `spreads`, `idle_connections`
-    and `watching` beside.
+    """Measure, and return the document that is described above.
 
     `servers` are names of models and peers, all that are installed by default; `seconds` is the length of
     each load, `parts` some of `PARTS`, empty for all. With fewer than two cores nothing is measured and
@@ -248,26 +275,44 @@ def cpu_ratio(reference: list[Measured] | None, own: list[Measured], figure: str
 def idle_connections(cores: Cores, seconds: float, rounds: int, count: int, progress: Progress) -> dict[str, Any]:
     """Memory an idle connection, and p99 of a 50-connection load without and with `count` of them."""
     server = model_server(IDLE_SERVER, "--idle-timeout", str(IDLE_TIMEOUT_SECONDS), "--max-connections", str(2 * count))
-    pss, without, beside = [], [], []
+    done = []
     for number in range(1, rounds + 1):
         progress(f"idle connections, round {number} of {rounds}: {server.name}")
-        with server.start(cores.server) as running:
-            check(server, running.url)
-            load(running.url, WARM_UP_SECONDS, cores)
-            without.append(load(running.url, seconds, cores).p99_ms)
-            before = processes.pss_bytes(processes.tree(running.pid))
-            with IdleConnections(running.host, running.port, count) as idle:
-                pss.append((processes.pss_bytes(processes.tree(running.pid)) - before) / count)
-                beside.append(load(running.url, seconds, cores).p99_ms)
-                alive = idle.alive()
-            if alive < count:
-                raise BenchError(f"{server.name} closed {count - alive} of {count} idle connections")
-    ratios = [after / before for before, after in zip(without, beside, strict=True)]
+        done.append(one_idle_round(server, cores, seconds, count))
     return {
         "server": server.name,
         "connections": count,
-        "pss_bytes_per_connection": summarise(pss, "B"),
-        "p99_ms_without": summarise(without, "ms"),
-        "p99_ms_with": summarise(beside, "ms"),
-        "p99_ratio": summarise(ratios, "1"),
+        "pss_bytes_per_connection": summarise([one.pss_bytes for one in done], "B"),
+        **kernel_summary([one.kernel_bytes for one in done]),
+        "p99_ms_without": summarise([one.p99_ms_without for one in done], "ms"),
+        "p99_ms_with": summarise([one.p99_ms_with for one in done], "ms"),
+        "p99_ratio": summarise([one.p99_ms_with / one.p99_ms_without for one in done], "1"),
+    }
+
+
+def one_idle_round(server: Server, cores: Cores, seconds: float, count: int) -> IdleRound:
+    """A fresh server, its load alone, then `count` connections, and its load beside them. Raises BenchError."""
+    with server.start(cores.server) as running:
+        check(server, running.url)
+        load(running.url, WARM_UP_SECONDS, cores)
+        without = load(running.url, seconds, cores).p99_ms
+        pss, kernel = processes.pss_bytes(processes.tree(running.pid)), kernel_memory.read()
+        with IdleConnections(running.host, running.port, count) as idle:
+            more_pss, more_kernel = processes.pss_bytes(processes.tree(running.pid)), kernel_memory.read()
+            beside = load(running.url, seconds, cores).p99_ms
+            alive = idle.alive()
+        if alive < count:
+            raise BenchError(f"{server.name} closed {count - alive} of {count} idle connections")
+    taken = kernel_memory.server_bytes(kernel, more_kernel, count) if kernel and more_kernel else None
+    return IdleRound((more_pss - pss) / count, taken, without, beside)
+
+
+def kernel_summary(rounds: list[dict[str, float] | None]) -> dict[str, Any]:
+    """Kernel memory a connection, in all and by kind of object; null where it could not be read."""
+    read = [taken for taken in rounds if taken]
+    if not read:
+        return {"kernel_bytes_per_connection": None, "kernel_bytes_by_object": None}
+    return {
+        "kernel_bytes_per_connection": summarise([sum(taken.values()) for taken in read], "B"),
+        "kernel_bytes_by_object": {name: median(taken[name] for taken in read) for name in sorted(read[0])},
     }

@@ -118,7 +118,7 @@ def _besides(document: dict[str, Any]) -> list[str]:
         idle = document["idle_connections"]
         lines.append(
             f"- {idle['connections']:,} idle keep-alive connections on `{idle['server']}` cost "
-            f"{idle['pss_bytes_per_connection']['median']:,.0f} bytes of PSS each; p99 of a "
+            f"{idle['pss_bytes_per_connection']['median']:,.0f} bytes of PSS each{_in_the_kernel(idle)}; p99 of a "
             f"50-connection load beside them is {idle['p99_ratio']['median']:.2f} × what it is without."
         )
     for name, watching in document.get("watching", {}).items():
@@ -128,6 +128,15 @@ def _besides(document: dict[str, Any]) -> list[str]:
             f"(median of {ratio['n']} interleaved pairs, {ratio['min']:.2f} to {ratio['max']:.2f}{apart})."
         )
     return ["", *lines] if lines else []
+
+
+def _in_the_kernel(idle: dict[str, Any]) -> str:
+    kernel = idle.get("kernel_bytes_per_connection")
+    if not kernel:
+        return " in user space (the kernel's part was not measured)"
+    objects = idle["kernel_bytes_by_object"].items()
+    parts = ", ".join(f"{name} {size:,.0f}" for name, size in sorted(objects, key=lambda entry: -entry[1]))
+    return f" in user space, and the server's end takes {kernel['median']:,.0f} bytes in the kernel ({parts})"
 
 
 def _apart(document: dict[str, Any], part: str) -> str:

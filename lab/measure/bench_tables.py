@@ -73,11 +73,15 @@ def _idle_table(idle: dict[str, Any]) -> Table:
     table = _table(f"{idle['connections']:,} idle connections on {idle['server']}", "", "median", "least", "greatest")
     for figure, name in (
         ("pss_bytes_per_connection", "PSS a connection, B"),
+        ("kernel_bytes_per_connection", "kernel a connection, B"),
         ("p99_ms_without", "p99 without them, ms"),
         ("p99_ms_with", "p99 with them, ms"),
         ("p99_ratio", "ratio"),
     ):
-        table.add_row(name, *_three(idle[figure], ".0f" if "bytes" in figure else ".2f"))
+        if idle[figure] is None:
+            table.add_row(name, "only root may read it")
+        else:
+            table.add_row(name, *_three(idle[figure], ".0f" if "bytes" in figure else ".2f"))
     return table
 
 

@@ -109,12 +109,16 @@ def test_rounds_are_interleaved(monkeypatch):
 
 def test_tables_of_every_part(document):
     three = {"median": 2.0, "min": 1.0, "max": 3.0, "unit": "ms", "n": 3}
-    figures = ("pss_bytes_per_connection", "p99_ms_without", "p99_ms_with", "p99_ratio")
+    figures = ("pss_bytes_per_connection", "kernel_bytes_per_connection", "p99_ms_without", "p99_ms_with", "p99_ratio")
     idle = {"server": "nodejs", "connections": 10_000, **dict.fromkeys(figures, three)}
     costs = ("cpu_us_per_request_on", "cpu_us_per_request_off", "admin_cpu_us_per_request", "ratio", "ratio_with_admin")
     missing = [{"server": "node", "how_to_get": "apt-get install nodejs"}]
     watched = {"nodejs": {"pairs": 10, **dict.fromkeys(costs, three)}}
     text = shown({**document, "idle_connections": idle, "watching": watched, "missing": missing})
+    assert "only root may read it" not in text
+    assert "only root may read it" in shown(
+        {**document, "idle_connections": {**idle, "kernel_bytes_per_connection": None}}
+    )
     for expected in ("10,000 idle connections on nodejs", "10 pairs", "apt-get install nodejs"):
         assert expected in text
 
@@ -160,6 +164,13 @@ def test_unknown_names_are_refused_with_those_that_exist(monkeypatch, servers, p
     monkeypatch.setattr(bench.wrk, "require", lambda: "wrk")
     with pytest.raises(bench.BenchError, match=f"{word}; there are"):
         bench.run(servers, 1.0, 1, parts, silent)
+
+
+def test_kernel_memory_is_summed_over_objects_in_rounds_that_could_read_it():
+    kernel = bench.kernel_summary([{"TCP": 2400.0, "filp": 200.0}, None, {"TCP": 2500.0, "filp": 100.0}])
+    assert (kernel["kernel_bytes_per_connection"]["median"], kernel["kernel_bytes_per_connection"]["n"]) == (2600.0, 2)
+    assert kernel["kernel_bytes_by_object"] == {"TCP": 2450.0, "filp": 150.0}
+    assert bench.kernel_summary([None])["kernel_bytes_per_connection"] is None
 
 
 @needs_load

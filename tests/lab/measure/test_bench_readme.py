@@ -49,6 +49,17 @@ def test_markdown_of_a_document_without_processor_time_says_not_measured() -> No
     assert "differs" not in text
 
 
+def test_markdown_says_what_an_idle_connection_takes_in_the_kernel() -> None:
+    idle = {
+        "server": "nodejs", "connections": 10_000, "pss_bytes_per_connection": RATIO, "p99_ratio": RATIO,
+        "kernel_bytes_per_connection": {**RATIO, "median": 3776.4}, "kernel_bytes_by_object": {"filp": 192, "TCP": 2368},
+    }  # fmt: skip
+    text = bench_readme.markdown({**DOCUMENT, "idle_connections": idle})
+    assert "the server's end takes 3,776 bytes in the kernel (TCP 2,368, filp 192)" in text
+    unknown = {**idle, "kernel_bytes_per_connection": None}
+    assert "kernel's part was not measured" in bench_readme.markdown({**DOCUMENT, "idle_connections": unknown})
+
+
 def test_readme_shows_the_stored_benchmark() -> None:
     if not bench_readme.STORED.exists():
         pytest.fail("docs/benchmark.json is missing: `lab bench --json > docs/benchmark.json`")
