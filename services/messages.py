@@ -44,7 +44,7 @@ class Request:
 def fields_of(head: bytes) -> dict[bytes, bytes]:
     """Return the header fields of a well-formed head, request line and empty line included."""
     fields: dict[bytes, bytes] = {}
-    for line in head.split(b"\r\n")[1:-2]:
+    for line in head.rstrip(b"\r\n").split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
         add_field(fields, name, value.lstrip(b" \t"))
     return fields

@@ -49,4 +49,4 @@ def make_application(
     `options` are the command line's: `idempotency`, `require_key`, `key_ttl` (seconds). `outcome(name)` counts
     one of slots.OUTCOMES; `/healthz` answers 503 while `healthy()` is false.
     """
-    return Application(identity, store, options, outcome, healthy)
+    return Application(identity, store, options, outcome, healthy).execute

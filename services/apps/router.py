@@ -68,31 +68,33 @@ class Router:
         if last.startswith("{") and "{" not in parent:
             self._parents[parent.encode()] = node.methods
 
-    def __call__(self, request: Request) -> Response:
-        """Find the route and ask it."""
-        # The whole target first, for `GET /`; then all but the last segment, for `/kv/{key}`. Each is one
+    def respond(self, request: Request) -> Response:
+        """Find the route and have it respond."""
+        target = request.target
+        path = target.partition(b"?")[0] if b"?" in target else target
+        # The whole path first, for `GET /`; then all but the last segment, for `/kv/{key}`. Each is one
         # look-up of some 0.1 µs, where the walk through the tree takes 0.8.
-        methods = self._exact.get(request.target)
+        methods = self._exact.get(path)
         if methods is not None and request.method in methods:
             return methods[request.method](request)
         variables: list[bytes] = []
         if methods is None:
-            parent, _, last = request.target.rpartition(b"/")
+            parent, _, last = path.rpartition(b"/")
             methods = self._parents.get(parent)
-            if methods is not None and b"?" not in last:
+            if methods is not None:
                 variables.append(last)
             else:
-                methods = self._match(request.target, variables)
+                methods = self._match(path_of(target), variables)
         if not methods:
             return Response("404", self._not_found)
-        answer = methods.get(request.method)
-        if answer is None:
+        respond = methods.get(request.method)
+        if respond is None:
             return Response("405", b"see the Allow header\n", headers=_allow(methods))
-        return answer(request, *variables)
+        return respond(request, *variables)
 
-    def _match(self, target: bytes, variables: list[bytes]) -> Methods | None:
+    def _match(self, path: bytes, variables: list[bytes]) -> Methods | None:
         node = self._root
-        for segment in path_of(target).split(b"/"):
+        for segment in path.split(b"/"):
             if segment in node.children:
                 node = node.children[segment]
             elif node.variable is not None:

@@ -180,22 +180,15 @@ class Connection(Source):
 
     # Reading.
 
-    def ready(self, events: int) -> None:
-        """Called by the loop when epoll reports this socket."""
-        if self.state in READING:
-            self._read(READ_BYTES)
-        elif self.state == "writing":
-            self._write_on()
-        elif self.state == "lingering":
-            self._discard()
-        elif events & (select.EPOLLHUP | select.EPOLLERR):
-            self.close("client")
-        elif self.state == "executing":
-            self._ask_for(0)  # leave what came in the kernel until the response is out
-        else:
-            self._resume(0.0, READ_BYTES)  # all of the body is in the kernel: its sender is not held up any more
+    def ready(self, events: int, most: int = READ_BYTES) -> None:
+        """Called by the loop when epoll reports this socket; reads at most `most` bytes.
 
-    def _read(self, most: int) -> None:
+        This and the three that it calls (`_advance`, `_send` and the protocol's `encode`) are the way of nearly every
+        request, and long for that reason: a call costs as much as half of what is done in one.
+        """
+        if self.state not in READING:
+            self._ready_for_other_than_reading(events)
+            return
         loop = self._loop
         sampler = loop.sampler
         sampler.gap -= 1
@@ -226,6 +219,18 @@ class Connection(Source):
         else:
             self._advance()
 
+    def _ready_for_other_than_reading(self, events: int) -> None:
+        if self.state == "writing":
+            self._write_on()
+        elif self.state == "lingering":
+            self._discard()
+        elif events & (select.EPOLLHUP | select.EPOLLERR):
+            self.close("client")
+        elif self.state == "executing":
+            self._ask_for(0)  # leave what came in the kernel until the response is out
+        else:
+            self._resume(0.0, READ_BYTES)  # all of the body is in the kernel: its sender is not held up any more
+
     # Executing and responding.
 
     def _advance(self, weight: int = 0) -> None:
@@ -236,14 +241,18 @@ class Connection(Source):
         loop, protocol = self._loop, self._protocol
         for message in self._inbox:
             if message.__class__ is Response:  # the protocol's own
-                self._respond(None, message)
+                self._respond(message)
             elif message.__class__ is BodyPiece:
                 self._take_piece(message)
             elif self._execute is not None:
                 self._submit(message, weight)  # type: ignore[arg-type]
+            elif weight or loop.draining:
+                self._execute_slowly(message, weight)  # type: ignore[arg-type]
+                weight = 0
             else:
-                self._execute_here(message, weight)  # type: ignore[arg-type]
-            weight = 0
+                response = loop.handle(message)  # type: ignore[arg-type]
+                loop.codes[response.code] += 1
+                self._send(protocol.encode(message, response), response)  # type: ignore[arg-type]
             if self.state not in READING:
                 return
             if loop.draining and isinstance(message, Request):  # its response has said that it is the last
@@ -256,6 +265,26 @@ class Connection(Source):
             self.deadline_ns = loop.idle_deadline_ns
         else:
             self._enter(phase)
+
+    def _execute_slowly(self, message: Message, weight: int) -> None:
+        """Execute with what is rarely done: time a sample (docs/design.md, "Stages"), or make it the last."""
+        loop = self._loop
+        if loop.draining:
+            make_last(message)
+        started = time.monotonic_ns()
+        response = loop.handle(message)
+        done = time.monotonic_ns()
+        if weight:
+            loop.sampler.record(("service", done - started, weight))
+            loop.sampler.record(("return_wait", 0, weight))
+            self._write_sample = (weight, done)
+        loop.codes[response.code] += 1
+        self._send(self._protocol.encode(message, response), response)
+
+    def _respond(self, response: Response) -> None:
+        """Send what the protocol says of itself."""
+        self._loop.codes[response.code] += 1
+        self._send(self._protocol.encode(None, response), response)
 
     def _submit(self, message: Message, weight: int) -> None:
         assert self._execute is not None
@@ -283,26 +312,6 @@ class Connection(Source):
         if self.state in READING:
             self._advance()
 
-    def _execute_here(self, message: Message, weight: int) -> None:
-        """Have the loop's handler execute it, and time that if it is a sample (docs/design.md, "Stages")."""
-        loop = self._loop
-        if loop.draining:
-            make_last(message)
-        if not weight:
-            self._respond(message, loop.handle(message))
-            return
-        started = time.monotonic_ns()
-        response = loop.handle(message)
-        done = time.monotonic_ns()
-        loop.sampler.record(("service", done - started, weight))
-        loop.sampler.record(("return_wait", 0, weight))
-        self._write_sample = (weight, done)
-        self._respond(message, response)
-
-    def _respond(self, message: Message | None, response: Response) -> None:
-        self._loop.codes[response.code] += 1
-        self._send(self._protocol.encode(message, response), response)
-
     def _take_piece(self, piece: BodyPiece) -> None:
         pause = piece.reader.take(piece.data)
         if pause:
@@ -323,7 +332,7 @@ class Connection(Source):
         self._enter("body")
         self._advance()
         if self.state in READING:
-            self._read(most)
+            self.ready(READABLE, most)
 
     # Writing.
 
@@ -407,7 +416,7 @@ class Connection(Source):
             reason = "header_timeout" if self.state == "head" else "body_timeout"
             response = self._protocol.timed_out()
             if response is not None:
-                self._respond(None, response)
+                self._respond(response)
             if self.state in READING:
                 self.finish(reason)
 

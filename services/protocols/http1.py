@@ -18,6 +18,7 @@ from services.messages import Message, Request, Response
 from services.protocols.http1_parser import Messages, OpenBody, PlainRequests, RequestParser
 
 MAX_SPARE_PARSERS = 64
+MAX_PREFIXES = 1000
 
 STATUS_LINES = {str(status.value): f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 STATUS_LINES["413"] = b"HTTP/1.1 413 Content Too Large\r\n"  # RFC 9110's names; Python before 3.13 has older ones
@@ -37,8 +38,8 @@ class CommonHead:
         self.plain = PlainRequests()
         self.spare: list[RequestParser] = []
         self._model = model
-        self.prefixes: dict[tuple[str, bytes], bytes] = {}
-        """By code and worker: what `make_prefix` made since the last `refresh`."""
+        self.prefixes: dict[tuple[str, bytes, bytes], bytes] = {}
+        """What `make_prefix` has made since the last `refresh`, by what it was made of."""
         self._date = b""
         self.refresh(0.0)
 
@@ -47,12 +48,15 @@ class CommonHead:
         self._date = formatdate(epoch_seconds, usegmt=True).encode()
         self.prefixes.clear()
 
-    def make_prefix(self, code: str, worker: bytes) -> bytes:
-        """Make status line and common fields, kept until the date changes: a second's responses share a few."""
+    def make_prefix(self, code: str, worker: bytes, content_type: bytes) -> bytes:
+        """Make all up to the length, kept until the date changes: a second's responses share a few."""
         prefix = b"%bX-Model: %b\r\nX-Worker: %b\r\nDate: %b\r\n" % (
             STATUS_LINES[code], self._model, worker or self.worker, self._date,
         )  # fmt: skip
-        self.prefixes[code, worker] = prefix
+        if code not in BODILESS:
+            prefix += b"Content-Type: %b\r\nContent-Length: " % content_type
+        if len(self.prefixes) < MAX_PREFIXES:
+            self.prefixes[code, worker, content_type] = prefix
         return prefix
 
 
@@ -105,33 +109,31 @@ class Http1:
         """Return the response's head and body. See `messages.Protocol`."""
         if not isinstance(message, Request):
             return self._encode_own(response)
-        code, headers, body, common = response.code, response.headers, response.body, self._common
-        prefix = common.prefixes.get((code, response.worker)) or common.make_prefix(code, response.worker)
+        headers, body, common = response.headers, response.body, self._common
+        kind = (response.code, response.worker, response.content_type)
+        prefix = common.prefixes.get(kind) or common.make_prefix(*kind)
         size = len(body) if response.pieces is None else len(body) + len(response.pieces)
         if not message.keep_alive:
             self.closing = True
             headers += b"Connection: close\r\n"
         elif not message.http_minor:
             headers += b"Connection: keep-alive\r\n"
-        if code in BODILESS:
+        if response.code in BODILESS:
             response.pieces = None
             return b"%b%b\r\n" % (prefix, headers)
         if message.method == "HEAD":
             response.pieces = None
             body = b""
-        return b"%bContent-Type: %b\r\nContent-Length: %d\r\n%b\r\n%b" % (
-            prefix, response.content_type, size, headers, body,
-        )  # fmt: skip
+        return b"%b%d\r\n%b\r\n%b" % (prefix, size, headers, body)
 
     def _encode_own(self, response: Response) -> bytes:
         """Encode what the protocol itself says: to go on sending, or a refusal, after which the connection closes."""
         if response.code == "100":
             return b"HTTP/1.1 100 Continue\r\n\r\n"
         self.closing = True
-        return b"%bContent-Type: %b\r\nContent-Length: %d\r\n%bConnection: close\r\n\r\n%b" % (
-            self._common.make_prefix(response.code, response.worker), response.content_type, len(response.body),
-            response.headers, b"" if self._without_body else response.body,
-        )  # fmt: skip
+        prefix = self._common.make_prefix(response.code, response.worker, response.content_type)
+        body = b"" if self._without_body else response.body
+        return b"%b%d\r\n%bConnection: close\r\n\r\n%b" % (prefix, len(response.body), response.headers, body)
 
     def timed_out(self) -> Response | None:
         """Return 408 for a peer that is slow with a request; None for one that has sent none."""

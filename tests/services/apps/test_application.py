@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from services.apps import Identity, make_application, make_store, sink_rate
+from services.apps import Identity, make_application, make_store, open_body
 from services.apps.memory_store import MemoryStore
 from services.apps.store import StoreBusyError
 from services.messages import Command, Request
@@ -98,9 +98,11 @@ def test_healthz_follows_the_server(client):
     assert client.http("GET", b"/healthz").code == "503"
 
 
-def test_stream_is_a_filler_and_never_a_body(client):
+def test_stream_comes_in_pieces(client):
     response = client.http("GET", b"/stream?bytes=1099511627776")
-    assert (response.code, response.body, response.filler) == ("200", b"", 1 << 40)
+    assert (response.code, response.body, len(response.pieces)) == ("200", b"", 1 << 40)
+    response = client.http("GET", b"/stream?bytes=200000")
+    assert b"".join(response.pieces) == bytes(200_000)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +131,12 @@ def test_sink_tells_what_was_received_although_nothing_was_kept(client):
         ("GET", b"/sink", None),
     ],
 )
-def test_sink_rate(method, target, rate):
-    assert sink_rate(Request(method, target)) == rate
+def test_body_of_a_sink_is_taken_in_pieces_at_its_rate(method, target, rate):
+    reader = open_body(Request(method, target))
+    if rate is None:
+        assert reader is None
+    else:
+        assert reader.take(bytes(8192)) == (8192 / rate if rate else 0)
 
 
 def test_too_many_query_values_are_refused(client):

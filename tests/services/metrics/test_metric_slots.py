@@ -3,7 +3,7 @@
 import os
 
 from services.metrics import slots
-from services.metrics.stages import Sampler
+from services.metrics.sampling import Sampler
 
 WORKERS, REQUESTS = 4, 5000
 
@@ -14,7 +14,7 @@ def work(shared: slots.Slots, number: int) -> None:
     for _ in range(REQUESTS):
         block[slots.REQUESTS["200"]] += 1
         sampler.record(("service", 30_000 * (number + 1), 1))
-        sampler.count()
+        sampler.publish()
 
 
 def test_slots_of_forked_processes_add_up():

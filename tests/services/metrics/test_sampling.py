@@ -1,18 +1,13 @@
 """Sampling, and the two waits that only the kernel knows."""
 
 import random
-import socket
-import struct
-import time
 
 import pytest
-from support.servers import wait_until
 
-from services.metrics import slots, stages
-from services.metrics.stages import Sampler
+from services.metrics import slots
+from services.metrics.sampling import Sampler
 
 SECOND = 1_000_000_000
-TOLERANCE_NS = 50_000_000
 """Some jiffies: the kernel counts in them, and on a busy machine not each as it passes."""
 
 
@@ -43,7 +38,7 @@ class Loop:
                 samples += 1
             else:
                 self.sampler.gap -= 1
-        self.sampler.count()
+        self.sampler.publish()
         return samples
 
 
@@ -194,84 +189,6 @@ def test_sampler_refuses_a_rate_that_is_none(block, rate):
 def test_record_puts_a_time_under_the_first_bound_that_is_not_below_it(block, duration_ns, bucket):
     sampler = Sampler(block, "1")
     sampler.record(("write", duration_ns, 7))
-    sampler.count()
+    sampler.publish()
     assert block[slots.STAGE_BUCKETS["write"][bucket]] == count(block, "write") == 7
     assert block[slots.STAGE_SUM_NS["write"]] == 7 * max(0, duration_ns)
-
-
-# Against the kernel. Each wait is compared with the test's own clock before and after, not with a constant.
-
-
-@pytest.fixture
-def listener():
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, stages.SO_TIMESTAMPNS, 1)
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(8)
-        wait_until(lambda: is_stamped(listener), what="a timestamp")
-        yield listener
-
-
-def is_stamped(listener):
-    """Whether packets carry times by now: the kernel begins a little after the first socket asked for it."""
-    with socket.create_connection(listener.getsockname()) as client, listener.accept()[0] as server:
-        client.sendall(b"request")
-        return stages.kernel_wait_ns(server.recvmsg(100, 100)[1], time.time_ns()) is not None
-
-
-def test_kernel_wait_is_the_time_in_the_receive_queue(listener):
-    with socket.create_connection(listener.getsockname()) as client, listener.accept()[0] as server:
-        before = time.time_ns()
-        client.sendall(b"request")
-        after = time.time_ns()
-        time.sleep(0.08)
-        least = time.time_ns() - after
-        _, ancillary, _, _ = server.recvmsg(100, 100)
-        now = time.time_ns()
-        waited = stages.kernel_wait_ns(ancillary, now)
-    assert least <= waited <= now - before
-
-
-def test_kernel_wait_counts_from_the_last_segment(listener):
-    with socket.create_connection(listener.getsockname()) as client, listener.accept()[0] as server:
-        client.sendall(b"first half")
-        time.sleep(0.08)
-        before = time.time_ns()
-        client.sendall(b"second half")
-        data, ancillary, _, _ = server.recvmsg(100, 100)
-        now = time.time_ns()
-    assert data == b"first halfsecond half"
-    assert stages.kernel_wait_ns(ancillary, now) <= now - before
-
-
-def test_kernel_wait_without_a_timestamp_is_unknown():
-    assert stages.kernel_wait_ns([], time.time_ns()) is None
-    assert stages.kernel_wait_ns([(socket.SOL_SOCKET, socket.SCM_RIGHTS, bytes(16))], time.time_ns()) is None
-
-
-def test_kernel_wait_when_the_clock_was_set_back_is_0():
-    later = struct.pack("@ll", 2_000_000_000, 0)
-    assert stages.kernel_wait_ns([(socket.SOL_SOCKET, stages.SCM_TIMESTAMPNS, later)], time.time_ns()) == 0
-
-
-@pytest.mark.parametrize("request_comes_meanwhile", [False, True])
-def test_accept_wait_is_the_time_in_the_accept_queue(listener, request_comes_meanwhile):
-    before = time.monotonic_ns()
-    with socket.create_connection(listener.getsockname()) as client:
-        after = time.monotonic_ns()
-        time.sleep(0.1)
-        if request_comes_meanwhile:
-            client.sendall(b"request")
-            time.sleep(0.05)
-        with listener.accept()[0] as server:
-            least = time.monotonic_ns() - after
-            waited = stages.accept_wait_ns(server)
-            most = time.monotonic_ns() - before
-    assert least - TOLERANCE_NS <= waited <= most + TOLERANCE_NS
-
-
-def test_accept_wait_of_a_closed_socket_is_0(listener):
-    with socket.create_connection(listener.getsockname()):
-        server = listener.accept()[0]
-        server.close()
-        assert stages.accept_wait_ns(server) == 0
