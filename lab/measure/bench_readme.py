@@ -123,8 +123,9 @@ def _besides(document: dict[str, Any]) -> list[str]:
         )
     for name, watching in document.get("watching", {}).items():
         ratio, apart = watching["ratio"], _apart(document, "watching")
+        off = "the same server without counters" if "off_is" in watching else "`--metrics off`"
         lines.append(
-            f"- Watching `{name}` costs {ratio['median']:.2f} × the server CPU a request of `--metrics off` "
+            f"- Watching `{name}` costs {ratio['median']:.2f} × the server CPU a request of {off} "
             f"(median of {ratio['n']} interleaved pairs, {ratio['min']:.2f} to {ratio['max']:.2f}{apart})."
         )
     return ["", *lines] if lines else []

@@ -48,10 +48,10 @@ def peer_server(kind: peers.PeerKind) -> Server:
     return Server(kind.NAME, "peer", "hello", lambda cpu: kind.start(0, 1, {cpu}), kind.available())
 
 
-def model_server(name: str, *options: str) -> Server:
-    """One of our models with one worker and its defaults; `nodejs` has no workers at all."""
+def model_server(name: str, *options: str, module: str = "services") -> Server:
+    """One of our models with one worker and its defaults, run by `module`; `nodejs` has no workers at all."""
     given = (*(() if name == "nodejs" else ("--workers", "1")), *options)
-    return Server(name, "model", name, lambda cpu: own.start(name, *given, cpus={cpu}))
+    return Server(name, "model", name, lambda cpu: own.start(name, *given, cpus={cpu}, module=module))
 
 
 def check(server: Server, url: str) -> None:

@@ -88,7 +88,9 @@ def _idle_table(idle: dict[str, Any]) -> Table:
 def _watching_table(watched: dict[str, Any]) -> Table:
     pairs = max(figures["pairs"] for figures in watched.values())
     headings = ("server", "off µs", "on µs", "admin µs", "on / off", "least", "greatest")
-    table = _table(f"Server processor time a request, metrics on and off, {pairs} pairs", *headings)
+    table = _table(
+        f"Server processor time a request, watched (on) and without counters (off), {pairs} pairs", *headings
+    )
     for name, figures in watched.items():
         parts = ("cpu_us_per_request_off", "cpu_us_per_request_on", "admin_cpu_us_per_request")
         table.add_row(name, *(f"{figures[part]['median']:.2f}" for part in parts), *_three(figures["ratio"], ".3f"))
