@@ -34,7 +34,7 @@ EXPLAINED = (
     "least–greatest): above 1 the server takes less processor time than nginx or node."
 )
 NOT_MEASURED = "-"
-NOT_BUSY = "*"
+NOT_BUSY = "†"
 """Behind a figure of a server whose core was not busy in every round."""
 
 
