@@ -212,9 +212,15 @@ def _until_busy(running: Peer, attempt: Callable[[], Load], progress: Callable[[
         done.append(attempt())
         if done[-1].busy_share >= BUSY:
             break
-        what = "measured again" if number + 1 < ATTEMPTS else "the busiest load counts, and is marked"
+        then = "measured again" if number + 1 < ATTEMPTS else "the busiest load counts, and is marked"
         progress(
-            f"{running.name} had its core for {done[-1].busy_share:.0%} of the time only "
-            f"(wrk for {done[-1].generator_share:.0%} of its own): {what}"
+            f"{running.name} had its core for {done[-1].busy_share:.0%} of the time only, {_cause(done[-1])}: {then}"
         )
     return max(done, key=lambda load: min(load.busy_share, BUSY))
+
+
+def _cause(load: Load) -> str:
+    """Why the server's core was not busy, and the remedy."""
+    if load.generator_share >= BUSY:
+        return "because wrk needed all of its own"
+    return f"wrk for {load.generator_share:.0%} of its own (does other work run here? end it)"

@@ -113,6 +113,15 @@ def test_load_is_repeated_until_the_core_is_busy_but_not_for_ever(peer, shares, 
     assert list(loads) == []
 
 
+@pytest.mark.parametrize(("generator", "cause"), [(0.97, "wrk needed all of its own"), (0.6, "does other work run")])
+def test_message_names_the_cause(peer, generator, cause):
+    messages = []
+    loads = iter([replace(LOAD, busy_share=0.9, generator_share=generator), LOAD])
+    bench_cpu._until_busy(peer, lambda: next(loads), messages.append)
+    assert cause in messages[0]
+    assert "measured again" in messages[0]
+
+
 def test_supply_gives_no_number_twice_and_grows(peer, monkeypatch):
     asked = []
 
