@@ -10,7 +10,7 @@ The states, and what moves a connection from one to the next:
 
     state      waits for                     until                    and then
     ---------  ----------------------------  -----------------------  ----------------------------------------------
-    idle       a request's first byte        --idle-timeout           finish
+    idle       a request's first byte        --idle-timeout           expire
     head       the rest of its head          --header-timeout (all)   408, finish
     body       the next bytes of its body    --body-timeout (each)    408, finish
     paused     a pause that whoever takes    no limit: we wait        body; sooner if the peer has sent its last byte
@@ -25,7 +25,8 @@ The states, and what moves a connection from one to the next:
 
 "The next message" is one that was received together with the last (pipelining). When there is none, the protocol
 knows what has been read so far, and the state is idle, head or body; or the connection is to close, and it lingers.
-`finish` is how we close: in stages, by way of lingering. `close` is at once: the peer is gone, or too slow.
+`finish` is how we close: in stages, by way of lingering. `close` is at once: the peer is gone, or too slow, or it has
+been idle and has all that was sent (`expire`).
 
 RST on close. close() on a socket with unread bytes, or that gets bytes afterwards, makes the kernel send RST; and RST
 makes it throw away what is still in the send buffer, and the peer's kernel (not Linux's) what has arrived but was not
@@ -411,7 +412,7 @@ class Connection(Source):
         elif self.state == "writing":
             self.close("write_timeout")
         elif self.state == "idle":
-            self.finish("idle_timeout")
+            self.expire("idle_timeout")
         else:
             reason = "header_timeout" if self.state == "head" else "body_timeout"
             response = self._protocol.timed_out()
@@ -422,15 +423,19 @@ class Connection(Source):
 
     # Closing.
 
+    def expire(self, reason: str) -> None:
+        """Close a connection that is idle: at once if the peer has all that was sent, or else in stages."""
+        if self._protocol is NOT_CHOSEN or not unsent_bytes(self.socket):
+            self.close(reason)
+        else:
+            self.finish(reason)
+
     def finish(self, reason: str, *, at_once: bool = False) -> None:
         """Close in stages: say that no more comes, then wait for the peer to say so.
 
         `at_once`: there is no time left to wait, so only what has come by now is read.
         """
         if self.state == "closed":
-            return
-        if self._protocol is NOT_CHOSEN:
-            self.close(reason)  # nothing has been sent that could be lost
             return
         if self._linger is None:
             with contextlib.suppress(OSError):  # the peer is gone: reading says so

@@ -190,7 +190,7 @@ class ServerLoop(EventLoop):
         if self.accepted:
             return
         for connection in [c for c in self.connections if c.is_idle_since(self.now_ns - LAST_REQUEST_NS)]:
-            connection.finish("drain")
+            connection.expire("drain")
         if self.now_ns >= self.drained_by_ns:
             self._unfinished = []
             for connection in list(self.connections):
