@@ -460,27 +460,36 @@ def bench(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="A server to measure (a model or a peer such as granian) or a part (rows, idle, watching); "
-            "may be repeated.",
+            help="A part (rows, idle, watching) or a server to measure; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    server: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A server to measure, a model or a peer such as real-nginx; may be repeated.",
             show_default=False,
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One round of 1 s loads: a look, not a figure.")] = False,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Times that every server has its turn [5].")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.5, help="Length of each load [5].")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Times that every server is measured [7].")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.5, help="Length of each load [2].")] = None,
     into: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Put the parts that were measured into this JSON document."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure throughput, connection rate, latency and memory beside real servers, in one run.
+    """Measure processor time a request, throughput, latency and memory beside real servers, in one run.
+
+    Example: lab bench --only rows --server nodejs --server real-nginx --server node
 
     Exits with 3 on a machine with too few cores to tell.
     """
     from lab.measure import bench as measuring
 
-    document = measured(only or (), seconds or (1.0 if quick else 5.0), rounds or (1 if quick else 5))
+    chosen = [*(only or ()), *(server or ())]
+    document = measured(chosen, seconds or (1.0 if quick else 2.0), rounds or (1 if quick else 7))
     if into and "inconclusive" not in document:
         stored = json.loads(into.read_text(encoding="utf-8"))
         text = json.dumps(measuring.merged(stored, document), indent=2, ensure_ascii=False)

@@ -13,22 +13,47 @@ from lab import readme
 from lab.settings import CHECKOUT
 
 STORED = CHECKOUT / "docs" / "benchmark.json"
-REFERENCE = "real-nginx"
+COLUMNS = (
+    "server",
+    "CPU µs a request",
+    "nginx ÷ it",
+    "node ÷ it",
+    "same request again and again: CPU µs",
+    "nginx ÷ it",
+    "node ÷ it",
+    "requests/s",
+    "same request, requests/s",
+    "connection a request, requests/s",
+    "p50 ms",
+    "p99 ms",
+    "PSS MiB",
+)
+EXPLAINED = (
+    "Every request differs, but for the columns of the same request again and again. CPU is the server's, user and "
+    "kernel, of all processes that serve, while they keep their core busy. A ratio is taken within a round (median, "
+    "least–greatest): above 1 the server takes less processor time than nginx or node."
+)
+NOT_MEASURED = "-"
+NOT_BUSY = "†"
+"""Behind a figure of a server whose core was not busy in every round."""
 
 
 def markdown(document: dict[str, Any]) -> str:
     """The document as lines of Markdown: a table of the servers, then what was measured besides."""
-    rows = sorted(document["rows"], key=lambda row: -row["keepalive_rps"])
-    reference = next((row for row in rows if row["server"] == REFERENCE), None)
     lines = [
-        "| server | keep-alive, requests/s | of nginx | connection a request | of nginx | p50 ms | p99 ms | PSS MiB |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-        *(_row(row, reference) for row in rows),
+        f"| {' | '.join(COLUMNS)} |",
+        f"|---|{'---:|' * (len(COLUMNS) - 1)}",
+        *map(_row, sorted(document["rows"], key=cheapest_first)),
         "",
-        _environment(document),
+        *_conditions(document),
         *_besides(document),
     ]
     return "\n".join(lines) + "\n"
+
+
+def cheapest_first(row: dict[str, Any]) -> tuple[float, float]:
+    """Order of rows: by processor time a request, or by rate in a document without it."""
+    return row.get("cpu_us_per_request", 0.0), -row["keepalive_rps"]
 
 
 def update() -> None:
@@ -36,14 +61,14 @@ def update() -> None:
     readme.put("bench", markdown(json.loads(STORED.read_text(encoding="utf-8"))))
 
 
-def _row(row: dict[str, Any], reference: dict[str, Any] | None) -> str:
-    name = f"**{row['server']}**" if row["kind"] == "model" else row["server"]
+def _row(row: dict[str, Any]) -> str:
     cells = [
-        name,
+        f"**{row['server']}**" if row["kind"] == "model" else row["server"],
+        *_processor_time(row, "", "rounds_not_busy"),
+        *_processor_time(row, "fixed_", "fixed_rounds_not_busy"),
         f"{row['keepalive_rps']:,.0f}",
-        _ratio(row, reference, "keepalive_rps"),
+        _figure(row, "fixed_rps", ",.0f"),
         f"{row['connections_per_second']:,.0f}",
-        _ratio(row, reference, "connections_per_second"),
         f"{row['p50_ms']:.2f}",
         f"{row['p99_ms']:.2f}",
         f"{row['pss_bytes'] / 2**20:.1f}",
@@ -51,18 +76,40 @@ def _row(row: dict[str, Any], reference: dict[str, Any] | None) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _ratio(row: dict[str, Any], reference: dict[str, Any] | None, figure: str) -> str:
-    return f"{row[figure] / reference[figure]:.2f}" if reference and reference[figure] else "-"
+def _processor_time(row: dict[str, Any], load: str, not_busy: str) -> list[str]:
+    """Three cells of one load: processor time a request, and its ratios to nginx and node."""
+    mark = NOT_BUSY if row.get(not_busy) else ""
+    figure = _figure(row, f"{load}cpu_us_per_request", ".1f")
+    return [figure + mark, *(_ratio(row.get(f"{load}cpu_ratio_to_{name}")) for name in ("nginx", "node"))]
 
 
-def _environment(document: dict[str, Any]) -> str:
+def _figure(row: dict[str, Any], name: str, form: str) -> str:
+    # Documents of before 2026-12 have no processor time.
+    return format(row[name], form) if name in row else NOT_MEASURED
+
+
+def _ratio(ratio: dict[str, Any] | None) -> str:
+    return f"{ratio['median']:.2f} ({ratio['min']:.2f}–{ratio['max']:.2f})" if ratio else NOT_MEASURED
+
+
+def _conditions(document: dict[str, Any]) -> list[str]:
     where = document["environment"]
     gil = "with" if where["gil"] else "without"
-    return (
+    lines = [
         f"One core for the server with one worker and metrics on, one for wrk (`-t1 -c50`); medians of interleaved "
         f"rounds. Python {where['python']} {gil} the GIL, Linux {where['kernel']}, {where['cpus']} cores, commit "
         f"{where['commit']}."
-    )
+    ]
+    if "wrk" in document:
+        versions = [f"{row['server']} {row['version']}" for row in document["rows"] if row["version"]]
+        wrk = f"wrk {document['wrk']}"
+        lines += ["", f"{EXPLAINED} Versions: {', '.join([*versions, wrk])}."]
+    if any(row.get("rounds_not_busy") or row.get("fixed_rounds_not_busy") for row in document["rows"]):
+        lines += [
+            "",
+            f"{NOT_BUSY} The server had less than 95 % of its core in some round, so the figure is uncertain.",
+        ]
+    return lines
 
 
 def _besides(document: dict[str, Any]) -> list[str]:
@@ -71,16 +118,26 @@ def _besides(document: dict[str, Any]) -> list[str]:
         idle = document["idle_connections"]
         lines.append(
             f"- {idle['connections']:,} idle keep-alive connections on `{idle['server']}` cost "
-            f"{idle['pss_bytes_per_connection']['median']:,.0f} bytes of PSS each; p99 of a "
+            f"{idle['pss_bytes_per_connection']['median']:,.0f} bytes of PSS each{_in_the_kernel(idle)}; p99 of a "
             f"50-connection load beside them is {idle['p99_ratio']['median']:.2f} × what it is without."
         )
     for name, watching in document.get("watching", {}).items():
         ratio, apart = watching["ratio"], _apart(document, "watching")
+        off = "the same server without counters" if "off_is" in watching else "`--metrics off`"
         lines.append(
-            f"- Watching `{name}` costs {ratio['median']:.2f} × the server CPU a request of `--metrics off` "
+            f"- Watching `{name}` costs {ratio['median']:.2f} × the server CPU a request of {off} "
             f"(median of {ratio['n']} interleaved pairs, {ratio['min']:.2f} to {ratio['max']:.2f}{apart})."
         )
     return ["", *lines] if lines else []
+
+
+def _in_the_kernel(idle: dict[str, Any]) -> str:
+    kernel = idle.get("kernel_bytes_per_connection")
+    if not kernel:
+        return " in user space (the kernel's part was not measured)"
+    objects = idle["kernel_bytes_by_object"].items()
+    parts = ", ".join(f"{name} {size:,.0f}" for name, size in sorted(objects, key=lambda entry: -entry[1]))
+    return f" in user space, and the server's end takes {kernel['median']:,.0f} bytes in the kernel ({parts})"
 
 
 def _apart(document: dict[str, Any], part: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
 
-from lab.measure import wrk
+from lab.measure import processes, wrk
 from lab.peers import model as own
 
 if TYPE_CHECKING:
@@ -33,23 +33,25 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that can take part. `expect` is a text that its answer to `GET /` must contain."""
+    """A server that can be measured. `expect` is a text that its response to `GET /` must contain."""
 
     name: str
     kind: str
     expect: str
     start: Callable[[int], AbstractContextManager[Peer]]
+    version: str | None = None
+    """None for our own, whose version is the commit."""
 
 
 def peer_server(kind: peers.PeerKind) -> Server:
     """A real server with one worker."""
-    return Server(kind.NAME, "peer", "hello", lambda cpu: kind.start(0, 1, {cpu}))
+    return Server(kind.NAME, "peer", "hello", lambda cpu: kind.start(0, 1, {cpu}), kind.available())
 
 
-def model_server(name: str, *options: str) -> Server:
-    """One of our models with one worker and its defaults; `nodejs` has no workers at all."""
+def model_server(name: str, *options: str, module: str = "services") -> Server:
+    """One of our models with one worker and its defaults, run by `module`; `nodejs` has no workers at all."""
     given = (*(() if name == "nodejs" else ("--workers", "1")), *options)
-    return Server(name, "model", name, lambda cpu: own.start(name, *given, cpus={cpu}))
+    return Server(name, "model", name, lambda cpu: own.start(name, *given, cpus={cpu}, module=module))
 
 
 def check(server: Server, url: str) -> None:
@@ -66,3 +68,13 @@ def load(url: str, seconds: float, cores: Cores, *, keep_alive: bool = True) -> 
     if result.errors or not result.requests:
         raise BenchError(f"{url}: {result.errors} of {result.requests} requests failed under load")
     return result
+
+
+def roles(running: Peer) -> tuple[list[int], list[int]]:
+    """(pids that serve, pids that watch): `/state` names main and the workers, the rest is the admin process."""
+    everyone = processes.tree(running.pid)
+    if not running.admin_url:
+        return everyone, []
+    state = httpx.get(f"{running.admin_url}/state", timeout=5.0, trust_env=False).json()
+    serving = {running.pid, state["pid"], *(worker["pid"] for worker in state["workers"])}
+    return [pid for pid in everyone if pid in serving], [pid for pid in everyone if pid not in serving]

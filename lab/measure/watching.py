@@ -1,9 +1,10 @@
-"""What watching costs: a model's processor time a request with metrics on, beside the same without.
+"""Cost of watching: a model's processor time a request, divided by the same of a server that counts nothing.
 
-Two fresh servers, one watched (and scraped once a second) and one with `--metrics off`, share a core, and a wrk for
-each shares another. The two wrks take turns of 50 ms: one is stopped (SIGSTOP) while the other loads. A virtual
-machine's speed wanders by a fifth within seconds: pairs of whole loads, one after the other, gave ratios from 0.55 to
-1.98, slices of 2 s 0.78 to 1.23. Within 50 ms it hardly changes, and all of a pair's hundred turns count.
+Two fresh servers share a core, and a wrk for each shares another. One server is watched, and scraped once a second; one
+counts nothing of its requests and has no admin process (lab/measure/unwatched.py). The two wrks take turns of 50 ms:
+one is stopped (SIGSTOP) while the other loads. A virtual machine's speed wanders by a fifth within seconds: pairs of
+whole loads, one after the other, gave ratios from 0.55 to 1.98, slices of 2 s 0.78 to 1.23. Within 50 ms it hardly
+changes, and all of a pair's hundred turns count.
 
 A turn costs a server some cold caches, so that turns of different lengths would favour the one with the longer ones
 (tried with 4 to 1: 6 %). Of equal ones, each server has half of its time under load. `--sample-rate auto` goes by the
@@ -21,10 +22,8 @@ from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from lab.measure import processes, wrk
-from lab.measure.bench_servers import BenchError, Cores, check, model_server
+from lab.measure.bench_servers import BenchError, Cores, check, model_server, roles
 from lab.measure.scraper import Scraper
 from lab.measure.summary import summarise
 
@@ -32,14 +31,15 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
-    from lab.peers.process import Peer
-
 PAIRS = 10
 """A single ratio is noise."""
 TURN_SECONDS = 0.05
 WARM_UP_SECONDS = 3.0
 """Right before the measured turns: a server that has rested times every request of its first second."""
 PATIENCE_SECONDS = 60
+OFF_IS = "without counters"
+"""In a document of before 2026-12 it was `--metrics off`, which left counters on."""
+UNWATCHED = "lab.measure.unwatched"
 SHARE = 0.5
 """Of the time, that each server is loaded."""
 
@@ -53,7 +53,7 @@ class Cost:
 
 
 def watching(name: str, cores: Cores, seconds: float, pairs: int, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Server processor time a request with metrics on, and with metrics off. Each pair takes `seconds`."""
+    """Server processor time a request, watched ("on") and unwatched ("off"). Each pair takes `seconds`."""
     costs: dict[str, list[Cost]] = {"on": [], "off": []}
     for number in range(1, pairs + 1):
         progress(f"cost of watching, pair {number} of {pairs}: {name}")
@@ -63,6 +63,7 @@ def watching(name: str, cores: Cores, seconds: float, pairs: int, progress: Call
     everything = [(on.serving + on.admin) / off.serving for on, off in zip(costs["on"], costs["off"], strict=True)]
     return {
         "pairs": pairs,
+        "off_is": OFF_IS,
         "cpu_us_per_request_on": summarise([cost.serving for cost in costs["on"]], "us"),
         "cpu_us_per_request_off": summarise([cost.serving for cost in costs["off"]], "us"),
         "admin_cpu_us_per_request": summarise([cost.admin for cost in costs["on"]], "us"),
@@ -121,7 +122,7 @@ class Meter:
 
     def __init__(self, name: str, metrics: str, cores: Cores, stack: ExitStack) -> None:
         """Start the server, which `stack` ends."""
-        server = model_server(name, "--metrics", metrics)
+        server = model_server(name, "--metrics", metrics, module="services" if metrics == "on" else UNWATCHED)
         self.running = stack.enter_context(server.start(cores.server))
         check(server, self.running.url)
         self._serving, self._admin = roles(self.running)
@@ -134,13 +135,3 @@ class Meter:
         """Per request of those since `before`. Scrapes come by the clock, however few requests there are meanwhile."""
         after = self.used()
         return Cost((after.serving - before.serving) / requests, SHARE * (after.admin - before.admin) / requests)
-
-
-def roles(running: Peer) -> tuple[list[int], list[int]]:
-    """(pids that serve, pids that watch): `/state` names main and the workers, the rest is the admin process."""
-    everyone = processes.tree(running.pid)
-    if not running.admin_url:
-        return everyone, []
-    state = httpx.get(f"{running.admin_url}/state", timeout=5.0, trust_env=False).json()
-    serving = {running.pid, state["pid"], *(worker["pid"] for worker in state["workers"])}
-    return [pid for pid in everyone if pid in serving], [pid for pid in everyone if pid not in serving]

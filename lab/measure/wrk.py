@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 HOW_TO_GET = "apt-get install wrk"
 GRACE_SECONDS = 15.0
@@ -46,6 +46,14 @@ def require() -> str:
     return path
 
 
+def version() -> str:
+    """Its version. Raises WrkError when it is missing."""
+    # wrk -v prints its usage, too, and ends with 1.
+    done = subprocess.run([require(), "-v"], check=False, capture_output=True, text=True, timeout=GRACE_SECONDS)
+    match = re.match(r"wrk (?:debian/)?(\S+)", done.stdout + done.stderr)
+    return match[1] if match else "unknown"
+
+
 def run(url: str, seconds: float, *, cpu: int | None, connections: int = 50, keep_alive: bool = True) -> WrkResult:
     """One run with a single thread, on processor `cpu` if given; wrk takes whole seconds, at least one."""
     with started(url, seconds, cpu=cpu, connections=connections, keep_alive=keep_alive) as process:
@@ -62,14 +70,19 @@ def started(
     keep_alive: bool = True,
     threads: int = 1,
     timeout_seconds: int = TIMEOUT_SECONDS,
+    script: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[str]]:
-    """wrk's process, as `run` has it; what of it still runs at the end, or is stopped, is killed."""
+    """wrk's process, as `run` has it; what of it still runs at the end, or is stopped, is killed.
+
+    `script` is the path of a Lua script and its arguments.
+    """
     command = [require(), f"-t{threads}", f"-c{connections}", f"-d{whole(seconds)}s", "--latency"]
     command += ["--timeout", f"{timeout_seconds}s"]
     if not keep_alive:
         command += ["-H", "Connection: close"]
     # A stopped process would wait for ever if this one ended before it, so it is to be killed then.
-    command = ["setpriv", "--pdeathsig", "KILL", *command, url]
+    command = ["setpriv", "--pdeathsig", "KILL", *command]
+    command += ["--script", script[0], url, "--", *script[1:]] if script else [url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             if cpu is not None:

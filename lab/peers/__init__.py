@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from lab.peers import aiohttp, granian, memcached, nginx, node, uvicorn
+from lab.peers import aiohttp, granian, gunicorn_asgi, gunicorn_gthread, memcached, nginx, node, uvicorn
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -29,5 +29,6 @@ class PeerKind(Protocol):
         """A running server; raises PeerError."""
 
 
-HTTP_PEERS: dict[str, PeerKind] = {kind.NAME: kind for kind in (nginx, node, granian, uvicorn, aiohttp)}
+HTTP_KINDS: tuple[PeerKind, ...] = (nginx, node, granian, uvicorn, gunicorn_asgi, gunicorn_gthread, aiohttp)
+HTTP_PEERS: dict[str, PeerKind] = {kind.NAME: kind for kind in HTTP_KINDS}
 PEERS: dict[str, PeerKind] = {**HTTP_PEERS, memcached.NAME: memcached}

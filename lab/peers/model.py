@@ -23,11 +23,11 @@ ADMIN = re.compile(r"\badmin (http\S+)")
 
 
 @contextlib.contextmanager
-def start(model: str, *options: str, cpus: Cpus = None, host: str = HOST) -> Iterator[Peer]:
-    """A running `model`, ready. Raises PeerError. `options` are those of `lab serve`."""
+def start(model: str, *options: str, cpus: Cpus = None, host: str = HOST, module: str = "services") -> Iterator[Peer]:
+    """A running `model`, ready. Raises PeerError. `options` are those of `lab serve`; `module` is what to run."""
     with tempfile.TemporaryDirectory(prefix=f"lab-{model}-") as name:
         folder = Path(name)
-        command = [sys.executable, "-m", "services", model, "--host", host, "--port", "0", "--admin-port", "0"]
+        command = [sys.executable, "-m", module, model, "--host", host, "--port", "0", "--admin-port", "0"]
         command += ["--state-dir", str(folder / "state"), *options]
         with launched(command, folder, cpus) as process:
             line = _ready_line(model, process, folder)

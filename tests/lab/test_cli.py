@@ -334,10 +334,11 @@ def test_bench_json_is_alone_on_stdout(lab, bench_gives):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ((), (None, 5.0, 5, set())),
+        ((), (None, 2.0, 7, set())),
         (("--quick",), (None, 1.0, 1, set())),
         (("--quick", "--rounds", "3", "--seconds", "2"), (None, 2.0, 3, set())),
-        (("--only", "granian", "--only", "rows", "--only", "nginx"), (["granian", "nginx"], 5.0, 5, {"rows"})),
+        (("--only", "granian", "--only", "rows", "--only", "nginx"), (["granian", "nginx"], 2.0, 7, {"rows"})),
+        (("--only", "rows", "--server", "granian", "--server", "nginx"), (["granian", "nginx"], 2.0, 7, {"rows"})),
     ],
 )
 def test_bench_measures_what_was_asked_for(lab, bench_gives, arguments, expected):

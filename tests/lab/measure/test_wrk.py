@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from support.tools import require_tool
 
 from lab.measure import wrk
 
@@ -45,3 +48,8 @@ def test_missing_wrk_names_its_package(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(wrk.WrkError, match="apt-get install wrk"):
         wrk.require()
+
+
+def test_version_is_a_number():
+    require_tool("wrk")
+    assert re.match(r"\d+\.\d+", wrk.version())

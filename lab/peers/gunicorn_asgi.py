@@ -1,0 +1,26 @@
+"""Gunicorn's own `asgi` worker, on uvloop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.peers import gunicorn
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from lab.peers.process import Cpus, Peer
+
+NAME = "gunicorn-asgi"
+HOW_TO_GET = ".venv/bin/pip install gunicorn gunicorn_h1c uvloop"
+
+
+def available() -> str | None:
+    """Its version; None when it, its parser in C or uvloop is not installed."""
+    return gunicorn.installed("uvloop")
+
+
+def start(port: int = 0, workers: int = 1, cpus: Cpus = None) -> AbstractContextManager[Peer]:
+    """A running gunicorn with an event loop."""
+    options = ["--worker-class", "asgi", "--asgi-loop", "uvloop", "--asgi-lifespan", "off", "lab.peers.hello_asgi:app"]
+    return gunicorn.started(NAME, port, workers, cpus, *options)

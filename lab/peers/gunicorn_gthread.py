@@ -1,0 +1,27 @@
+"""Gunicorn's `gthread` worker: one thread waits for requests, and four, as is usual, run a WSGI application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.peers import gunicorn
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from lab.peers.process import Cpus, Peer
+
+NAME = "gunicorn-gthread"
+HOW_TO_GET = ".venv/bin/pip install gunicorn gunicorn_h1c"
+THREADS = "4"
+
+
+def available() -> str | None:
+    """Its version; None when it or its parser in C is not installed."""
+    return gunicorn.installed()
+
+
+def start(port: int = 0, workers: int = 1, cpus: Cpus = None) -> AbstractContextManager[Peer]:
+    """A running gunicorn with threads."""
+    options = ["--worker-class", "gthread", "--threads", THREADS, "lab.peers.hello_wsgi:app"]
+    return gunicorn.started(NAME, port, workers, cpus, *options)
