@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
 TEXT = b"text/plain; charset=utf-8"
+MAX_KEY_BYTES = 250
+"""memcached's limit; HTTP keeps to it, because both see the same data."""
+MAX_VALUE_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -31,7 +34,10 @@ class Request:
 
 @dataclass(slots=True)
 class Command:
-    """One memcached command (`get`, `set`, ...), or one piece of an echo stream (`echo`)."""
+    """One memcached command (`get`, `set`, ...), or one piece of an echo stream (`echo`).
+
+    `partial`: a batch of the keys of a long `get`, whose other keys follow in commands of their own.
+    """
 
     name: str
     keys: tuple[bytes, ...] = ()
@@ -41,11 +47,14 @@ class Command:
     cas: int = 0
     delta: int = 0
     noreply: bool = False
+    partial: bool = False
 
 
 @dataclass(slots=True)
 class Response:
     """An answer. `code` is HTTP's status ("200") or the first word of memcached's reply ("STORED").
+
+    An empty `code` is not counted: more of the same reply follows (`Command.partial`).
 
     `headers` are extra header lines, each ending in CRLF. `filler` bytes follow `body`; they are
     written in pieces and never held in memory (`/stream`). `worker` is who executed the request,
