@@ -58,7 +58,10 @@ def add_field(fields: dict[bytes, bytes], name: bytes, value: bytes) -> None:
 
 @dataclass(slots=True)
 class Command:
-    """One memcached command (`get`, `set`, ...), or one piece of an echo stream (`echo`)."""
+    """One memcached command (`get`, `set`, ...), or one piece of an echo stream (`echo`).
+
+    `partial`: a batch of the keys of a long `get`, whose other keys follow in commands of their own.
+    """
 
     name: str
     keys: tuple[bytes, ...] = ()
@@ -68,11 +71,14 @@ class Command:
     cas: int = 0
     delta: int = 0
     noreply: bool = False
+    partial: bool = False
 
 
 @dataclass(slots=True)
 class Response:
     """A response. `code` is HTTP's status ("200") or the first word of memcached's reply ("STORED").
+
+    An empty `code` is not counted: more of the same reply follows (`Command.partial`).
 
     `headers` are extra header lines, each ending in CRLF. `pieces`, where given, follow `body`: they are made one by
     one, as the client takes them, and never held together (`/stream`). `worker` is who executed the request, empty
@@ -119,6 +125,10 @@ class BodyPiece:
     data: bytes
 
 
+Messages = list[Message | BodyPiece | Response]
+"""As a protocol gives them out, in order. A response among them is the protocol's own."""
+
+
 class Handler(Interface):
     """An application. Must not raise for anything that a peer can send."""
 
@@ -134,7 +144,7 @@ class Protocol(Interface):
     closing: bool
     """Nothing more will be read: respond to what was received, then close."""
 
-    def receive(self, data: bytes) -> list[Message | BodyPiece | Response]:
+    def receive(self, data: bytes) -> Messages:
         """Return the messages that `data` completes, in order.
 
         A `Response` among them is the protocol's own: `100 Continue`, or the refusal of what cannot

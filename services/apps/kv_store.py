@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.apps.parameters import path_variable
-from services.apps.store import MAX_VALUE_BYTES
-from services.messages import Request, Response
+from services.messages import MAX_VALUE_BYTES, Request, Response
 
 if TYPE_CHECKING:
     from services.apps.store import Store

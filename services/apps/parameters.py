@@ -9,11 +9,11 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+from services.messages import MAX_KEY_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-MAX_KEY_BYTES = 250
-"""memcached's limit; HTTP keeps to it, because both see the same data."""
 MAX_DURATION_SECONDS = 60.0
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-MAX_VALUE_BYTES = 1024 * 1024
 NEVER = math.inf
 """When an item without an expiry time expires."""
 

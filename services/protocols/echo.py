@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.messages import BodyPiece, Command, Message, Response
+from services.messages import Command, Message, Messages, Response
 
 
 class Echo:
@@ -13,7 +13,7 @@ class Echo:
     phase = "idle"
     closing = False
 
-    def receive(self, data: bytes) -> list[Message | BodyPiece | Response]:
+    def receive(self, data: bytes) -> Messages:
         """Make each piece a message of its own."""
         return [Command("echo", value=data)]
 

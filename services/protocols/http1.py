@@ -14,8 +14,8 @@ from __future__ import annotations
 from email.utils import formatdate
 from http import HTTPStatus
 
-from services.messages import Message, Request, Response
-from services.protocols.http1_parser import Messages, OpenBody, PlainRequests, RequestParser
+from services.messages import Message, Messages, Request, Response
+from services.protocols.http1_parser import OpenBody, PlainRequests, RequestParser
 
 MAX_SPARE_PARSERS = 64
 MAX_PREFIXES = 1000

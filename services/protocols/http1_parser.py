@@ -23,7 +23,7 @@ from collections.abc import Callable
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from services.messages import MAX_VALUE_BYTES, BodyPiece, BodyReader, Message, Request, Response, add_field
+from services.messages import MAX_VALUE_BYTES, BodyPiece, BodyReader, Messages, Request, Response, add_field
 
 MAX_TARGET_BYTES = 8 * 1024
 MAX_HEAD_BYTES = 32 * 1024
@@ -35,7 +35,6 @@ PIECE_BYTES = 16 * 1024
 """llhttp does not say where in its input a request began, so it is fed at most this much at a time: what
 an unfinished head holds is known that exactly, and never more than MAX_HEAD_BYTES + 2 PIECE_BYTES."""
 
-Messages = list[Message | BodyPiece | Response]
 OpenBody = Callable[[Request], BodyReader | None]
 """Return who takes this request's body in pieces; None: nobody, it is to be collected. Must not raise."""
 

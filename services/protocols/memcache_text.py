@@ -1,56 +1,60 @@
 """memcached's text protocol (protocol.txt of memcached 1.6): lines and data blocks to commands.
 
-Errors of form are answered here, in the words of the real one, with which the tests compare it byte for
+Errors of form are reported here, in the words of the real one, with which the tests compare them byte for
 byte; everything else is the application's. Followed too where protocol.txt says otherwise: words are
 parted by blanks only, so that a key may hold a tab; a line ends for it at a NUL; numbers are read as C's
 `strtol` reads them and cut to 32 bits; `noreply` silences most errors, after which a client that pipelines
-still knows which answer is whose.
+still knows which reply is whose; a line that ends in HTTP's version closes the connection in silence.
 
 What differs, on purpose: the real one takes values up to a little less than 1 MiB (an item's header
-counts); it closes in silence on an unfinished line of more than 2 KiB, `get` apart, where here any line
-may have MAX_LINE_BYTES, and a longer one is answered before the connection closes; when it refuses a
-`get`, it forgets the answers to commands that came before it in the same packet; its meta commands and
-those that manage the real one (`slabs`, `lru`, `watch`, `stats detail`, ...) are unknown here.
+counts); it closes in silence on an unfinished line of more than 2 KiB, `get` and `gets` apart, where here any
+other line may have MAX_LINE_BYTES, and a longer one gets an error before the connection closes; when it refuses
+a `get`, it forgets the replies to commands that came before it in the same packet; it gathers the whole reply to
+a `get` first, so that a key that is too long spoils all of it, where a line that comes in pieces of more than
+2 KiB gets the values of the keys before that one, and then the error in place of END. Commands that manage the
+real one (`slabs automove`, `lru`, `watch`, `stats detail`, ...) are unknown here.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from functools import cache
+from services.messages import MAX_VALUE_BYTES, Command, Message, Messages, Response
+from services.protocols.memcache_gets import BATCH_KEYS, LongGet, batches, begin_long_get, begins_long_get
+from services.protocols.memcache_lines import (
+    BAD_LINE,
+    GETS,
+    PARSERS,
+    SILENCEABLE,
+    STORAGE,
+    UNKNOWN,
+    LineError,
+    Words,
+    error_reply,
+    number_32,
+    parse_unknown,
+)
 
-from services.messages import BodyPiece, Command, Message, Response
-
-MAX_KEY_BYTES = 250
-MAX_VALUE_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 64 * 1024
-MAX_BLOCK_BYTES = (1 << 31) - 3
-"""More than this is no size at all to the real one; up to this, a block that is too large is swallowed."""
 
-BAD_LINE = "CLIENT_ERROR bad command line format"
-BAD_DELETE = "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]"
 BAD_CHUNK = "CLIENT_ERROR bad data chunk"
-BAD_DELTA = "CLIENT_ERROR invalid numeric delta argument"
-BAD_EXPTIME = "CLIENT_ERROR invalid exptime argument"
 LONG_LINE = "CLIENT_ERROR line too long"
 TOO_LARGE = "SERVER_ERROR object too large for cache"
-UNKNOWN = "ERROR"
-
-# What strtol and strtoul take: white space, a sign, digits; then the word must end or go on with white space.
-NUMBER = re.compile(rb"[\t\v\f\r]*+([+-]?)0*+([0-9]{0,20}+)(?<=[0-9])(?=[\t\v\f\r]|\Z)")
-TWO_TO_31, TWO_TO_32, TWO_TO_63, TWO_TO_64 = 1 << 31, 1 << 32, 1 << 63, 1 << 64
-
-STORAGE = frozenset({"set", "add", "replace", "append", "prepend", "cas"})
-STATISTICS = frozenset({b"reset", b"items", b"slabs", b"sizes", b"settings", b"conns"})
-
-Words = list[bytes]
-Messages = list[Message | BodyPiece | Response]
 
 
 class MemcacheText:
     """One connection's commands. Holds at most one line or one data block, and the read that it came with."""
 
-    __slots__ = ("_command", "_needed", "_refusal", "_searched", "_swallow", "_unread", "closing", "phase")
+    __slots__ = (
+        "_code",
+        "_command",
+        "_get",
+        "_needed",
+        "_refusal",
+        "_searched",
+        "_swallow",
+        "_unread",
+        "closing",
+        "phase",
+    )
 
     def __init__(self) -> None:
         self._unread: bytearray | None = None
@@ -64,6 +68,10 @@ class MemcacheText:
         self._swallow = 0
         """Bytes of a refused data block that are still to come, after which `_refusal` is due."""
         self._refusal: Response | None = None
+        self._get: LongGet | None = None
+        """A long get whose end has not come."""
+        self._code = ""
+        """Code of what has been sent of the reply to a get in batches; empty between two replies."""
         self.phase = "idle"
         self.closing = False
 
@@ -83,6 +91,8 @@ class MemcacheText:
                 taken = self._take_refused(data, position, messages)
             elif self._command is not None:
                 taken = self._take_block(data, position, messages)
+            elif self._get is not None:
+                taken = self._take_piece(self._get, data, position, messages)
             else:
                 taken = self._take_line(data, position, messages)
             if not taken:
@@ -91,14 +101,31 @@ class MemcacheText:
                 break
             position += taken
         in_block = self._command is not None or self._swallow
-        self.phase = "body" if in_block else "head" if self._unread else "idle"
+        in_line = self._unread or self._get is not None
+        self.phase = "body" if in_block else "head" if in_line else "idle"
         return self._bound_line(messages)
 
     def encode(self, message: Message | None, response: Response) -> bytes:
         """The reply, unless the command wanted none."""
-        if isinstance(message, Command) and message.noreply:
-            return b""
+        if isinstance(message, Command):
+            if message.noreply:
+                return b""
+            if message.partial or self._code:
+                return self._encode_batch(response, last=not message.partial)
+        elif self._code:
+            return self._encode_batch(response, last=True)
         return response.body
+
+    def _encode_batch(self, response: Response, *, last: bool) -> bytes:
+        """One part of a reply. The last one's code counts for all; behind an error nothing follows."""
+        before = self._code
+        if last:
+            self._code = ""
+            if (before, response.code) == ("VALUE", "END"):
+                response.code = before
+        elif before != "SERVER_ERROR":
+            self._code = response.code or ("VALUE" if response.body else before or "END")
+        return b"" if before == "SERVER_ERROR" else response.body
 
     def timed_out(self) -> Response | None:
         """The real one closes in silence."""
@@ -109,7 +136,7 @@ class MemcacheText:
             return len(unread) >= self._needed
         found = unread.find(b"\n", self._searched) >= 0
         self._searched = len(unread)
-        return found
+        return found or begins_long_get(unread)
 
     def _bound_line(self, messages: Messages) -> Messages:
         if self._command is None and self._unread is not None and len(self._unread) > MAX_LINE_BYTES:
@@ -127,12 +154,30 @@ class MemcacheText:
     def _take_line(self, data: bytes, position: int, messages: Messages) -> int:
         end = data.find(b"\n", position)
         if end < 0:
-            return 0
-        if end - position > MAX_LINE_BYTES:
+            return self._begin_get(data[position:], messages)
+        line = data[position:end].removesuffix(b"\r").partition(b"\0")[0]
+        words = [word for word in line.split(b" ") if word]
+        if end - position > MAX_LINE_BYTES and not GETS.intersection(words[:1]):
             self._refuse_line(messages)
         else:
-            line = data[position:end].removesuffix(b"\r").partition(b"\0")[0]
-            self._obey([word for word in line.split(b" ") if word], messages)
+            self._obey(words, messages)
+        return end + 1 - position
+
+    def _begin_get(self, unread: bytes, messages: Messages) -> int:
+        if not begins_long_get(unread):
+            return 0
+        self._get, first = begin_long_get(unread)
+        messages += first
+        return len(unread)
+
+    def _take_piece(self, get: LongGet, data: bytes, position: int, messages: Messages) -> int:
+        end = data.find(b"\n", position)
+        if end < 0:
+            messages += get.receive(data[position:])
+            return len(data) - position
+        messages += get.receive(data[position:end])
+        messages += get.end()
+        self._get = None
         return end + 1 - position
 
     def _take_block(self, data: bytes, position: int, messages: Messages) -> int:
@@ -170,8 +215,11 @@ class MemcacheText:
         if name in STORAGE:
             self._expect_block(command, number_32(words[4], BAD_LINE), messages)
             return
-        self.closing = name == "quit"
-        messages.append(command)
+        self.closing = command.name == "quit"
+        if len(command.keys) > BATCH_KEYS:
+            messages += batches(command)
+        else:
+            messages.append(command)
 
     def _expect_block(self, command: Command, size: int, messages: Messages) -> None:
         if size <= MAX_VALUE_BYTES:
@@ -183,155 +231,3 @@ class MemcacheText:
         if command.name == "set":
             # As the real one does: a `set` that fails leaves no old value behind, which would be stale.
             messages.append(Command("delete", command.keys, noreply=True))
-
-
-class LineError(Exception):
-    """The line cannot be a command; the text is the reply."""
-
-
-@cache
-def error_reply(text: str) -> Response:
-    """A reply of one line. One object a text, never written to: a read may hold 65,536 lines that are none."""
-    return Response(text.split(" ", 1)[0], text.encode() + b"\r\n")
-
-
-# The parts of a line. All raise LineError.
-
-
-def count(words: Words, least: int, most: int) -> None:
-    """Refuse any other number of words."""
-    if not least <= len(words) <= most:
-        raise LineError(UNKNOWN)
-
-
-def valid_keys(words: Words) -> tuple[bytes, ...]:
-    """The words, if each may be a key."""
-    for word in words:
-        if len(word) > MAX_KEY_BYTES:
-            raise LineError(BAD_LINE)
-    return tuple(words)
-
-
-def number_64(word: bytes, error: str) -> int:
-    """An unsigned number, as the real one's `safe_strtoull` reads it: -1 is refused, -2^64 + 1 is 1."""
-    match = NUMBER.match(word)
-    if match is None or (number := int(match[2] or b"0")) >= TWO_TO_64:
-        raise LineError(error)
-    if match[1] == b"-":
-        number = -number % TWO_TO_64
-        if number >= TWO_TO_63:
-            raise LineError(error)
-    return number
-
-
-def number_32(word: bytes, error: str) -> int:
-    """A signed number, as the real one's `safe_strtol` reads it: a long, cut to 32 bits."""
-    match = NUMBER.match(word)
-    if match is None:
-        raise LineError(error)
-    number = int(match[1] + (match[2] or b"0"))
-    if not -TWO_TO_63 <= number < TWO_TO_63:
-        raise LineError(error)
-    return (number + TWO_TO_31) % TWO_TO_32 - TWO_TO_31
-
-
-def wants_no_reply(words: Words) -> bool:
-    """The last word says so."""
-    return words[-1] == b"noreply"
-
-
-# One parser a form of line. Each gets the command's name and the words behind it.
-
-
-def parse_get(name: str, words: Words) -> Command:
-    """get|gets KEY+"""
-    if not words:
-        raise LineError(UNKNOWN)
-    return Command(name, valid_keys(words))
-
-
-def parse_get_and_touch(name: str, words: Words) -> Command:
-    """gat|gats EXPTIME KEY*"""
-    if not words:
-        raise LineError(UNKNOWN)
-    return Command(name, exptime=number_32(words[0], BAD_EXPTIME), keys=valid_keys(words[1:]))
-
-
-def parse_storage(name: str, words: Words) -> Command:
-    """set|add|replace|append|prepend KEY FLAGS EXPTIME BYTES [noreply], cas with CAS before noreply"""
-    expected = 5 if name == "cas" else 4
-    count(words, expected, expected + 1)
-    keys = valid_keys(words[:1])
-    flags = number_64(words[1], BAD_LINE) % TWO_TO_32
-    exptime = number_32(words[2], BAD_LINE)
-    cas = number_64(words[4], BAD_LINE) if name == "cas" else 0
-    if not 0 <= number_32(words[3], BAD_LINE) <= MAX_BLOCK_BYTES:
-        raise LineError(BAD_LINE)
-    return Command(name, keys, b"", flags, exptime, cas, noreply=wants_no_reply(words))
-
-
-def parse_delete(name: str, words: Words) -> Command:
-    """delete KEY [0] [noreply]"""
-    count(words, 1, 3)
-    if words[1:] not in ([], [b"0"], [b"noreply"], [b"0", b"noreply"]):
-        raise LineError(BAD_DELETE)
-    return Command(name, valid_keys(words[:1]), noreply=len(words) > 1 and wants_no_reply(words))
-
-
-def parse_delta(name: str, words: Words) -> Command:
-    """incr|decr KEY DELTA [noreply]"""
-    count(words, 2, 3)
-    return Command(name, valid_keys(words[:1]), delta=number_64(words[1], BAD_DELTA), noreply=wants_no_reply(words))
-
-
-def parse_touch(name: str, words: Words) -> Command:
-    """touch KEY EXPTIME [noreply]"""
-    count(words, 2, 3)
-    return Command(name, valid_keys(words[:1]), exptime=number_32(words[1], BAD_EXPTIME), noreply=wants_no_reply(words))
-
-
-def parse_flush_all(name: str, words: Words) -> Command:
-    """flush_all [DELAY] [noreply]"""
-    count(words, 0, 2)
-    if words in ([], [b"noreply"]):
-        return Command(name, noreply=bool(words))
-    return Command(name, exptime=number_32(words[0], BAD_EXPTIME), noreply=wants_no_reply(words))
-
-
-def parse_verbosity(name: str, words: Words) -> Command:
-    """verbosity LEVEL [noreply]"""
-    count(words, 1, 2)
-    number_64(words[0], BAD_LINE)
-    return Command(name, noreply=wants_no_reply(words))
-
-
-def parse_stats(name: str, words: Words) -> Command:
-    """stats [GROUP]"""
-    if words and words[0] not in STATISTICS:
-        raise LineError(UNKNOWN)
-    return Command(name, tuple(words[:1]))
-
-
-def parse_plain(name: str, words: Words) -> Command:  # noqa: ARG001
-    """version and quit, which take no notice of further words."""
-    return Command(name)
-
-
-def parse_unknown(name: str, words: Words) -> Command:  # noqa: ARG001
-    """Always refused."""
-    raise LineError(UNKNOWN)
-
-
-PARSERS: dict[str, Callable[[str, Words], Command]] = {
-    **dict.fromkeys(("get", "gets"), parse_get),
-    **dict.fromkeys(("gat", "gats"), parse_get_and_touch),
-    **dict.fromkeys(STORAGE, parse_storage),
-    **dict.fromkeys(("incr", "decr"), parse_delta),
-    **dict.fromkeys(("version", "quit"), parse_plain),
-    "delete": parse_delete,
-    "touch": parse_touch,
-    "flush_all": parse_flush_all,
-    "verbosity": parse_verbosity,
-    "stats": parse_stats,
-}
-SILENCEABLE = STORAGE | {"delete", "incr", "decr", "touch", "flush_all", "verbosity"}

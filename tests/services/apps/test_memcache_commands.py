@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.apps import Identity, make_application
-from services.apps.memcache_commands import added, number_in
+from services.apps.memcache_commands import added
 from services.apps.memory_store import MemoryStore
 from services.messages import Command
 
@@ -32,12 +32,11 @@ def test_get_answers_in_the_order_asked_and_leaves_out_what_is_missing(client):
     assert (reply.code, client.memcache("get", b"none").code) == ("VALUE", "END")
 
 
-@pytest.mark.parametrize("name", ["get", "gets", "gat", "gats"])
-def test_get_of_more_than_a_reply_may_hold_is_refused_and_touches_nothing(client, name):
-    client.memcache("set", b"a", value=bytes(1 << 20))
-    refusal = client.memcache(name, *(b"a",) * 65, exptime=-1)
-    assert refusal.body == b"SERVER_ERROR out of memory writing get response\r\n"
-    assert len(client.memcache("get", *(b"a",) * 64).body) > 64 << 20
+def test_partial_get_has_no_end_and_no_code(client):
+    client.memcache("set", b"a", value=b"1")
+    reply = client.memcache("get", b"a", b"none", partial=True)
+    assert (reply.code, reply.body) == ("", b"VALUE a 0 1\r\n1\r\n")
+    assert client.memcache("gat", b"none", partial=True).body == b""
 
 
 @pytest.mark.parametrize(
@@ -173,14 +172,6 @@ def test_later_flush_replaces_one_that_is_not_due(client, clock):
     assert value_of(client) == b"1"
 
 
-def test_value_above_a_mebibyte_is_refused_and_leaves_nothing_stale(client):
-    for name, left in (("set", None), ("add", b"old"), ("replace", b"old"), ("cas", b"old")):
-        client.memcache("set", b"a", value=b"old")
-        reply = client.memcache(name, b"a", value=bytes((1 << 20) + 1))
-        assert reply.body == b"SERVER_ERROR object too large for cache\r\n"
-        assert value_of(client) == left
-
-
 def test_append_above_a_mebibyte_is_not_stored(client):
     client.memcache("set", b"a", value=bytes(1 << 20))
     assert client.memcache("append", b"a", value=b"1").code == "NOT_STORED"
@@ -207,7 +198,52 @@ def test_stats_tell_what_this_worker_knows(client):
     assert (figures["cmd_set"], figures["cmd_get"], figures["get_hits"], figures["get_misses"]) == ("1", "2", "1", "1")
     assert client.memcache("stats", b"reset").body == b"RESET\r\n"
     assert b"STAT cmd_get 0\r\n" in client.memcache("stats").body
-    assert client.memcache("stats", b"items").body == b"END\r\n"
+
+
+def figures_of(client, *report):
+    lines = client.memcache("stats", *report).body.decode().split("\r\n")
+    return dict(line.removeprefix("STAT ").split(" ", 1) for line in lines[:-2])
+
+
+def test_stats_count_hits_and_misses_of_every_kind(client):
+    client.memcache("set", b"n", value=b"1")
+    for name in ("incr", "decr", "touch", "gat", "delete"):
+        client.memcache(name, b"n", delta=1)
+        client.memcache(name, b"none", delta=1)
+    client.memcache("set", b"n", value=b"1")
+    for key, cas in ((b"none", 1), (b"n", 0), (b"n", cas_of(client, b"n"))):
+        client.memcache("cas", key, value=b"1", cas=cas)
+    figures = figures_of(client)
+    for name in ("incr", "decr", "delete", "cas"):
+        assert (figures[f"{name}_hits"], figures[f"{name}_misses"]) == ("1", "1"), name
+    assert (figures["touch_hits"], figures["touch_misses"], figures["cas_badval"]) == ("2", "2", "1")
+
+
+def test_stats_items_tell_how_many_were_evicted():
+    store = MemoryStore(limit_bytes=1000)
+    application = make_application(Identity("memcached", "0"), store, {}, lambda name: None, lambda: True)
+    assert application(Command("stats", (b"items",))).body == b"END\r\n"
+    for key in (b"a", b"b", b"c", b"d"):
+        application(Command("set", (key,), bytes(100)))
+    report = application(Command("stats", (b"items",))).body
+    assert report == b"STAT items:1:number 2\r\nSTAT items:1:evicted 2\r\nSTAT items:1:reclaimed 0\r\nEND\r\n"
+
+
+@pytest.mark.parametrize(
+    ("report", "figure", "value"),
+    [
+        (b"slabs", "active_slabs", "0"),
+        (b"sizes", "sizes_status", "disabled"),
+        (b"settings", "item_size_max", "1048576"),
+        (b"settings", "evictions", "on"),
+    ],
+)
+def test_stats_reports_that_clients_ask_for(client, report, figure, value):
+    assert figures_of(client, report)[figure] == value
+
+
+def test_stats_conns_is_empty(client):
+    assert client.memcache("stats", b"conns").body == b"END\r\n"
 
 
 def test_the_rest(client):
@@ -222,50 +258,6 @@ def test_the_rest(client):
 
 
 # Numbers
-
-_strtoull = ctypes.CDLL(None, use_errno=True).strtoull
-_strtoull.restype = ctypes.c_uint64
-_strtoull.argtypes = (ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p), ctypes.c_int)
-WHITE_SPACE = b" \t\n\v\f\r"
-
-
-def safe_strtoull(value):
-    """memcached's util.c, line by line, over the C library."""
-    text = ctypes.create_string_buffer(value + b"\r\n")
-    start, end = ctypes.addressof(text), ctypes.c_void_p()
-    ctypes.set_errno(0)
-    number = _strtoull(start, ctypes.byref(end), 10)
-    read = end.value - start
-    if ctypes.get_errno() or read == 0:
-        return None
-    if text.raw[read] not in WHITE_SPACE + b"\0":
-        return None
-    if number >= 1 << 63 and b"-" in text.raw[:read]:
-        return None
-    return number
-
-
-numerals = st.one_of(
-    st.integers(-TWO_TO_64 - 10, TWO_TO_64 + 10).map(lambda number: b"%d" % number),
-    st.integers(0, TWO_TO_64 + 10).map(lambda number: b"%030d" % number),
-)
-numberlike = st.one_of(
-    st.binary(max_size=24),
-    st.text("0123456789+- \t\r\0x", max_size=24).map(str.encode),
-    st.builds(
-        lambda *parts: b"".join(parts), st.sampled_from([b"", b" ", b"+", b"- "]), numerals, st.binary(max_size=3)
-    ),
-)
-
-
-@given(numberlike)
-def test_numbers_are_read_as_memcached_reads_them(value):
-    assert number_in(value) == safe_strtoull(value)
-
-
-def test_number_of_many_thousand_digits_is_no_number():
-    assert number_in(b"9" * 100_000) is None
-    assert number_in(b"0" * 100_000 + b"7") == 7
 
 
 @given(st.integers(0, TWO_TO_64 - 1), st.integers(0, TWO_TO_64 - 1))
