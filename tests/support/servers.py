@@ -208,6 +208,26 @@ def start_server(folder: Path, model: str, *options: str, **popen: object) -> Se
     return Server(process, model, int(ready["port"]), ready["admin"] or "", log)
 
 
+def run_to_the_end(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        **options,
+    )
+
+
+def refusal(*arguments: str, **options: object) -> str:
+    """Return what a server says that refuses to start: one line."""
+    done = run_to_the_end(*arguments, **options)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
 def end_server(server: Server) -> None:
     for client in server.clients:
         client.close()

@@ -18,7 +18,8 @@ from support.tools import require_tool
 
 from lab.peers.process import die_with
 from services.metrics import slots
-from services.metrics.exporter import Description, serve_admin
+from services.metrics.admin import serve_admin
+from services.metrics.description import Description
 from services.metrics.state import STALLED_NS, activity
 
 WORKERS = 3
@@ -247,7 +248,7 @@ def test_admin_process_ignores_sigint(running):
 
 
 def test_main_and_workers_do_not_load_what_only_the_admin_process_needs():
-    program = "import sys, services.metrics.exporter; print({'asyncio', 'prometheus_client'} & set(sys.modules))"
+    program = "import sys, services.__main__; print({'asyncio', 'prometheus_client'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "set()"
 
 
