@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from support.control import change
 from support.servers import refusal, wait_for_busy, wait_until
 
 
@@ -35,6 +36,33 @@ def test_unwritable_state_folder_is_named(tmp_path) -> None:
     tmp_path.chmod(0o500)
     words = ("nginx", "--port", "0", "--admin-port", "0", "--state-dir", str(tmp_path))
     assert "--state-dir" in refusal(*words, preexec_fn=as_anybody)
+
+
+def test_folder_of_another_server_is_refused_and_stays_its_own(serve, tmp_path) -> None:
+    first = serve("nginx", "--state-dir", str(tmp_path / "state"), "--workers", "1")
+    line = refusal("nodejs", "--port", "0", "--admin-port", "0", "--state-dir", str(tmp_path / "state"))
+    assert line == f"cannot use the state folder {tmp_path}/state: another server uses it; give another --state-dir\n"
+    assert (tmp_path / "state" / "control.sock").exists()
+    assert change(tmp_path / "state", workers=2)["options"]["workers"] == 2
+    assert first.get("/").status_code == 200
+
+
+def test_folder_is_refused_by_whatever_way_it_is_named(serve, tmp_path) -> None:
+    serve("nginx", "--state-dir", str(tmp_path / "state"), "--workers", "1")
+    (tmp_path / "link").symlink_to(tmp_path / "state")
+    assert "another server" in refusal(
+        "nginx", "--port", "0", "--admin-port", "0", "--state-dir", str(tmp_path / "link")
+    )
+
+
+@pytest.mark.parametrize(("model", "kind"), [("nginx", "process"), ("ramcloud", "thread")])
+def test_folder_of_a_killed_server_is_free_at_once(serve, tmp_path, model, kind) -> None:
+    killed = serve(model, "--worker-kind", kind, "--state-dir", str(tmp_path / "state"))
+    killed.connect().sendall(b"GET /work?block=20s HTTP/1.1\r\nHost: x\r\n\r\n")  # a worker stuck in a handler
+    wait_for_busy(killed)
+    killed.signal(signal.SIGKILL)
+    killed.process.wait(5)
+    assert serve(model, "--worker-kind", kind, "--state-dir", str(tmp_path / "state")).get("/").status_code == 200
 
 
 # The temporary state folder.

@@ -125,6 +125,12 @@ def read_head(client: socket.socket) -> bytes:
     return head
 
 
+def free_ports() -> tuple[int, int]:
+    """Return two ports that are free now."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        return one.getsockname()[1], two.getsockname()[1]
+
+
 def wait_until(
     condition: Callable[[], object], seconds: float = 10.0, what: str = "the condition", every_seconds: float = 0.01
 ) -> None:

@@ -101,6 +101,30 @@ def test_killed_workers_busy_time_is_counted(serve) -> None:
     wait_until(lambda: busy_seconds() >= before + 0.1, what="the successor's time, on top of it")
 
 
+def test_log_says_how_a_worker_ended_and_with_how_many_connections(serve) -> None:
+    server = serve("memcached", "--worker-kind", "process", "--workers", "2")
+    clients = [server.connect() for _ in range(5)]
+    owners = [worker_of(server, client) for client in clients]
+    victim = server.state()["workers"][0]
+    os.kill(victim["pid"], signal.SIGSEGV)
+    wait_until(lambda: server.state()["workers"][0]["pid"] != victim["pid"], 1, "a successor")
+    line = f"worker 0 died (pid {victim['pid']}, SIGSEGV) with {owners.count('0')} connections; starting another"
+    assert line in server.log.read_text()
+    assert [ends(client) for client, owner in zip(clients, owners, strict=True) if owner == "0"] == [True] * 3
+    for client, owner in zip(clients, owners, strict=True):
+        if owner == "1":
+            assert worker_of(server, client) == "1"
+
+
+def test_log_counts_the_request_that_a_worker_had_begun(serve) -> None:
+    server = serve("ramcloud", "--worker-kind", "process", "--workers", "1")
+    server.connect().sendall(BLOCK)
+    (busy,) = wait_for_busy(server)
+    os.kill(busy["pid"], signal.SIGKILL)
+    wait_until(lambda: server.metric("lab_worker_restarts_total") == 1, what="a restart")
+    assert f"worker 0 died (pid {busy['pid']}, SIGKILL) with 1 connection; starting" in server.log.read_text()
+
+
 def ends(client: socket.socket) -> bool:
     try:
         return client.recv(1) == b""
@@ -150,6 +174,7 @@ def test_worker_killed_in_a_drain_fails_its_request_at_once(serve) -> None:
     assert ends(begun)
     assert ends(queued)  # nobody is left to execute it
     assert server.process.wait(5) == 0
+    assert "SIGKILL) with 1 connection; not replaced, since the server drains" in server.log.read_text()
 
 
 @pytest.mark.parametrize("model", ["memcached", "nginx"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import time
 from pathlib import Path
 
 import httpx
 import pytest
-from support.servers import Server, read_response, wait_for_busy, wait_until
+from support.servers import Server, alive, read_response, wait_for_busy, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 CRASH = b"GET /crash HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -16,6 +17,7 @@ CRASH = b"GET /crash HTTP/1.1\r\nHost: x\r\n\r\n"
 # No request can crash a worker, so the fault is put in from inside: a worker that handles /crash does.
 CRASHING = """
 from services.net import server_loop
+import os, signal
 begin = server_loop.ServerLoop.__init__
 def init(self, *args, **options):
     begin(self, *args, **options)
@@ -23,6 +25,10 @@ def init(self, *args, **options):
     def crashing(message):
         if message.target == b"/crash":
             raise RuntimeError("put in by the test")
+        if message.target == b"/segv":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if message.target == b"/exit":
+            os._exit(3)
         return handle(message)
     self.handle = crashing
 server_loop.ServerLoop.__init__ = init
@@ -181,3 +187,35 @@ def test_server_with_a_crashed_worker_drains(serve_with) -> None:
     server.process.terminate()
     assert server.process.wait(5) == 0
     assert time.monotonic() - began < 5
+
+
+SLOW_START = """
+from services.workers.main import Main
+restart = Main._restart
+Main._restart = lambda self, *args: self.loop.call_later(2, lambda: restart(self, *args))
+"""
+
+
+def test_health_check_fails_until_there_is_a_successor(serve_with) -> None:
+    server = serve_with(CRASHING + SLOW_START, "memcached", "--workers", "2")
+    server.connect().sendall(CRASH)
+    wait_until(lambda: httpx.get(server.admin + "/healthz").status_code == 503, what="a failing health check")
+    assert httpx.get(server.admin + "/healthz").text == "worker 0 crashed\n"
+    wait_until(lambda: httpx.get(server.admin + "/healthz").status_code == 200, what="a healthy server")
+
+
+@pytest.mark.parametrize("model", ["memcached", "ramcloud", "nginx"])
+@pytest.mark.parametrize(
+    ("target", "status", "words"),
+    [(b"/segv", -signal.SIGSEGV, "Fatal Python error: Segmentation fault"), (b"/exit", 3, "")],
+)
+def test_end_of_the_process_ends_every_thread(serve_with, model, target, status, words) -> None:
+    server = serve_with(CRASHING, model, "--worker-kind", "thread", "--workers", "2")
+    idle = server.connect()
+    assert server.ask(GET, idle).startswith(b"HTTP/1.1 200")
+    family = server.descendants()
+    server.connect().sendall(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % target)
+    assert server.process.wait(5) == status
+    assert ends(idle)
+    assert words in server.log.read_text()
+    wait_until(lambda: not any(map(alive, family)), what="the end of the admin process")
