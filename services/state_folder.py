@@ -31,7 +31,7 @@ class StateFolder:
 
     @property
     def options_file(self) -> Path:
-        """The options in force since the last change, for the admin process."""
+        """Path of the options in force since the last change, for the admin process."""
         return self.path / "options.json"
 
     def write_options(self, options: dict[str, Any]) -> None:

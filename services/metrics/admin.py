@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 16384
 MAX_CONNECTIONS = 64
 CLIENT_SECONDS = 10.0
-"""For a client to send its next request's head, or to take a response. Prometheus keeps its
+"""Time for a client to send its next request's head, or to take a response. Prometheus keeps its
 connection for as long as it scrapes more often than this."""
 TEXT = "text/plain; charset=utf-8"
 

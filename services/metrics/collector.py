@@ -83,7 +83,7 @@ class Collector:
         )
 
     def _family(self, name: str, text: str, labels: tuple[str, ...], series: Series) -> Metric:
-        """A counter if the name ends in `_total`, as the naming rules have it, or else a gauge."""
+        """Make a counter if the name ends in `_total`, as the naming rules have it, or else a gauge."""
         kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
         family = kind(name, text, labels=("model", *labels))
         for values, figure in series:

@@ -67,7 +67,7 @@ ACCEPT_ERRORS = _slots("accept_errors", ACCEPT_ERRNOS)
 HANDED_OFF = _slot("handed_off")
 """Connections that main put into this worker's queue: written by main."""
 PICKED_UP = _slot("picked_up")
-"""Those that the worker took out again: HANDED_OFF - PICKED_UP are under way."""
+"""Connections that the worker took out again: HANDED_OFF - PICKED_UP are under way."""
 QUEUED = _slot("queued")
 """Requests that wait for this worker now (main's block: for any worker): a length, written by main."""
 BUSY_NS = _slot("busy_ns")
@@ -94,11 +94,11 @@ class Slots:
 
     @property
     def main(self) -> Block:
-        """Main's block."""
+        """Return main's block."""
         return self.block(0)
 
     def worker(self, index: int) -> Block:
-        """The block of a worker, counted from 0."""
+        """Return the block of a worker, counted from 0."""
         return self.block(index + 1)
 
     def block(self, number: int) -> Block:

@@ -31,7 +31,7 @@ class Handle(ABC):
 
     kind: ClassVar[str]
     patience_ns: ClassVar[int]
-    """For so long main may go on handling events before it wakes such workers for what it has queued."""
+    """Time that main may go on handling events before it wakes such workers for what it has queued."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Handle(ABC):
 
     @property
     def is_serving(self) -> bool:
-        """Not while it is starting, draining or dead."""
+        """Return whether it serves: not while it is starting, draining or dead."""
         return self.block[slots.STATE] == slots.SERVING
 
     @abstractmethod

@@ -40,7 +40,7 @@ class JobQueues:
         self._dead: set[int] = set()
         self._lock = threading.Lock()
         self.last_idle_first = True
-        """Of several idle workers, wake the one that has been idle for the shortest time."""
+        """Wake, of several idle workers, the one that has been idle for the shortest time."""
         self.put: Callable[[Job], None] = self._anyone.append
         """Queue for any worker: the deque's own method, since this is on the way of every request."""
 

@@ -130,7 +130,7 @@ class Main(Server):
         self.loop.wake()
 
     def finish(self) -> None:
-        """After the model's `serve`: have the workers drain, and end those that take too long."""
+        """Have the workers drain, after the model's `serve`, and end those that take too long."""
         deadline = max(time.monotonic(), self.loop.drained_by_ns / 1e9) + 0.5
         for worker in self.workers:
             worker.order_drain()
@@ -141,7 +141,7 @@ class Main(Server):
             worker.kill()
 
     def close(self) -> None:
-        """After `finish`, where a successor goes on: give back what the loops held."""
+        """Give back what the loops held, after `finish`, where a successor goes on."""
         for worker in self.workers:
             worker.close()
         self._spare.close()
@@ -196,7 +196,7 @@ class Main(Server):
             time.sleep(0.001)
 
     def _look_for_deaths(self) -> None:
-        """Called once an iteration of the loop."""
+        """Reap and replace what has died. Called once an iteration of the loop."""
         if self._deaths:
             self._deaths = False
             self._reap_the_dead()

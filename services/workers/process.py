@@ -127,7 +127,7 @@ class ProcessHandle(Handle):
 
 
 class ProcessWorker(Worker, Source):
-    """The own end of a worker in a process of its own."""
+    """Own end of a worker in a process of its own."""
 
     def __init__(
         self, index: int, settings: Settings, loop: ServerLoop, connections: socket.socket, requests: socket.socket

@@ -112,7 +112,7 @@ class ThreadHandle(Handle):
 
 
 class ThreadWorker(Worker):
-    """The own end of a worker in a thread of main's process. Main's end calls what is public and not a Worker's."""
+    """Own end of a worker in a thread of main's process. Main's end calls what is public and not a Worker's."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class ThreadWorker(Worker):
         """The request that it executes now."""
         self.has_ended = False
         self.error: BaseException | None = None
-        """What ended it, if an exception did."""
+        """The exception that ended it, if one did."""
         self._jobs = jobs
         self._notice_death = notice_death
         self._draining = self._detached = False
