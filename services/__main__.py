@@ -94,6 +94,7 @@ def refusing(what: str, remedy: str) -> Iterator[None]:
 def run(options: dict[str, Any]) -> int:
     """Make everything and let the model serve."""
     allow_descriptors(options["max_connections"])
+    exit_when_stopped()
     with contextlib.ExitStack() as stack:
         folder = open_state_folder(options["state_dir"])
         stack.callback(folder.close)
@@ -281,6 +282,13 @@ def announce(
 def url(host: str, port: int) -> str:
     """Return the address as a URL."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def exit_when_stopped() -> None:
+    """Exit when told to stop, and give back what was made: until there is a main process that can drain."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: sys.exit(0))
 
 
 def allow_descriptors(connections: int) -> None:

@@ -10,6 +10,7 @@ whoever supervises the server starts it again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -47,12 +48,15 @@ class ThreadHandle(Handle):
     def _launch(self, work: Work, args: tuple[Any, ...]) -> None:
         # A thread shares main's descriptors; with a copy of its own each can wait on, and close, "its" listener.
         own = tuple(arg.dup() if isinstance(arg, socket.socket) else arg for arg in args)
-        self._worker = worker = ThreadWorker(
-            self.index, self.block, self._settings, self._make_loop, self._jobs, self._notice_death
-        )
+        worker = ThreadWorker(self.index, self.block, self._settings, self._make_loop, self._jobs, self._notice_death)
+        thread = threading.Thread(target=worker.run, args=(work, own), name=f"worker-{self.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no memory or no process number for another: there may be later
+            worker.close()
+            raise OSError(errno.EAGAIN, str(error)) from error
+        self._worker, self._thread = worker, thread
         self._loop.watch(worker.responses.fd, worker.responses)
-        self._thread = threading.Thread(target=worker.run, args=(work, own), name=f"worker-{self.name}", daemon=True)
-        self._thread.start()
 
     def _send(self, connection: Connection) -> bool:
         return self._running.connections.put(connection)

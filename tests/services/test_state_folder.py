@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,16 @@ def test_folder_of_a_killed_server_goes_when_the_next_starts(serve, temporary) -
     assert foreign.exists()
     for server in (living, third):
         assert server.get("/kv/x").status_code == 404  # their stores are where they were
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_state_folder_goes_with_a_server_that_is_stopped_while_it_starts(temporary, number) -> None:
+    program = (
+        "import os, sys\n"
+        "import services.__main__ as root\n"
+        f"root.make_helper = lambda *_: os.kill(os.getpid(), {number.value})\n"
+        "sys.exit(root.main(['nginx', '--port', '0', '--admin-port', '0']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert folders(temporary) == []

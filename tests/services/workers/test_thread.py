@@ -219,3 +219,27 @@ def test_end_of_the_process_ends_every_thread(serve_with, model, target, status,
     assert ends(idle)
     assert words in server.log.read_text()
     wait_until(lambda: not any(map(alive, family)), what="the end of the admin process")
+
+
+NO_THREAD_AT_FIRST = """
+import threading
+start, tries = threading.Thread.start, []
+def start_later(self):
+    if self.name == "worker-0":
+        tries.append(1)
+        if len(tries) in (2, 3):
+            raise RuntimeError("can't start new thread")
+    start(self)
+threading.Thread.start = start_later
+"""
+
+
+def test_thread_that_cannot_be_started_now_is_started_later(serve_with) -> None:
+    server = serve_with(CRASHING + NO_THREAD_AT_FIRST, "ramcloud", "--workers", "1")
+    held = descriptors(server)
+    server.connect().sendall(CRASH)
+    assert server.ask(GET).startswith(b"HTTP/1.1 200")  # waits for the third attempt
+    assert server.log.read_text().count("worker 0 cannot be replaced yet: ") == 2
+    for client in server.clients:
+        client.close()
+    wait_until(lambda: descriptors(server) <= held, what=f"no more than {held} descriptors")
