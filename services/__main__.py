@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
+import faulthandler
 import gc
-import json
 import logging
 import os
 import resource
-import shutil
 import signal
 import socket
 import sqlite3
@@ -27,38 +25,43 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from services import command_line
+from services import command_line, standard_streams, state_folder
 from services.apps import Identity, make_application, make_store, open_body
 from services.apps.sqlite_store import CHECKPOINT_SECONDS
 from services.apps.store import Store
 from services.metrics import slots
-from services.metrics.exporter import Description, serve_admin
+from services.metrics.description import Description
 from services.metrics.sampling import Sampler
 from services.models import SERVE
 from services.net.listener import Address, bound_socket, open_listener
 from services.net.server_loop import Limits, ServerLoop
 from services.protocols import CommonHead, chooser
+from services.state_folder import StateFolder
 from services.workers.control import Control
+from services.workers.helper import Helper
 from services.workers.main import Main
-from services.workers.party import Settings
-from services.workers.process import Helper
+from services.workers.server import Settings
 
 BAD_USAGE = 2
 MAX_WORKERS = 256
 SPARE_DESCRIPTORS = 64
 """Descriptors that a server needs besides its connections."""
-STATE_DIR_PREFIX = "lab-state-"
 OUT_OF_RESOURCES = {
     errno.EMFILE: "allow more descriptors (ulimit -n), or take fewer --workers",
     errno.ENFILE: "the machine has no descriptors left: end something else",
     errno.EAGAIN: "allow more processes (ulimit -u), or take fewer --workers",
     errno.ENOMEM: "free some memory, or take fewer --workers",
 }
-"""What no other port or folder would help against, and what to do."""
+"""Errors that no other port or folder would help against, and what to do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; 0 when drained, 2 when the options or the machine do not allow it."""
+    """Serve until SIGTERM, SIGINT or SIGHUP; return 0 when drained, 2 when options or machine do not allow it.
+
+    Does not return from other ends: 1 when stopped at once, and a signal's status when a signal kills it.
+    """
+    standard_streams.open_closed_streams()
+    faulthandler.enable()  # a fatal signal (SIGSEGV) is logged with what each thread was doing
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(process)d %(message)s")
     options = command_line.parse(arguments)
     if sys.platform != "linux":
@@ -79,7 +82,7 @@ class RefusalError(Exception):
 
 @contextlib.contextmanager
 def refusing(what: str, remedy: str) -> Iterator[None]:
-    """Turn an error into a refusal: what could not be done, why, and what to do."""
+    """Turn an error into a refusal that says what could not be done, why, and what to do."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -91,8 +94,10 @@ def refusing(what: str, remedy: str) -> Iterator[None]:
 def run(options: dict[str, Any]) -> int:
     """Make everything and let the model serve."""
     allow_descriptors(options["max_connections"])
+    exit_when_stopped()
     with contextlib.ExitStack() as stack:
-        state_dir = open_state_dir(options["state_dir"], stack)
+        folder = open_state_folder(options["state_dir"])
+        stack.callback(folder.close)
         with refusing(f"cannot listen on {options['host']} port {options['port']}", "give another --host or --port"):
             reserved = reserve(options)
         with refusing(
@@ -101,93 +106,45 @@ def run(options: dict[str, Any]) -> int:
         ):
             admin = open_admin(options)
         address = Address(options["host"], reserved.getsockname()[1], options["backlog"])
-        first = make_settings(options, address, state_dir)
-        with refusing(f"cannot keep the store in {state_dir}", "give another --state-dir, or --store memory"):
-            stores = {store_kind(options): make_store(store_kind(options), state_dir)}
-        with refusing(f"cannot keep a control socket in {state_dir}", "give another --state-dir"):
-            control = Control(state_dir, options, command_line.change)
+        first = make_settings(options, address, folder.path)
+        with refusing(f"cannot keep the store in {folder.path}", "give another --state-dir, or --store memory"):
+            stores = {store_kind(options): make_store(store_kind(options), folder.path)}
+        with refusing(f"cannot keep a control socket in {folder.path}", "give another --state-dir"):
+            control = Control(folder.path, options, command_line.change)
             stack.callback(control.close)
         blocks = slots.Slots(MAX_WORKERS)
         gc.freeze()  # what exists now stays shared with the workers: the collector will not touch its pages
-        helper = make_helper(admin, first, blocks, stores[store_kind(options)])
-        party = None
+        folder.forget_options()
+        helper = make_helper(admin, first, folder.options_file, blocks, stores[store_kind(options)])
+        server = None
         for settings in settings_in_turn(first, control):
             kind = store_kind(settings.options)
-            store = stores[kind] = stores.get(kind) or make_store(kind, state_dir)
+            store = stores[kind] = stores.get(kind) or make_store(kind, folder.path)
             factory = partial(make_loop, settings=settings, store=store, blocks=blocks)
-            ready = partial(announce, settings, admin, control, first=party is None)
-            party = Main(settings, blocks, factory, helper, control, ready, stack.close, party)
-            SERVE[settings.model](party)
-            party.finish()
-            if party.stopping:
+            ready = partial(announce, settings, admin, folder, control, first=server is None)
+            server = Main(settings, blocks, factory, helper, control, ready, stack.close, server)
+            SERVE[settings.model](server)
+            server.finish()
+            if server.stopping:
                 break
-        sys.stdout.flush()
-    # Thread workers that outlived the drain are daemons; the interpreter's shutdown would trip over them.
+    # Thread workers that are stuck in a request are daemons; the interpreter's shutdown would trip over them.
     os._exit(0)
-
-
-# The state folder.
-
-
-def open_state_dir(name: str, stack: contextlib.ExitStack) -> Path:
-    """The folder that was asked for, or a temporary one, which goes when `stack` closes."""
-    if not name:
-        with refusing(f"cannot make a temporary state folder in {tempfile.gettempdir()}", "give a --state-dir"):
-            return make_temporary_folder(stack)
-    folder = Path(name)
-    with refusing(f"cannot use the state folder {folder}", "give another --state-dir"):
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    return folder
-
-
-def make_temporary_folder(stack: contextlib.ExitStack) -> Path:
-    """A folder that is locked while we live, and removed when `stack` closes.
-
-    Who is killed leaves its folder behind, but not its lock: whoever starts next removes it. A lock and no
-    process id in the name, since servers in sandboxes share /tmp but not the numbers of processes.
-    """
-    remove_left_behind(Path(tempfile.gettempdir()))
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=STATE_DIR_PREFIX))
-        with contextlib.suppress(FileNotFoundError):
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if folder.exists():  # else it was found unlocked, and removed, a moment ago
-                stack.callback(os.close, lock)
-                stack.callback(shutil.rmtree, folder, ignore_errors=True)
-                return folder
-            os.close(lock)
-
-
-def remove_left_behind(parent: Path) -> None:
-    """Remove the temporary state folders of servers that were killed."""
-    for folder in parent.glob(f"{STATE_DIR_PREFIX}*"):
-        try:
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:  # somebody else's, or gone
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # its server lives
-            continue
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(lock)
-
-
-def options_file(state_dir: Path) -> Path:
-    """What is in force since the last change, for the admin process."""
-    return state_dir / "options.json"
 
 
 # The pieces.
 
 
+def open_state_folder(name: str) -> StateFolder:
+    """Lock the folder that was asked for, or a temporary one."""
+    if not name:
+        with refusing(f"cannot make a temporary state folder in {tempfile.gettempdir()}", "give a --state-dir"):
+            return state_folder.make_temporary()
+    with refusing(f"cannot use the state folder {name}", "give another --state-dir"):
+        return state_folder.open_folder(Path(name))
+
+
 def make_settings(options: dict[str, Any], address: Address, state_dir: Path) -> Settings:
-    """What the model needs to know."""
+    """Make a model's settings of the options."""
     return Settings(
         model=options["model"],
         address=replace(address, backlog=options["backlog"]),
@@ -199,14 +156,14 @@ def make_settings(options: dict[str, Any], address: Address, state_dir: Path) ->
 
 
 def settings_in_turn(settings: Settings, control: Control) -> Iterator[Settings]:
-    """Those of the command line; then, each time a change was asked for, those to go on with."""
+    """Yield those of the command line; then, each time a change was asked for, those to go on with."""
     yield settings
     while (options := control.wanted()) is not None:
         yield make_settings(options, settings.address, settings.state_dir)
 
 
 def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store, blocks: slots.Slots) -> ServerLoop:
-    """The loop of one party, with an application and a protocol of its own."""
+    """Make the loop of main or of a worker, with an application and a protocol of its own."""
     options = settings.options
     head = CommonHead(settings.model.encode(), name.encode())
     workers = [blocks.worker(index) for index in range(options.get("cluster") or settings.workers)]
@@ -215,12 +172,12 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
         loop.block[slots.OUTCOME[outcome]] += 1
 
     def healthy() -> bool:
-        return all(other[slots.STATE] != slots.CRASHED for other in workers)
+        return all(worker[slots.STATE] != slots.CRASHED for worker in workers)
 
     def open_everywhere() -> int:
         # A connection on its way to a worker counts as well.
-        under_way = sum(other[slots.HANDED_OFF] - other[slots.PICKED_UP] for other in workers)
-        return blocks.main[slots.OPEN] + sum(other[slots.OPEN] for other in workers) + under_way
+        under_way = sum(worker[slots.HANDED_OFF] - worker[slots.PICKED_UP] for worker in workers)
+        return blocks.main[slots.OPEN] + sum(worker[slots.OPEN] for worker in workers) + under_way
 
     loop = ServerLoop(
         block=block,
@@ -242,7 +199,7 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
 
 
 def store_kind(options: dict[str, Any]) -> str:
-    """What `auto` means: memory where all workers share it, sqlite where they are processes."""
+    """Return the kind of store; `auto` means memory where all workers share it, sqlite where they are processes."""
     if options["store"] != "auto":
         return str(options["store"])
     several = options["model"] != "nodejs" or options["cluster"] > 0
@@ -260,7 +217,7 @@ def reserve(options: dict[str, Any]) -> socket.socket:
 
 
 def open_admin(options: dict[str, Any]) -> socket.socket | None:
-    """The admin port's listener; None with `--metrics off`."""
+    """Open the admin port; None with `--metrics off`, which leaves out the export, not the counters."""
     if options["metrics"] == "off":
         return None
     listener = open_listener(Address(options["host"], options["admin_port"], 128))
@@ -268,12 +225,13 @@ def open_admin(options: dict[str, Any]) -> socket.socket | None:
     return listener
 
 
-def make_helper(listener: socket.socket | None, settings: Settings, blocks: slots.Slots, store: Store) -> Helper:
+def make_helper(
+    listener: socket.socket | None, settings: Settings, options_file: Path, blocks: slots.Slots, store: Store
+) -> Helper:
     """Fork the process that serves /metrics, /healthz and /state, and keeps house for the store.
 
-    The store's log is folded into its file here, since that waits for the disk and here nobody waits.
+    The store's checkpoints are made here, since they wait for the disk and here no client waits.
     """
-    options_file(settings.state_dir).unlink(missing_ok=True)  # of a server before us
     description = Description(
         model=settings.model,
         main_pid=os.getpid(),
@@ -281,18 +239,20 @@ def make_helper(listener: socket.socket | None, settings: Settings, blocks: slot
         port=settings.address.port,
         admin_host=settings.address.host,
         options=settings.options,
-        options_file=options_file(settings.state_dir),
+        options_file=options_file,
     )
 
     def admin() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with main, and shows the drain until then
-        # A successor that was forked beside running threads keeps away from SQLite, whose locks one of them
+        # A successor that was forked while threads ran keeps away from SQLite, whose locks one of them
         # may have held just then; requests make the checkpoints instead.
-        beside_threads = settings.worker_kind == "thread" and blocks.main[slots.STATE] != 0
-        keep = signal.pause if beside_threads else partial(keep_house, store)
+        among_threads = settings.worker_kind == "thread" and blocks.main[slots.STATE] != 0
+        keep = signal.pause if among_threads else partial(keep_house, store)
         if listener is None:
             keep()
         else:
+            from services.metrics.admin import serve_admin  # 8 MiB, which no other process should carry
+
             threading.Thread(target=keep, daemon=True).start()
             serve_admin(listener, description, blocks)
 
@@ -306,20 +266,29 @@ def keep_house(store: Store) -> NoReturn:
         store.checkpoint()
 
 
-def announce(settings: Settings, admin: socket.socket | None, control: Control, *, first: bool) -> None:
-    """Say that everybody serves, and where: in one line at first, and later to whoever asked for the change."""
+def announce(
+    settings: Settings, admin: socket.socket | None, folder: StateFolder, control: Control, *, first: bool
+) -> None:
+    """Say that all workers serve: where, in one line, at first; later to the client that asked for the change."""
     if not first:
-        options_file(settings.state_dir).write_text(json.dumps(settings.options), encoding="utf-8")
+        folder.write_options(settings.options)
         control.settle()
         return
     where = url(settings.address.host, settings.address.port)
     admin_where = f" admin {url(*admin.getsockname()[:2])}" if admin is not None else ""
-    print(f"{settings.model} ready: service {where}{admin_where} pid {os.getpid()}", flush=True)
+    standard_streams.print_line(f"{settings.model} ready: service {where}{admin_where} pid {os.getpid()}")
 
 
 def url(host: str, port: int) -> str:
-    """The address as a URL."""
+    """Return the address as a URL."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def exit_when_stopped() -> None:
+    """Exit when told to stop, and give back what was made: until there is a main process that can drain."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: sys.exit(0))
 
 
 def allow_descriptors(connections: int) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 from services.options import MODELS, Option, options_of
 
 Options = dict[str, Any]
-"""By name, with underscores; "model" beside them."""
+"""Options by name, with underscores; the model's name is under "model"."""
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
-    """The options. Exits with 2 and a line that says what to do if they are wrong."""
+    """Return the options. Exits with 2 and a line that says what to do if they are wrong."""
     parser = argparse.ArgumentParser(prog="python -m services", description="One server in the foreground.")
     models = parser.add_subparsers(dest="model", required=True, metavar="MODEL", help=", ".join(MODELS))
     for name, model in MODELS.items():
@@ -28,7 +28,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
 
 
 def add_option(parser: argparse.ArgumentParser, option: Option, worker_kinds: tuple[str, ...]) -> None:
-    """One option of the table as one of argparse."""
+    """Add an option of the table to argparse's."""
     text = option.help.replace("%", "%%") + (f" (default: {option.default})" if option.default != "" else "")
     if isinstance(option.default, bool):
         parser.add_argument(f"--{option.name}", action="store_true", help=option.help)
@@ -40,7 +40,7 @@ def add_option(parser: argparse.ArgumentParser, option: Option, worker_kinds: tu
 
 
 def reader(option: Option) -> Callable[[str], Any]:
-    """The option's `read`, with errors as argparse wants them."""
+    """Return the option's `read`, with errors as argparse wants them."""
 
     def read(text: str) -> Any:
         try:
@@ -52,7 +52,7 @@ def reader(option: Option) -> Callable[[str], Any]:
 
 
 def change(options: Options, changes: dict[str, Any]) -> Options:
-    """All options as they will be after `changes`. Raises ValueError with what cannot be changed so, and why."""
+    """Return all options as they will be after `changes`. Raises ValueError with what cannot be changed so, and why."""
     known = {option.name: option for option in options_of(options["model"])}
     changed = dict(options)
     for name, value in changes.items():
@@ -70,5 +70,5 @@ def change(options: Options, changes: dict[str, Any]) -> Options:
 
 
 def valid_rate(text: str) -> bool:
-    """`auto`, or one in N."""
+    """Return whether the text is `auto` or a number N from 1, for one in N."""
     return text == "auto" or (text.isdecimal() and int(text) > 0)

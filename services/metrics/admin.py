@@ -1,7 +1,15 @@
-"""A small HTTP server for the admin port: GET only, one thread, everything bounded.
+"""The admin port: /metrics, /healthz and /state, served by a process of its own. GET only, everything bounded.
+
+    workers ── slots (shared memory) ──┐
+    kernel ─── sock_diag, /proc ───────┴── admin process ── GET /metrics
+
+It only reads, so watching costs the watched server nothing but its counters, and a scrape never
+reaches a random worker: figures of all of them come out of one place, even while all are stalled.
 
 asyncio rather than `http.server`: there a slow client holds a thread for as long as it drips; here
-one deadline covers a whole request head. Imported by the admin process only.
+one deadline covers a whole request head.
+
+Imported by the admin process only: asyncio and prometheus_client are 8 MiB, which main and every worker would carry.
 """
 
 from __future__ import annotations
@@ -9,57 +17,60 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import socket
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from services.metrics.collector import Collector
+from services.metrics.description import Description
+from services.metrics.slots import Slots
 from services.metrics.state import health, state
-
-if TYPE_CHECKING:
-    from services.metrics.exporter import Description
-    from services.metrics.slots import Slots
 
 log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 16384
 MAX_CONNECTIONS = 64
 CLIENT_SECONDS = 10.0
-"""For a client to send its next request's head, or to take an answer. Prometheus keeps its
+"""Time for a client to send its next request's head, or to take a response. Prometheus keeps its
 connection for as long as it scrapes more often than this."""
 TEXT = "text/plain; charset=utf-8"
 
-Answer = tuple[HTTPStatus, str, bytes]
+Content = tuple[HTTPStatus, str, bytes]
 """Status, content type, body."""
-Routes = dict[bytes, Callable[[], Answer]]
+Routes = dict[bytes, Callable[[], Content]]
 
 
-def run(listener: socket.socket, description: Description, slots: Slots) -> None:
-    """Serve until the process ends."""
+def serve_admin(listener: socket.socket, description: Description, slots: Slots) -> None:
+    """Serve the admin port on `listener`. Returns when the listener fails, so in effect never.
+
+    Runs in a process forked for it, which the caller ties to main's life (PR_SET_PDEATHSIG).
+    """
+    # Ctrl-C reaches the whole foreground group: stay, and show the drain, until main ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(_serve(listener, routes(description, slots)))
 
 
 def routes(description: Description, slots: Slots) -> Routes:
-    """What answers each path."""
+    """Return the function that makes the content of each path."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Collector(description, slots))
 
-    def answer_metrics() -> Answer:
+    def make_metrics() -> Content:
         return HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(registry)
 
-    def answer_state() -> Answer:
+    def make_state() -> Content:
         body = json.dumps(state(description, slots), default=str).encode() + b"\n"
         return HTTPStatus.OK, "application/json", body
 
-    def answer_health() -> Answer:
+    def make_health() -> Content:
         healthy, text = health(description, slots)
         return HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE, TEXT, f"{text}\n".encode()
 
-    return {b"/metrics": answer_metrics, b"/state": answer_state, b"/healthz": answer_health}
+    return {b"/metrics": make_metrics, b"/state": make_state, b"/healthz": make_health}
 
 
 async def _serve(listener: socket.socket, paths: Routes) -> None:
@@ -79,7 +90,7 @@ async def _serve(listener: socket.socket, paths: Routes) -> None:
             pass  # the client's own affair: it went away, or is too slow
         finally:
             connections -= 1
-            # close() would wait for a client that does not read. What was answered is in the kernel.
+            # close() would wait for a client that does not read. What was written is in the kernel.
             writer.transport.abort()
 
     listener.setblocking(False)
@@ -88,7 +99,7 @@ async def _serve(listener: socket.socket, paths: Routes) -> None:
 
 
 async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, paths: Routes) -> bool:
-    """One request and its answer; whether another may follow."""
+    """Read one request and respond; return whether another may follow."""
     try:
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), CLIENT_SECONDS)
     except asyncio.LimitOverrunError:
@@ -103,30 +114,30 @@ async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     # A body would have to be read before the next head: close instead, nothing here takes one.
     has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
     keep = words[2] == b"HTTP/1.1" and headers.get(b"connection") != b"close" and not has_body
-    await _write(writer, answer(words[0], words[1], paths), keep=keep, body=words[0] != b"HEAD")
+    await _write(writer, respond(words[0], words[1], paths), keep=keep, body=words[0] != b"HEAD")
     return keep
 
 
-def answer(method: bytes, target: bytes, paths: Routes) -> Answer:
-    """The answer to one request. Never raises: a failure here is a bug of ours and says so."""
-    respond = paths.get(target.partition(b"?")[0])
-    if respond is None:
+def respond(method: bytes, target: bytes, paths: Routes) -> Content:
+    """Make the response to one request. Never raises: a failure here is a bug of ours and says so."""
+    make = paths.get(target.partition(b"?")[0])
+    if make is None:
         return _plain(HTTPStatus.NOT_FOUND)
     if method not in (b"GET", b"HEAD"):
         return _plain(HTTPStatus.METHOD_NOT_ALLOWED)
     try:
-        return respond()
+        return make()
     except Exception:
         log.exception("admin port: %s failed", target.decode("ascii", "replace"))
         return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def _plain(status: HTTPStatus) -> Answer:
+def _plain(status: HTTPStatus) -> Content:
     return status, TEXT, f"{status.value} {status.phrase}\n".encode()
 
 
-async def _write(writer: asyncio.StreamWriter, reply: Answer, *, keep: bool, body: bool = True) -> None:
-    status, content_type, content = reply
+async def _write(writer: asyncio.StreamWriter, response: Content, *, keep: bool, body: bool = True) -> None:
+    status, content_type, content = response
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {content_type}\r\nContent-Length: {len(content)}\r\n"
     )

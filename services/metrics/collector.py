@@ -1,4 +1,4 @@
-"""The metric contract (DESIGN.md, section 4), as families that `prometheus_client` writes out.
+"""The metrics, as families that `prometheus_client` writes out.
 
 Every series of a closed set exists from the start with 0, so that `rate()` sees the first event too.
 Imported by the admin process only; used by its one thread.
@@ -12,7 +12,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -23,12 +22,10 @@ from prometheus_client.core import (
 )
 
 from services.metrics import kernel, slots
+from services.metrics.description import Description
 from services.metrics.processes import MEMORY_KINDS, Memory, Usage, tasks
 from services.metrics.readings import Growth
 from services.metrics.state import blocks_in_use, busy_ns, in_service, indexed_listeners, is_thread, queue_depth
-
-if TYPE_CHECKING:
-    from services.metrics.exporter import Description
 
 Blocks = Mapping[str, slots.Block]
 Series = Iterable[tuple[tuple[str, ...], float]]
@@ -43,11 +40,11 @@ OF_WORKERS: tuple[tuple[str, str, Callable[[slots.Block], float]], ...] = (
 )  # fmt: skip
 
 OF_WORKERS_BY_LABEL: tuple[tuple[str, str, str, dict[str, int]], ...] = (
-    ("lab_connections_closed_total", "Connections closed, by who or what ended them.", "reason", slots.CLOSED),
-    ("lab_requests_total", "Requests answered, by HTTP status or the first word of memcached's reply.", "code",
+    ("lab_connections_closed_total", "Connections closed, by reason.", "reason", slots.CLOSED),
+    ("lab_requests_total", "Responses, by HTTP status or the first word of memcached's reply.", "code",
      slots.REQUESTS),
     ("lab_accept_errors_total", "Failed accept() calls.", "errno", slots.ACCEPT_ERRORS),
-    ("lab_idempotency_outcomes_total", "What became of requests under the idempotency strategy.", "outcome",
+    ("lab_idempotency_outcomes_total", "Outcomes of requests under the idempotency strategy.", "outcome",
      slots.OUTCOME),
     ("lab_bytes_total", "Bytes read from and written to clients.", "direction", slots.BYTES),
 )  # fmt: skip
@@ -86,7 +83,7 @@ class Collector:
         )
 
     def _family(self, name: str, text: str, labels: tuple[str, ...], series: Series) -> Metric:
-        """A counter if the name ends in `_total`, as the naming rules have it, or else a gauge."""
+        """Make a counter if the name ends in `_total`, as the naming rules have it, or else a gauge."""
         kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
         family = kind(name, text, labels=("model", *labels))
         for values, figure in series:
@@ -95,7 +92,7 @@ class Collector:
 
     def _info(self) -> Metric:
         options = self._description.current_options()
-        others = {name: value for name, value in options.items() if name not in OPTIONS_WITH_A_LABEL}
+        unlabelled = {name: value for name, value in options.items() if name not in OPTIONS_WITH_A_LABEL}
         gil: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
         labels = {
             "model": self._description.model,
@@ -103,7 +100,7 @@ class Collector:
             "workers": str(options.get("workers", self._shared.workers)),
             "protocol": str(options.get("protocol", "")),
             "backlog": str(options.get("backlog", "")),
-            "options": json.dumps(others, sort_keys=True, default=str),
+            "options": json.dumps(unlabelled, sort_keys=True, default=str),
             "python": platform.python_version(),
             "gil": "on" if gil else "off",
         }
@@ -124,7 +121,7 @@ class Collector:
             yield self._family(name, text, ("worker", label), series)
         serving = {worker for worker, block in in_service(self._shared).items() if block[slots.STATE] == slots.SERVING}
         yield self._family(
-            "lab_worker_serving", "1 while requests are its part; main's is 0 beside workers.", ("worker",),
+            "lab_worker_serving", "1 while requests are its part; main's is 0 where there are workers.", ("worker",),
             (((worker,), worker in serving) for worker in blocks),
         )  # fmt: skip
         restarts = sum(block[slots.RESTARTS] for block in blocks.values())
@@ -134,8 +131,8 @@ class Collector:
     def _busy(self, blocks: Blocks) -> Series:
         now_ns = time.monotonic_ns()
         for worker, block in blocks.items():
-            # A turn that ended between the readings of two slots is in neither, and less than before would look as if
-            # the counter had begun anew.
+            # An iteration that ended between the readings of two slots is in neither, and less than before would look
+            # as if the counter had begun anew.
             self._busy_ns[worker] = max(self._busy_ns[worker], busy_ns(block, now_ns))
             yield (worker,), self._busy_ns[worker] / 1e9
 

@@ -1,4 +1,4 @@
-"""What the kernel knows about a port: queues, drops, half-open connections, closed windows.
+"""Kernel's figures of a port: queues, drops, half-open connections, closed windows.
 
 sock_diag over netlink, the interface of `ss`, asked and unpacked with `struct`. pyroute2 speaks it too,
 but builds an object with all attributes for every socket: 0.6 s of CPU for 2,000 connections where this
@@ -98,13 +98,13 @@ class Socket(NamedTuple):
 
     @property
     def address(self) -> str:
-        """The local address, as it stands before the port in a URL."""
+        """Return the local address, as it stands before the port in a URL."""
         if self.family == socket.AF_INET:
             return socket.inet_ntop(socket.AF_INET, self.packed_address[:4])
         return f"[{socket.inet_ntop(socket.AF_INET6, self.packed_address)}]"
 
     def attribute(self, wanted: int, layout: struct.Struct) -> int:
-        """A number inside an attribute; 0 where the kernel did not send it (or an older, shorter one)."""
+        """Return a number inside an attribute; 0 where the kernel did not send it (or an older, shorter one)."""
         at = 0
         while at + ATTRIBUTE_HEADER.size <= len(self.attributes):
             length, kind = ATTRIBUTE_HEADER.unpack_from(self.attributes, at)
@@ -140,11 +140,11 @@ class Connections:
         self._cached = Cached(CONNECTIONS_FRESH_SECONDS, self.read)
 
     def figures(self) -> ConnectionFigures:
-        """The figures, at most CONNECTIONS_FRESH_SECONDS old."""
+        """Return the figures, at most CONNECTIONS_FRESH_SECONDS old."""
         return self._cached.get()
 
     def read(self) -> ConnectionFigures:
-        """The figures now. Raises OSError when the kernel refuses."""
+        """Return the figures now. Raises OSError when the kernel refuses."""
         received = unsent = half_open = 0
         limited: dict[Hashable, int] = {}
         for sock in dump(self._port, OPEN_STATES, INFO):

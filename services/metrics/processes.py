@@ -31,7 +31,7 @@ class TaskFigures:
 
 
 def tasks(pid: int) -> frozenset[int]:
-    """The thread ids of a process; none if it is gone."""
+    """Return the thread ids of a process; none if it is gone."""
     try:
         return frozenset(int(name) for name in os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208
     except OSError:
@@ -39,7 +39,7 @@ def tasks(pid: int) -> frozenset[int]:
 
 
 def task_figures(pid: int, tid: int) -> TaskFigures | None:
-    """What the kernel counted for one thread; None if it is gone."""
+    """Return the kernel's counts for one thread; None if it is gone."""
     folder = Path(f"/proc/{pid}/task/{tid}")
     try:
         status = (folder / "status").read_text()
@@ -66,7 +66,7 @@ def _number_after(text: str, label: str) -> int:
 
 
 class Usage:
-    """What one worker has used since the model started, its predecessors under that number included."""
+    """Usage of one worker since the model started, its predecessors under that number included."""
 
     def __init__(self) -> None:
         self._cpu = Growth()
@@ -127,7 +127,7 @@ def memory_bytes(pid: int) -> dict[str, int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process exists and is not just waiting to be reaped."""
+    """Return whether the process exists and is not just waiting to be reaped."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:

@@ -35,7 +35,7 @@ class Growth:
 
 
 class Cached(Generic[T]):
-    """What `read` returned, for `seconds`."""
+    """Result of `read`, kept for `seconds`."""
 
     def __init__(self, seconds: float, read: Callable[[], T]) -> None:
         self._seconds = seconds
@@ -44,7 +44,7 @@ class Cached(Generic[T]):
         self._until = 0.0
 
     def get(self) -> T:
-        """The figure, at most `seconds` old."""
+        """Return the figure, at most `seconds` old."""
         now = time.monotonic()
         if self._value is None or now >= self._until:
             self._value = (self._read(),)

@@ -9,6 +9,7 @@ forked; a replaced worker goes on with its predecessor's block, so counters neve
 from __future__ import annotations
 
 import mmap
+import time
 
 STAGES = ("accept_wait", "kernel_wait", "dispatch_wait", "service", "return_wait", "write")
 BUCKETS_SECONDS = (*(float(f"{digits}e{exponent}") for exponent in range(-5, 1) for digits in (1, 2.5, 5)), 10.0)
@@ -66,7 +67,7 @@ ACCEPT_ERRORS = _slots("accept_errors", ACCEPT_ERRNOS)
 HANDED_OFF = _slot("handed_off")
 """Connections that main put into this worker's queue: written by main."""
 PICKED_UP = _slot("picked_up")
-"""Those that the worker took out again: HANDED_OFF - PICKED_UP are under way."""
+"""Connections that the worker took out again: HANDED_OFF - PICKED_UP are under way."""
 QUEUED = _slot("queued")
 """Requests that wait for this worker now (main's block: for any worker): a length, written by main."""
 BUSY_NS = _slot("busy_ns")
@@ -93,11 +94,11 @@ class Slots:
 
     @property
     def main(self) -> Block:
-        """Main's block."""
+        """Return main's block."""
         return self.block(0)
 
     def worker(self, index: int) -> Block:
-        """The block of a worker, counted from 0."""
+        """Return the block of a worker, counted from 0."""
         return self.block(index + 1)
 
     def block(self, number: int) -> Block:
@@ -108,3 +109,16 @@ class Slots:
 def open_connections(block: Block) -> int:
     """Connections that the block's owner holds now."""
     return block[OPEN]
+
+
+def begin_busy(block: Block) -> None:
+    """Note that the block's owner has something to do from now on."""
+    block[BUSY_SINCE] = time.monotonic_ns()
+
+
+def end_busy(block: Block) -> None:
+    """Add the time since `begin_busy`, if there was one: the block's owner waits again, or is dead."""
+    since = block[BUSY_SINCE]
+    if since:
+        block[BUSY_SINCE] = 0  # first: who reads in between must not see the same time twice
+        block[BUSY_NS] += time.monotonic_ns() - since

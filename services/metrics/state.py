@@ -1,22 +1,20 @@
-"""How the model is doing, in words: /state for programs, /healthz for whoever restarts things."""
+"""State of a running model, read from the slots: /state for programs, /healthz for those who restart servers."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from services.metrics import kernel, processes, slots
-
-if TYPE_CHECKING:
-    from services.metrics.exporter import Description
+from services.metrics.description import Description
 
 STALLED_NS = 1_000_000_000
-"""A loop that has been in one turn for longer than this is stalled: its connections wait."""
+"""A loop that has been in one iteration for longer than this is stalled: its connections wait."""
 
 
 def blocks_in_use(shared: slots.Slots) -> Iterator[tuple[str, slots.Block]]:
-    """Main's block and those of the workers that were ever started, by the worker's name.
+    """Yield main's block and those of the workers that were ever started, by the worker's name.
 
     There are more blocks than workers, since workers can be added to a running model.
     """
@@ -28,7 +26,7 @@ def blocks_in_use(shared: slots.Slots) -> Iterator[tuple[str, slots.Block]]:
 
 
 def in_service(shared: slots.Slots) -> dict[str, slots.Block]:
-    """Those whose part it is to answer requests: main only where it has no others (`nodejs`).
+    """Return the blocks of those that serve clients: main only where it has no workers (`nodejs`).
 
     Not the retired: a change of options has left them without work, and their counters stay.
     """
@@ -39,27 +37,27 @@ def in_service(shared: slots.Slots) -> dict[str, slots.Block]:
 
 
 def queue_depth(block: slots.Block) -> int:
-    """Connections handed off and not picked up, or requests. The slots are read one after the other."""
+    """Return how many connections or requests wait for the worker. The slots are read one after the other."""
     return max(0, block[slots.HANDED_OFF] - block[slots.PICKED_UP]) + block[slots.QUEUED]
 
 
 def busy_ns(block: slots.Block, now_ns: int) -> int:
-    """How long the loop was not waiting, the turn under way included: one that is stuck is busy now, not later."""
+    """Return how long the loop was not waiting, up to now: one that is stuck is busy now, not later."""
     counted, since = block[slots.BUSY_NS], block[slots.BUSY_SINCE]
     under_way = since and block[slots.STATE] in (slots.SERVING, slots.DRAINING)  # a loop that has ended leaves it set
     return counted + max(0, now_ns - since) if under_way else counted
 
 
 def is_thread(block: slots.Block, description: Description) -> bool:
-    """Whether the worker is a thread of main's process."""
+    """Return whether the worker is a thread of main's process."""
     return block[slots.PID] == description.main_pid
 
 
 def indexed_listeners(port: int, shared: slots.Slots) -> dict[int, kernel.ListenerFigures]:
-    """The model's listening sockets: number → figures.
+    """Return the model's listening sockets: number → figures.
 
     One that a worker opened has that worker's number, and so has its successor after a restart; main's
-    is 0. Sockets of others on the same port (another address) are left out.
+    is 0. Sockets of other servers on the same port (another address) are left out.
     """
     owners: dict[int, int] = {}
     for number in range(shared.workers):
@@ -74,7 +72,7 @@ def indexed_listeners(port: int, shared: slots.Slots) -> dict[int, kernel.Listen
 
 
 def state(description: Description, shared: slots.Slots) -> dict[str, Any]:
-    """What /state answers."""
+    """Return the content of /state."""
     return {
         "model": description.model,
         "pid": description.main_pid,
@@ -102,7 +100,7 @@ def _worker(name: str, block: slots.Block, description: Description) -> dict[str
 
 
 def activity(block: slots.Block, now_ns: int) -> str:
-    """The worker's life, and while it serves, whether it is idle, busy or stalled."""
+    """Return the worker's state, and while it serves, whether it is idle, busy or stalled."""
     life = block[slots.STATE]
     if life != slots.SERVING:
         return slots.STATES[life]
@@ -113,7 +111,7 @@ def activity(block: slots.Block, now_ns: int) -> str:
 
 
 def health(description: Description, shared: slots.Slots) -> tuple[bool, str]:
-    """Whether main is there and no worker has crashed; and a line that says which is not."""
+    """Return whether main is there and every worker serves or is coming, and a line that says what is not."""
     troubles = [
         f"worker {name} crashed" for name, block in blocks_in_use(shared) if block[slots.STATE] == slots.CRASHED
     ]

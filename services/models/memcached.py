@@ -19,9 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from services.workers.handle import Handle
 from services.workers.main import Main
+from services.workers.pool import Pool
 from services.workers.worker import Worker
-from services.workers.workers import Workers
 
 
 def serve(main: Main) -> None:
@@ -39,13 +40,13 @@ def serve_handed_off(worker: Worker) -> None:
         worker.serve(connection)
 
 
-def least_connections(workers: Workers) -> Iterator[Worker]:
-    """Whoever has the fewest connections now."""
+def least_connections(workers: Pool) -> Iterator[Handle]:
+    """Yield the worker that has the fewest connections now."""
     while True:
         yield min(workers.serving(), key=lambda worker: worker.connections)
 
 
-ASSIGN: dict[str, Callable[[Workers], Iterator[Worker]]] = {
-    "round-robin": Workers.in_turn,
+ASSIGN: dict[str, Callable[[Pool], Iterator[Handle]]] = {
+    "round-robin": Pool.in_turn,
     "least-connections": least_connections,
 }

@@ -6,7 +6,7 @@ Listens: main. Accepts: main. Reads: main. Executes: main. Writes: main.
                                  │ accept → read → execute → write  │ ──▶ responses
                                  └──────────── one loop ────────────┘
 
-Nothing is shared and nothing is locked; a request that blocks, blocks everyone. `--cluster N` answers as
+Nothing is shared and nothing is locked; a request that blocks, blocks everyone. `--cluster N` works as
 Node's cluster module does, with N such loops in processes of their own: the primary accepts and deals the
 connections out (`round-robin`), or the children accept from one shared handle (`shared-handle`).
 

@@ -22,8 +22,8 @@ from collections.abc import Callable
 
 from services.net.connection import Job
 from services.workers.main import Main
+from services.workers.pool import Pool
 from services.workers.worker import Worker
-from services.workers.workers import Workers
 
 
 def serve(main: Main) -> None:
@@ -41,14 +41,14 @@ def execute_requests(worker: Worker) -> None:
         worker.reply(request, worker.execute(request))
 
 
-def by_connection(workers: Workers) -> Callable[[Job], None]:
+def by_connection(workers: Pool) -> Callable[[Job], None]:
     """A connection's requests all go to one worker, while that lives: its descriptor's number says which."""
     return workers.chosen(lambda job: job.connection.socket.fileno() % len(workers))
 
 
-DISPATCH: dict[str, Callable[[Workers], Callable[[Job], None]]] = {
-    "request-idle-stack": Workers.last_idle,
-    "request-fifo": Workers.first_idle,
-    "request-least-loaded": Workers.least_loaded,
+DISPATCH: dict[str, Callable[[Pool], Callable[[Job], None]]] = {
+    "request-idle-stack": Pool.last_idle,
+    "request-fifo": Pool.first_idle,
+    "request-least-loaded": Pool.least_loaded,
     "connection": by_connection,
 }

@@ -3,9 +3,9 @@
     lab set ──▶ control.sock ──▶ main: drain the workers, start them with the new options ──▶ what is in force
 
 A Unix socket in main's state folder, for its own user only. It takes one JSON line, `{"set": {option: value}}`,
-and answers one: `{"options": {…}}` once the new options are in force, or `{"error": "…"}`.
+and responds with one: `{"options": {…}}` once the new options are in force, or `{"error": "…"}`.
 
-It outlives the loops: the change that it takes ends main's present one. Used by main's thread only.
+It stays while loops end: the change that it takes ends main's present one. Used by main's thread only.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from services.net.server_loop import ServerLoop
 NAME = "control.sock"
 MAX_LINE_BYTES = 16 * 1024
 MAX_CLIENTS = 16
-PATIENCE_SECONDS = 5.0
-"""A client that has not said all by then is cut."""
+LINE_SECONDS = 5.0
+"""A client whose line has not ended by then is refused."""
 
 BUSY = {"error": "the server is draining, for another change or to end: try again"}
 
@@ -35,7 +35,7 @@ Options = dict[str, Any]
 
 
 class Control(Source):
-    """The socket, and the change that is under way."""
+    """The listening socket, and the change that is under way."""
 
     def __init__(self, folder: Path, options: Options, change: Callable[[Options, Options], Options]) -> None:
         """`change` makes of the options in force and the changes asked for what will be, or raises ValueError.
@@ -51,13 +51,13 @@ class Control(Source):
         self._listener = listen(folder)
 
     def attend(self, loop: ServerLoop, begin: Callable[[], None]) -> None:
-        """Hear clients in this loop from now on; `begin()` is called when one has asked for a change."""
+        """Serve clients in this loop from now on; `begin()` is called when one has asked for a change."""
         self._loop = loop
         self._begin = begin
         loop.watch(self._listener.fileno(), self)
 
     def ready(self, events: int) -> None:  # noqa: ARG002
-        """Called by the loop: a client has come."""
+        """Accept a client. Called by the loop."""
         try:
             sock, _ = self._listener.accept()
         except BlockingIOError:
@@ -75,29 +75,29 @@ class Control(Source):
         self._loop.resume(self._listener.fileno(), select.EPOLLIN)
 
     def take(self, client: Client, line: bytes) -> None:
-        """A client has said all: begin the change, or say why not."""
+        """Begin the change that a client's line asks for, or say why not."""
         try:
             wanted = self._make_change(self._in_force, read_changes(line))
         except ValueError as error:
-            client.answer({"error": str(error)})
+            client.respond({"error": str(error)})
             return
         if self._wanted is not None or self._loop.draining:
-            client.answer(BUSY)
+            client.respond(BUSY)
             return
         self._wanted, self._asked_by = wanted, client
-        for other in self._clients - {client}:  # their loop ends
-            other.answer(BUSY)
+        for waiting in self._clients - {client}:  # their loop ends
+            waiting.respond(BUSY)
         self._begin()
 
     def wanted(self) -> Options | None:
-        """The options to start again with, once the loop has ended; None: it ended for good."""
+        """Return the options to start again with, once the loop has ended; None: it ended for good."""
         return self._wanted
 
     def settle(self) -> None:
-        """What was wanted is in force: tell whoever asked for it."""
+        """Tell the client that asked for the change that it is in force."""
         if self._wanted is not None and self._asked_by is not None:
             self._in_force = self._wanted
-            self._asked_by.answer({"options": self._in_force})
+            self._asked_by.respond({"options": self._in_force})
         self._asked_by = self._wanted = None
 
     def close(self) -> None:
@@ -106,25 +106,25 @@ class Control(Source):
         (self._folder / NAME).unlink(missing_ok=True)
 
     def forget(self, client: Client) -> None:
-        """The client is gone."""
+        """Forget a client that is gone."""
         self._clients.discard(client)
 
 
 class Client(Source):
-    """One client: its line, and our answer."""
+    """One client: its line, and our response."""
 
     def __init__(self, control: Control, loop: ServerLoop, sock: socket.socket) -> None:
         self._control = control
         self._loop = loop
         self._socket = sock
         self._line = b""
-        self._heard = False
+        self._complete = False
         sock.setblocking(False)
         loop.watch(sock.fileno(), self)
-        loop.call_later(PATIENCE_SECONDS, self._lose_patience)
+        loop.call_later(LINE_SECONDS, self._time_out)
 
     def ready(self, events: int) -> None:  # noqa: ARG002
-        """Called by the loop."""
+        """Read the line. Called by the loop."""
         try:
             data = self._socket.recv(MAX_LINE_BYTES)
         except BlockingIOError:
@@ -133,31 +133,31 @@ class Client(Source):
             data = b""
         self._line += data
         if len(self._line) > MAX_LINE_BYTES:
-            self.answer({"error": f"more than {MAX_LINE_BYTES} bytes"})
+            self.respond({"error": f"more than {MAX_LINE_BYTES} bytes"})
         elif not data or b"\n" in data:
-            self._heard = True
+            self._complete = True
             self._loop.forget(self._socket.fileno())
             self._control.take(self, self._line)
 
-    def answer(self, answer: dict[str, Any]) -> None:
-        """Say it, and close."""
+    def respond(self, response: dict[str, Any]) -> None:
+        """Send the response, and close."""
         if self._socket.fileno() < 0:
             return
-        if not self._heard:
-            self._heard = True
+        if not self._complete:
+            self._complete = True
             self._loop.forget(self._socket.fileno())
-        with contextlib.suppress(OSError):  # whoever asked is gone; what it asked for is done all the same
-            self._socket.send(json.dumps(answer).encode() + b"\n", socket.MSG_NOSIGNAL)
+        with contextlib.suppress(OSError):  # the client is gone; what it asked for is done all the same
+            self._socket.send(json.dumps(response).encode() + b"\n", socket.MSG_NOSIGNAL)
         self._socket.close()
         self._control.forget(self)
 
-    def _lose_patience(self) -> None:
-        if not self._heard:
-            self.answer({"error": f'no line within {PATIENCE_SECONDS:g} s: send {{"set": {{"option": "value"}}}}'})
+    def _time_out(self) -> None:
+        if not self._complete:
+            self.respond({"error": f'no line within {LINE_SECONDS:g} s: send {{"set": {{"option": "value"}}}}'})
 
 
 def read_changes(line: bytes) -> Options:
-    """The changes that a line asks for. Raises ValueError with what is wrong."""
+    """Return the changes that a line asks for. Raises ValueError with what is wrong."""
     try:
         asked = json.loads(line)["set"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -168,7 +168,7 @@ def read_changes(line: bytes) -> Options:
 
 
 def listen(folder: Path) -> socket.socket:
-    """The socket in `folder`, for this user only; what a dead server left there is replaced."""
+    """Open the socket in `folder`, for this user only; what a dead server left there is replaced."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:

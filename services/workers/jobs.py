@@ -1,11 +1,11 @@
-"""Which worker executes the next request: the queues between a dispatcher and its workers.
+"""Queues of requests between a dispatcher and its workers: they decide which worker executes the next one.
 
 Pure bookkeeping for both kinds of worker: it wakes nobody and blocks nobody. With threads every
 worker takes its own jobs; with processes main does so on their behalf.
 
 A job costs a queue an `append` and a `popleft`. Those of a deque are atomic, and so is its `remove` of what compares
 by identity, with an interpreter lock and without; so there is a lock only around what a worker does when it finds
-nothing, around what main does before it rests, and around a look at everybody's load. (A lock a job, and a queue
+nothing, around what main does before it waits, and around a look at everybody's load. (A lock a job, and a queue
 ordered by connection, cost a fifth of the throughput.)
 """
 
@@ -40,7 +40,7 @@ class JobQueues:
         self._dead: set[int] = set()
         self._lock = threading.Lock()
         self.last_idle_first = True
-        """Of several idle workers, wake the one that has been idle for the shortest time."""
+        """Wake, of several idle workers, the one that has been idle for the shortest time."""
         self.put: Callable[[Job], None] = self._anyone.append
         """Queue for any worker: the deque's own method, since this is on the way of every request."""
 
@@ -52,15 +52,15 @@ class JobQueues:
             self._own[worker].append(job)
 
     def take(self, worker: int) -> Job | None:
-        """The worker's next job, its own first; None: it is idle from now on, until it is woken."""
+        """Return the worker's next job, its own first; None: it is idle from now on, until it is woken."""
         if worker not in self._on_their_way:
             try:
                 return (self._own[worker] or self._anyone).popleft()
             except IndexError:
                 pass
-        return self._take_or_rest(worker)
+        return self._take_or_idle(worker)
 
-    def _take_or_rest(self, worker: int) -> Job | None:
+    def _take_or_idle(self, worker: int) -> Job | None:
         # Locked: a job that is put just now would find nobody idle, and wake nobody; and one that its worker has
         # come for, but not taken yet, would wake a second.
         with self._lock:
@@ -76,7 +76,7 @@ class JobQueues:
             return None
 
     def to_wake(self) -> list[int]:
-        """Which idle workers have a job now, their own or one for anyone: not idle any more, main must wake them."""
+        """Return the idle workers that now have a job, their own or one for anyone. Not idle any more: wake them."""
         with self._lock:
             woken = [worker for worker in self._idle if self._own[worker]]
             for worker in woken:
@@ -89,7 +89,7 @@ class JobQueues:
             return woken
 
     def least_loaded(self) -> int:
-        """The worker with the fewest jobs queued or running; a dead one only if all are."""
+        """Return the worker with the fewest jobs queued or running; a dead one only if all are."""
         with self._lock:
             load = [len(own) + (worker not in self._idle) for worker, own in enumerate(self._own)]
         for worker in self._dead:
@@ -97,19 +97,19 @@ class JobQueues:
         return load.index(min(load))
 
     def withdraw(self, job: Job) -> None:
-        """Its connection closed: nobody wants its answer, and its request need not be kept."""
+        """Drop a job whose connection has closed: no client waits for the response."""
         for queue in (self._anyone, *self._own):
             with contextlib.suppress(ValueError):
                 queue.remove(job)
 
     def any_queued(self) -> bool:
-        """Whether a job waits for a worker."""
+        """Return whether a job waits for a worker."""
         return bool(self._anyone) or any(self._own)
 
     def show_depths(self) -> bool:
-        """Write the queues' lengths to the slots, for main and for every worker; whether anything is queued.
+        """Write the queues' lengths to the slots, for main and for every worker; return whether any job is queued.
 
-        Called by main, before it rests.
+        Called by main, before it waits.
         """
         self._common[slots.QUEUED] = queued = len(self._anyone)
         for own, block in zip(self._own, self._blocks, strict=True):
@@ -118,7 +118,7 @@ class JobQueues:
         return queued > 0
 
     def lose(self, worker: int) -> list[Job]:
-        """The worker died: its queued jobs, which nobody has begun. It gets no more until it is expected again."""
+        """Return the queued jobs of a worker that died. It gets no more until it is expected again."""
         with self._lock:
             self._dead.add(worker)
             lost = list(self._own[worker])
@@ -129,11 +129,11 @@ class JobQueues:
             return lost
 
     def expect(self, worker: int) -> None:
-        """The worker is being started."""
+        """Queue for this worker again: it is being started."""
         self._dead.discard(worker)
 
     def lose_all(self) -> list[Job]:
-        """No worker is left, nor will be: every job that waits for one."""
+        """Return every job that waits, since no worker is left, nor will be."""
         lost = list(self._anyone)
         self._anyone.clear()
         return lost

@@ -1,6 +1,6 @@
 """Main: the process that the user starts. It opens, starts, watches, replaces and ends; a model decides the rest.
 
-It forks before it starts any thread, and it is the only one that forks.
+It forks before it starts any thread, and it is the only one that forks (fork.py says why).
 """
 
 from __future__ import annotations
@@ -17,25 +17,29 @@ from typing import Any
 from services.metrics import slots
 from services.net.connection import Connection
 from services.workers.control import Control
+from services.workers.fork import SpareDescriptors
+from services.workers.handle import Handle
+from services.workers.helper import Helper
 from services.workers.jobs import JobQueues
-from services.workers.party import LoopFactory, Party, Settings
-from services.workers.process import Helper, ProcessWorker, SpareDescriptors
-from services.workers.thread import ThreadWorker
-from services.workers.worker import Work, Worker
-from services.workers.workers import Workers
+from services.workers.pool import Pool
+from services.workers.process import ProcessHandle
+from services.workers.server import LoopFactory, Server, Settings
+from services.workers.thread import ThreadHandle
+from services.workers.worker import Work
 
 log = logging.getLogger("services")
 
-KINDS: dict[str, type[Worker]] = {kind.kind: kind for kind in (ThreadWorker, ProcessWorker)}
+KINDS: dict[str, type[Handle]] = {kind.kind: kind for kind in (ThreadHandle, ProcessHandle)}
 START_SECONDS = 10.0
 DESCRIPTORS_TO_START_A_WORKER = 2
-"""The worker's ends of its two channels; main's ends take the place of the predecessor's."""
+"""The worker's ends of a process's two channels, or a thread's copy of the listener with the acceptor's own; the rest
+takes the place of the predecessor's."""
 RESTART_PAUSE_SECONDS = 0.25
 """A worker that dies sooner than this after its start is replaced only after a pause: no fork storm."""
 
 
-class Main(Party):
-    """The main process and its loop. Everything here is called by main's only thread."""
+class Main(Server):
+    """The main process and its loop. Everything here is called by main's only thread, but `notice_death`."""
 
     def __init__(
         self,
@@ -48,47 +52,45 @@ class Main(Party):
         clean_up: Callable[[], None],
         predecessor: Main | None = None,
     ) -> None:
-        """`announce` is called when everybody serves, `clean_up` before an end at once.
+        """`announce` is called when all workers serve, `clean_up` before an end at once.
 
-        `predecessor` has drained, for a change of options: its listener goes on here, and nobody is refused.
+        `predecessor` has drained, for a change of options: its listener goes on here, and no client is refused.
         """
-        super().__init__("main", blocks.main, settings)
-        self.loop = make_loop("main", blocks.main)
-        self.workers = Workers([], JobQueues([], blocks.main))
+        super().__init__("main", settings, make_loop("main", blocks.main))
+        self.workers = Pool([], JobQueues([], blocks.main))
         self._blocks = blocks
         self._make_loop = make_loop
         self._helper = helper
         self._announce = announce
         self._clean_up = clean_up
         self._work: tuple[Work, tuple[Any, ...]]
-        self._started_ns: dict[int, int] = {}
         self._listeners: list[socket.socket] = []
-        self._only_supervises = False
         self._spare = SpareDescriptors(DESCRIPTORS_TO_START_A_WORKER)
         self._deaths = True  # of the helper, perhaps, before we listened to SIGCHLD
         self._changing = self.stopping = False
         self._kept: socket.socket | None = None
-        self.loop.before_poll.append(self._look_after_the_dead)
+        self.loop.before_poll.append(self._look_for_deaths)
         self.loop.at_drain.append(self._let_go_of_listener)
         control.attend(self.loop, self._change)
-        signal.signal(signal.SIGTERM, self._on_stop)
-        signal.signal(signal.SIGINT, self._on_stop)
-        signal.signal(signal.SIGCHLD, self.notice_death)
+        self._handle_signals()
         self.block[slots.PID] = self.block[slots.TID] = os.getpid()
         if predecessor is not None:
             self._succeed(predecessor)
 
     # Called by models.
 
-    def start_workers(self, work: Work, *args: Any, number: int | None = None) -> Workers:
+    def start_workers(self, work: Work, *args: Any, number: int | None = None) -> Pool:
         """Start the workers, one after the other, each running `work(worker, *args)`."""
-        number = number or self.settings.workers
-        blocks = [self._blocks.worker(index) for index in range(number)]
+        blocks = [self._blocks.worker(index) for index in range(number or self.settings.workers)]
         jobs = JobQueues(blocks, self.block)
         kind = KINDS[self.settings.worker_kind]
         self._work = (work, args)
-        self.workers = Workers(
-            [kind(index, block, self.settings, self._make_loop, self, jobs) for index, block in enumerate(blocks)], jobs
+        self.workers = Pool(
+            [
+                kind(index, block, self.settings, self._make_loop, self.loop, self.notice_death, jobs)
+                for index, block in enumerate(blocks)
+            ],
+            jobs,
         )
         self.loop.before_poll.append(self.workers.wake_in_time)
         self.loop.before_wait.append(self.workers.wake_all)
@@ -116,31 +118,30 @@ class Main(Party):
 
     def supervise(self) -> None:
         """Only watch over the workers, who accept. Main's copy of their listener goes first in a drain."""
-        self._only_supervises = True
         self.loop.at_drain.append(self._close_listeners)
         self._ready()
         self.loop.run()
 
     # Its own.
 
-    def notice_death(self, *_: object) -> None:
-        """A child died (SIGCHLD), or a worker thread crashed, which may call this itself."""
+    def notice_death(self) -> None:
+        """Note that a child died (SIGCHLD), or that a worker thread ended, which may call this itself."""
         self._deaths = True
         self.loop.wake()
 
     def finish(self) -> None:
-        """After the model's `serve`: have the workers drain, and end those that take too long."""
+        """Have the workers drain, after the model's `serve`, and end those that take too long."""
         deadline = max(time.monotonic(), self.loop.drained_by_ns / 1e9) + 0.5
         for worker in self.workers:
             worker.order_drain()
         while time.monotonic() < deadline and not all(worker.has_ended() for worker in self.workers):
-            self._bury_the_dead()
+            self._reap_the_dead()
             time.sleep(0.005)
         for worker in self.workers:
             worker.kill()
 
     def close(self) -> None:
-        """After `finish`, where a successor goes on: give back what the loops held."""
+        """Give back what the loops held, after `finish`, where a successor goes on."""
         for worker in self.workers:
             worker.close()
         self._spare.close()
@@ -155,15 +156,15 @@ class Main(Party):
         self._kept, predecessor._kept = predecessor._kept, None
         predecessor.close()
         if predecessor.stopping:  # told so a moment ago, before its signal handler was ours
-            self._on_stop()
+            self._stop()
 
     def _change(self) -> None:
-        """Called by the control socket: drain, to go on with other options."""
+        """Drain, to go on with other options. Called by the control socket."""
         self._changing = True
         self.loop.order_drain()
 
     def _let_go_of_listener(self) -> None:
-        """What is accepted in a drain is all that is queued; kept open, it would be queued for nobody."""
+        """Close it: what is accepted in a drain is all that is queued; kept open, it would be queued for nobody."""
         if self._kept is not None and not self._changing:
             self._kept.close()
 
@@ -179,12 +180,11 @@ class Main(Party):
         for listener in self._listeners:
             listener.close()
 
-    def _start(self, worker: Worker) -> None:
+    # Workers that start, die and are replaced.
+
+    def _start(self, worker: Handle) -> None:
         """Start it, and wait until it serves: reuseport's workers must listen in order."""
         work, args = self._work
-        self._started_ns[worker.index] = time.monotonic_ns()
-        worker.block[slots.BUSY_SINCE] = 0  # a predecessor's
-        worker.block[slots.STATE] = slots.STARTING
         with self._spare.lent():
             worker.start(work, *args)
         deadline = time.monotonic() + START_SECONDS
@@ -195,33 +195,36 @@ class Main(Party):
                 return
             time.sleep(0.001)
 
-    def _look_after_the_dead(self) -> None:
-        """Called once a turn of the loop."""
+    def _look_for_deaths(self) -> None:
+        """Reap and replace what has died. Called once an iteration of the loop."""
         if self._deaths:
             self._deaths = False
-            self._bury_the_dead()
-            self._look_after_the_helper()
+            self._reap_the_dead()
+            self._reap_helper()
 
-    def _bury_the_dead(self) -> None:
+    def _reap_the_dead(self) -> None:
         for worker in self.workers:
             if worker.died():
-                self._bury(worker)
+                self._replace(worker)
 
-    def _bury(self, worker: Worker) -> None:
-        replace = worker.can_be_replaced and not self._ending
-        log.error("worker %s died (%s)%s", worker.name, worker.how_it_ended(), "; starting another" if replace else "")
-        self.workers.bury(worker)
-        if not replace:
-            self._give_up(worker)
+    def _replace(self, worker: Handle) -> None:
+        connections = self.workers.reap(worker)
+        log.error(
+            "worker %s died (%s) with %d %s; %s", worker.name, worker.how_it_ended(), connections,
+            "connection" if connections == 1 else "connections",
+            "not replaced, since the server drains" if self._ending else "starting another",
+        )  # fmt: skip
+        if self._ending:
+            self.workers.give_up(worker)
             return
         self.block[slots.RESTARTS] += 1
-        age_ns = time.monotonic_ns() - self._started_ns[worker.index]
+        age_ns = time.monotonic_ns() - worker.started_ns
         pause = RESTART_PAUSE_SECONDS if age_ns < RESTART_PAUSE_SECONDS * 1e9 else 0.0
         self.loop.call_later(pause, lambda: self._restart(worker))
 
-    def _restart(self, worker: Worker) -> None:
+    def _restart(self, worker: Handle) -> None:
         if self._ending:
-            self._give_up(worker)
+            self.workers.give_up(worker)
             return
         try:
             self._start(worker)
@@ -229,17 +232,10 @@ class Main(Party):
             log.error("worker %s cannot be replaced yet: %s", worker.name, error)  # noqa: TRY400
             self.loop.call_later(RESTART_PAUSE_SECONDS, lambda: self._restart(worker))
 
-    def _give_up(self, worker: Worker) -> None:
-        self.workers.give_up(worker)
-        if self.workers.all_given_up and self._only_supervises:
-            self._close_listeners()  # nobody will accept: refuse, rather than let them wait
-            self._let_go_of_listener()
-
-    def _look_after_the_helper(self) -> None:
-        helper = self._helper
-        if helper.child.has_ended() and not helper.buried and not self._ending:
-            helper.buried = True
-            log.error("the %s died (%s); starting another", helper.name, helper.child.how_it_ended())
+    def _reap_helper(self) -> None:
+        how = self._helper.reap()
+        if how is not None and not self._ending:
+            log.error("the %s died (%s); starting another", self._helper.name, how)
             self.loop.call_later(RESTART_PAUSE_SECONDS, self._restart_helper)
 
     def _restart_helper(self) -> None:
@@ -251,8 +247,23 @@ class Main(Party):
             log.error("the %s cannot be replaced yet: %s", self._helper.name, error)  # noqa: TRY400
             self.loop.call_later(RESTART_PAUSE_SECONDS, self._restart_helper)
 
-    def _on_stop(self, *_: object) -> None:
-        if self.stopping:  # asked twice: now
+    # Signals.
+
+    def _handle_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop())
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup's
+            signal.signal(signal.SIGHUP, lambda *_: self._hang_up())
+        signal.signal(signal.SIGCHLD, lambda *_: self.notice_death())
+
+    def _hang_up(self) -> None:
+        """Drain. A terminal that closes says so twice, once by the kernel and once by the shell: that is no hurry."""
+        if not self.stopping:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Drain; asked for the second time, end at once."""
+        if self.stopping:
             for worker in self.workers:
                 worker.kill()
             self._clean_up()

@@ -1,143 +1,221 @@
-"""Workers that are threads: they share memory with main and, where there is a GIL, one interpreter lock."""
+"""Workers that are threads: they share memory with main and, where there is a GIL, one interpreter lock.
+
+What ends a thread. An exception that nobody catches ends this thread alone: its connections are closed, the request
+that it had begun fails, and main starts another thread in its place. Whatever ends a process ends main with all its
+threads, and so every connection: a fatal signal (SIGSEGV in a C extension, SIGKILL) and `os._exit`. Main can then say
+nothing itself: its exit status is the signal's, faulthandler writes for a fatal signal where each thread was, and
+whoever supervises the server starts it again.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from services.messages import Response
 from services.metrics import slots
 from services.net.connection import Connection, Job
 from services.net.mailbox import Mailbox
-from services.workers.worker import MAX_HANDED_OFF, Work, Worker
+from services.workers.handle import Handle
+from services.workers.jobs import JobQueues
+from services.workers.server import LoopFactory, Settings
+from services.workers.worker import Work, Worker
 
 log = logging.getLogger("services")
 
+MAX_HANDED_OFF = 1024
+"""Connections that may wait for one worker; more are closed and counted."""
 
-class ThreadWorker(Worker):
-    """A worker in a thread of main's process."""
+
+class ThreadHandle(Handle):
+    """Main's end of a worker in a thread of main's process."""
 
     kind = "thread"
-    can_be_replaced = False
     # Two threads of one interpreter lock never run at the same time, so main gains nothing by waking a worker early;
     # and each hand-over of the lock is two context switches. With this, 43 requests share one under load, and the
-    # server does a fifth more of them than if main woke its workers every turn (8 requests).
+    # server does a fifth more of them than if main woke its workers in every iteration (8 requests).
     patience_ns = 500_000 if getattr(sys, "_is_gil_enabled", lambda: True)() else 0
+    _worker: ThreadWorker | None = None
+    _thread: threading.Thread
 
-    def start(self, work: Work, *args: Any) -> None:
-        """Called by main."""
-        self.loop = self._make_loop(self.name, self.block)
-        self._connections: Mailbox[Connection] = Mailbox(self._pick_up, MAX_HANDED_OFF)
-        self.loop.watch(self._connections.fd, self._connections)
-        self.loop.at_drain.append(lambda: self._connections.ready(0))  # one may have come since this turn's events
-        # No limit of its own: what main has submitted and not been answered has one, and an answer refused here
-        # would leave a client waiting for ever.
-        self._answers: Mailbox[tuple[Job, Response]] = Mailbox(deliver)
-        self._main.loop.watch(self._answers.fd, self._answers)
-        # Not a lock: who rings lets go of the interpreter lock while it does, which is what the woken thread needs.
-        self._alarm = os.eventfd(0, os.EFD_CLOEXEC)
-        self._draining = False
-        self._ending = threading.Lock()
-        self._has_ended = self._outlived = False
+    def _launch(self, work: Work, args: tuple[Any, ...]) -> None:
         # A thread shares main's descriptors; with a copy of its own each can wait on, and close, "its" listener.
         own = tuple(arg.dup() if isinstance(arg, socket.socket) else arg for arg in args)
-        self._thread = threading.Thread(target=self._run, args=(work, own), name=f"worker-{self.name}", daemon=True)
-        self._thread.start()
+        worker = ThreadWorker(self.index, self.block, self._settings, self._make_loop, self._jobs, self._notice_death)
+        thread = threading.Thread(target=worker.run, args=(work, own), name=f"worker-{self.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no memory or no process number for another: there may be later
+            worker.close()
+            raise OSError(errno.EAGAIN, str(error)) from error
+        self._worker, self._thread = worker, thread
+        self._loop.watch(worker.responses.fd, worker.responses)
 
     def _send(self, connection: Connection) -> bool:
-        return self._connections.put(connection)
+        return self._running.connections.put(connection)
+
+    @property
+    def _running(self) -> ThreadWorker:
+        assert self._worker is not None, "start() comes first"
+        return self._worker
 
     def wake(self) -> None:
-        """Called by main."""
+        """Tell the worker that a job is queued for it."""
+        self._running.ring()
+
+    def order_drain(self) -> None:
+        """Have it finish what is begun, then end."""
+        if not self.reaped:
+            self._drain_ordered = True
+            self._running.order_drain()
+
+    def kill(self) -> None:
+        """Do nothing: a thread cannot be killed; it is a daemon, so it ends with main."""
+
+    def has_ended(self) -> bool:
+        """Return whether it runs no more."""
+        return self._running.has_ended
+
+    def how_it_ended(self) -> str:
+        """Return how, for the log."""
+        return f"its thread raised {self._running.error!r}" if self._running.error else "its thread returned"
+
+    def _ended_well(self) -> bool:
+        return self._running.error is None
+
+    def close(self) -> None:
+        """Give back what it held; what a thread holds that is stuck in a request, it gives back itself."""
+        if not self.reaped:
+            self._loop.forget(self._running.responses.fd)
+            if self._running.detach():
+                self._count_what_died()
+        self._close_ends()
+
+    def _close_ends(self) -> None:
+        if self._worker is not None and self._worker.has_ended:
+            self._worker.close()
+
+    def _receive_what_is_left(self) -> None:
+        worker = self._running
+        self._thread.join()  # telling main was its last act
+        worker.responses.ready(0)
+        self._loop.forget(worker.responses.fd)
+        for connection in worker.connections.take_all():
+            connection.socket.close()
+
+    def _take_begun(self) -> Job | None:
+        job, self._running.job = self._running.job, None
+        return job
+
+
+class ThreadWorker(Worker):
+    """Own end of a worker in a thread of main's process. Main's end calls what is public and not a Worker's."""
+
+    def __init__(
+        self,
+        index: int,
+        block: slots.Block,
+        settings: Settings,
+        make_loop: LoopFactory,
+        jobs: JobQueues,
+        notice_death: Callable[[], None],
+    ) -> None:
+        """Raise OSError where there are too few descriptors, and keep none of them."""
+        with contextlib.ExitStack() as held:
+            loop = make_loop(str(index), block)
+            held.callback(loop.close)
+            super().__init__(index, settings, loop)
+            self.connections: Mailbox[Connection] = Mailbox(self._pick_up, MAX_HANDED_OFF)
+            loop.watch(self.connections.fd, self.connections)
+            # One may have come since this iteration's events.
+            loop.at_drain.append(lambda: self.connections.ready(0))
+            # No limit of its own: what main has submitted and has no response yet has one, and a response refused here
+            # would leave a client waiting for ever.
+            self.responses: Mailbox[tuple[Job, Response]] = Mailbox(deliver)
+            held.callback(os.close, self.responses.fd)
+            # Not a lock: who rings lets go of the interpreter lock while it does, which is what the woken thread needs.
+            self._alarm = os.eventfd(0, os.EFD_CLOEXEC)
+            held.callback(os.close, self._alarm)
+            self._held = held.pop_all()
+        self.job: Job | None = None
+        """The request that it executes now."""
+        self.has_ended = False
+        self.error: BaseException | None = None
+        """The exception that ended it, if one did."""
+        self._jobs = jobs
+        self._notice_death = notice_death
+        self._draining = self._detached = False
+        self._ending = threading.Lock()
+
+    # Called by main's end.
+
+    def ring(self) -> None:
+        """Wake it: a job is queued for it, or it is to drain."""
         os.eventfd_write(self._alarm, 1)
 
     def order_drain(self) -> None:
-        """Called by main."""
+        """Have it finish what is begun, then end."""
         self._draining = True
-        self.wake()
+        self.ring()
         self.loop.order_drain()
 
-    def has_ended(self) -> bool:
-        """Called by main."""
-        return self._has_ended
-
-    def died(self) -> bool:
-        """Called by main."""
-        return self.block[slots.STATE] == slots.CRASHED and not self.buried
-
-    def how_it_ended(self) -> str:
-        """Called by main."""
-        return "its thread crashed"
-
-    def kill(self) -> None:
-        """A thread cannot be killed; it is a daemon, so it ends with main. Called by main."""
-
-    def close(self) -> None:
-        """Called by main."""
-        with self._ending:
-            if not self._has_ended:
-                self._outlive()
-                return
-        self._close_own()
-
-    def _outlive(self) -> None:
-        """It is stuck in a request, and main's successor begins without it: what it touches from now on is its own.
+    def detach(self) -> bool:
+        """Part from a thread that is stuck in a request, for main's successor begins without it; False: it has ended.
 
         One day it comes back to its loop, and ends. Until then its descriptors stay open, since their numbers would
         be given to the successor's connections; and it counts where nobody looks.
         """
-        self._outlived = True
-        self._main.loop.forget(self._answers.fd)
-        if self.acceptor is not None:
-            self.acceptor.stand_aside()
-        aside = slots.Slots(0).main
-        aside[:] = self.block
-        self._count_what_died()
-        self.block = self.loop.block = self.loop.sampler.block = aside
+        with self._ending:
+            if self.has_ended:
+                return False
+            self._detached = True
+            if self.acceptor is not None:
+                self.acceptor.stand_aside()
+            aside = slots.Slots(0).main
+            aside[:] = self.block
+            self.block = self.loop.block = self.loop.sampler.block = aside
+            return True
 
-    def _close_own(self) -> None:
-        """Not the answers': main's loop closes that, or the thread itself, where it outlives that loop."""
-        self.loop.close()
-        os.close(self._alarm)
+    def close(self) -> None:
+        """Close its descriptors, once it has ended."""
+        self._held.close()
 
-    def _close_what_is_left(self) -> None:
-        self._thread.join()  # telling main was its last act
-        for connection in self._connections.take_all():
-            connection.socket.close()
+    # Called by its own thread.
 
-    def _run(self, work: Work, args: tuple[Any, ...]) -> None:
-        """The thread."""
+    def run(self, work: Work, args: tuple[Any, ...]) -> None:
+        """Do the work: the thread's function."""
         self._begin()
         try:
             work(self, *args)
-        except BaseException:
+        except BaseException as error:
             log.exception("worker %s crashed", self.name)
+            self.error = error.with_traceback(None)  # its frames would keep what they hold
             try:
-                self._close_what_is_mine()
+                self._close_connections()
             finally:
                 self._end(slots.CRASHED)
         else:
             self._end(slots.GONE)
 
     def _end(self, state: int) -> None:
-        """The thread's last act."""
+        """Tell main: the thread's last act."""
         with self._ending:
-            self._has_ended = True
-            if not self._outlived:
+            self.has_ended = True
+            if not self._detached:
                 self.block[slots.STATE] = state
-                if state == slots.CRASHED:
-                    self._main.notice_death()
+                self._notice_death()
                 return
-        self._close_own()
-        os.close(self._answers.fd)
+        self.close()
 
-    def _close_what_is_mine(self) -> None:
-        """A process would leave this to the kernel. An open listener would go on to be given connections."""
+    def _close_connections(self) -> None:
+        """Close what the kernel would close for a process. An open listener would go on to be given connections."""
         if self.acceptor is not None:
             self.acceptor.close()
         for connection in list(self.loop.connections):
@@ -146,30 +224,30 @@ class ThreadWorker(Worker):
             connection.socket.close()
 
     def submitted(self) -> Iterator[Job]:
-        """Called by the worker."""
+        """Yield each request submitted to this worker; ends after a drain."""
         self.block[slots.STATE] = slots.SERVING
-        self._job = self.jobs.take(self.index)
+        self.job = self._jobs.take(self.index)
         while True:
-            if self._job is not None:
-                yield self._job
+            if self.job is not None:
+                yield self.job
                 continue  # with what `reply` has taken
             if self._draining:
                 return
-            self._idle()
+            slots.end_busy(self.block)
             os.eventfd_read(self._alarm)
-            self._busy()
-            self._job = self.jobs.take(self.index)
+            slots.begin_busy(self.block)
+            self.job = self._jobs.take(self.index)
 
     def reply(self, job: Job, response: Response) -> None:
-        """Called by the worker."""
-        # First the next job, or idle: whoever has the answer may ask again at once, and finds this worker on the
+        """Send the response to main's loop."""
+        # First the next job, or idle: whoever has the response may ask again at once, and finds this worker on the
         # stack of idle ones.
-        self._job = self.jobs.take(self.index)
-        self._answers.put((job, response))
+        self.job = self._jobs.take(self.index)
+        self.responses.put((job, response))
         self._count_sample(job)
 
 
-def deliver(answer: tuple[Job, Response]) -> None:
-    """Called by main's loop."""
-    job, response = answer
+def deliver(ready: tuple[Job, Response]) -> None:
+    """Give a response to its connection. Called by main's loop."""
+    job, response = ready
     job.connection.reply(job, response)

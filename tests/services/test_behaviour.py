@@ -195,7 +195,7 @@ def test_ramcloud_least_loaded_spreads_hot_connections(serve, kind) -> None:
                 ]
 
         owners = Counter(worker for some in pool.map(ask, range(8)) for worker in some)
-    # Exact shares are the policy's alone: test_job_queue. Here a worker that the machine leaves waiting gets less.
+    # Exact shares are the policy's alone: test_jobs. Here a worker that the machine leaves waiting gets less.
     assert len(owners) == 4
     assert max(owners.values()) <= owners.total() / 2
 

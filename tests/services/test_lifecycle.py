@@ -253,30 +253,6 @@ def test_random_bytes_harm_nobody(serve) -> None:
     wait_until(lambda: server.metric("lab_connections_open") == 0)
 
 
-def test_crashed_worker_thread_fails_the_health_check() -> None:
-    # No request can crash a worker, so the fault is put in from inside.
-    program = (
-        "import sys; from services.models import memcached; from services.__main__ import main\n"
-        "def broken(worker):\n"
-        "    for connection in worker.handed_off(): raise RuntimeError('put in by the test')\n"
-        "memcached.serve_handed_off = broken\n"
-        "sys.exit(main(['memcached', '--port', '0', '--admin-port', '0', '--workers', '1']))\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        line = process.stdout.readline()
-        service, admin = re.search(r"service (\S+) admin (\S+)", line).groups()
-        try:
-            assert httpx.get(admin + "/healthz").status_code == 200
-            with pytest.raises(httpx.HTTPError):
-                httpx.get(service, timeout=3)
-            wait_until(lambda: httpx.get(admin + "/healthz").status_code == 503, what="a failing health check")
-        finally:
-            process.terminate()
-        assert "put in by the test" in process.stderr.read()
-
-
 def test_taken_port_is_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = subprocess.run(

@@ -125,6 +125,12 @@ def read_head(client: socket.socket) -> bytes:
     return head
 
 
+def free_ports() -> tuple[int, int]:
+    """Return two ports that are free now."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        return one.getsockname()[1], two.getsockname()[1]
+
+
 def wait_until(
     condition: Callable[[], object], seconds: float = 10.0, what: str = "the condition", every_seconds: float = 0.01
 ) -> None:
@@ -206,6 +212,26 @@ def start_server(folder: Path, model: str, *options: str, **popen: object) -> Se
         process.wait()
     assert ready, f"not ready: {line!r}\n{log.read_text()}"
     return Server(process, model, int(ready["port"]), ready["admin"] or "", log)
+
+
+def run_to_the_end(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        **options,
+    )
+
+
+def refusal(*arguments: str, **options: object) -> str:
+    """Return what a server says that refuses to start: one line."""
+    done = run_to_the_end(*arguments, **options)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+    return done.stderr
 
 
 def end_server(server: Server) -> None:

@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 
 import pytest
-from support.servers import Server, alive, children_of, occupy, read_response, wait_for_busy, wait_until
+from support.servers import Server, occupy, wait_for_busy, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 BLOCK = b"GET /work?block=20s HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -101,6 +101,30 @@ def test_killed_workers_busy_time_is_counted(serve) -> None:
     wait_until(lambda: busy_seconds() >= before + 0.1, what="the successor's time, on top of it")
 
 
+def test_log_says_how_a_worker_ended_and_with_how_many_connections(serve) -> None:
+    server = serve("memcached", "--worker-kind", "process", "--workers", "2")
+    clients = [server.connect() for _ in range(5)]
+    owners = [worker_of(server, client) for client in clients]
+    victim = server.state()["workers"][0]
+    os.kill(victim["pid"], signal.SIGSEGV)
+    wait_until(lambda: server.state()["workers"][0]["pid"] != victim["pid"], 1, "a successor")
+    line = f"worker 0 died (pid {victim['pid']}, SIGSEGV) with {owners.count('0')} connections; starting another"
+    assert line in server.log.read_text()
+    assert [ends(client) for client, owner in zip(clients, owners, strict=True) if owner == "0"] == [True] * 3
+    for client, owner in zip(clients, owners, strict=True):
+        if owner == "1":
+            assert worker_of(server, client) == "1"
+
+
+def test_log_counts_the_request_that_a_worker_had_begun(serve) -> None:
+    server = serve("ramcloud", "--worker-kind", "process", "--workers", "1")
+    server.connect().sendall(BLOCK)
+    (busy,) = wait_for_busy(server)
+    os.kill(busy["pid"], signal.SIGKILL)
+    wait_until(lambda: server.metric("lab_worker_restarts_total") == 1, what="a restart")
+    assert f"worker 0 died (pid {busy['pid']}, SIGKILL) with 1 connection; starting" in server.log.read_text()
+
+
 def ends(client: socket.socket) -> bool:
     try:
         return client.recv(1) == b""
@@ -150,6 +174,7 @@ def test_worker_killed_in_a_drain_fails_its_request_at_once(serve) -> None:
     assert ends(begun)
     assert ends(queued)  # nobody is left to execute it
     assert server.process.wait(5) == 0
+    assert "SIGKILL) with 1 connection; not replaced, since the server drains" in server.log.read_text()
 
 
 @pytest.mark.parametrize("model", ["memcached", "nginx"])
@@ -252,39 +277,3 @@ def test_worker_is_replaced_while_clients_hold_every_descriptor(serve) -> None:
         wait_for_state(server, "idle")
         assert server.ask(GET, clients[0]).startswith(b"HTTP/1.1 200")
     assert "cannot be replaced" not in server.log.read_text()
-
-
-# The admin process.
-
-
-def admin_process(server: Server) -> int:
-    workers = {worker["pid"] for worker in server.state()["workers"]}
-    return next(pid for pid in children_of(server.pid) if pid not in workers)
-
-
-@pytest.mark.parametrize(
-    ("model", "kind", "options"),
-    [("nodejs", "process", []), ("nginx", "process", []), ("ramcloud", "thread", []),
-     ("memcached", "thread", ["--store", "sqlite"])],
-)  # fmt: skip
-def test_killed_admin_process_is_replaced(serve, model, kind, options) -> None:
-    server = serve(model, "--worker-kind", kind, "--workers", "2", *options)
-    client = server.connect()
-    for number in range(1, 3):
-        assert server.ask(GET, client).startswith(b"HTTP/1.1 200")
-        wait_until(lambda number=number: server.metric("lab_requests_total") == number, what="the count")
-        victim = admin_process(server)
-        os.kill(victim, signal.SIGKILL)
-        wait_until(lambda victim=victim: not alive(victim), what="its end")
-        wait_until(lambda: answers(server), what="a successor")
-        assert server.metric("lab_requests_total") == number  # nothing is lost
-    assert server.log.read_text().count("the admin process died") == 2
-    client.sendall(b"PUT /kv/k HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nv")
-    assert read_response(client).startswith(b"HTTP/1.1 2")
-
-
-def answers(server: Server) -> bool:
-    try:
-        return bool(server.state())
-    except OSError:
-        return False

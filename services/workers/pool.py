@@ -1,4 +1,4 @@
-"""The workers of a model, all together: whom to give the next connection, and whom the next request."""
+"""The workers of a model, all together: which gets the next connection, and which the next request."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
 from services.net.connection import Job
+from services.workers.handle import Handle
 from services.workers.jobs import JobQueues
-from services.workers.worker import Worker
 
 
-class Workers(list[Worker]):
+class Pool(list[Handle]):
     """The workers of a model, and the queues of requests between main and them. Everything is called by main."""
 
-    def __init__(self, workers: list[Worker], jobs: JobQueues) -> None:
+    def __init__(self, workers: list[Handle], jobs: JobQueues) -> None:
         super().__init__(workers)
         self._jobs = jobs
         self._patience_ns = max((worker.patience_ns for worker in workers), default=0)
@@ -23,23 +23,23 @@ class Workers(list[Worker]):
         """The depths last shown are not all zero."""
         self._given_up: set[int] = set()
 
-    # Whom to give the next connection.
+    # Which gets the next connection.
 
-    def in_turn(self) -> Iterator[Worker]:
-        """One after the other, for ever, passing over those that do not serve (dead, or being replaced).
+    def in_turn(self) -> Iterator[Handle]:
+        """Yield one after the other, for ever, passing over those that do not serve (dead, or being replaced).
 
-        Where none serves it is whoever is next: its `hand_off` closes the connection, and counts it.
+        Where none serves it is simply the next: its `hand_off` closes the connection, and counts it.
         """
-        for turn in count():
-            worker = self[turn % len(self)]
-            if worker.is_serving or not any(other.is_serving for other in self):
+        for number in count():
+            worker = self[number % len(self)]
+            if worker.is_serving or not any(neighbour.is_serving for neighbour in self):
                 yield worker
 
-    def serving(self) -> Sequence[Worker]:
-        """Those that serve; all where none does, as in `in_turn`."""
+    def serving(self) -> Sequence[Handle]:
+        """Return those that serve; all where none does, as in `in_turn`."""
         return [worker for worker in self if worker.is_serving] or self
 
-    # Whom to give the next request. Each says how to submit one.
+    # Which gets the next request. Each returns the function that submits one.
 
     def last_idle(self) -> Callable[[Job], None]:
         """Have the worker execute it that became idle last; it waits while all are busy."""
@@ -59,37 +59,33 @@ class Workers(list[Worker]):
         return lambda job: self._jobs.put_for(choose(job), job)
 
     def wake_in_time(self) -> None:
-        """Called once a turn: main may go on finding events for long, and those that it woke no more are few."""
+        """Wake workers if main has not for a while: it may go on finding events for long. Called once an iteration."""
         if time.monotonic_ns() - self._woken_ns > self._patience_ns:
             self.wake_all()
 
     def wake_all(self) -> None:
-        """Wake those that were given something, or fail it where none is left. At the latest before main rests."""
+        """Wake those that have a job, or fail the jobs where no worker is left. At the latest before main waits."""
         self._woken_ns = time.monotonic_ns()
         if not (self._shows_queued or self._jobs.any_queued()):
             return
         for index in self._jobs.to_wake():
             self[index].wake()
-        if self.all_given_up:
+        if len(self._given_up) == len(self):
             self._fail_all()
         self._shows_queued = self._jobs.show_depths()
 
     # When one dies.
 
-    def bury(self, worker: Worker) -> None:
-        """Fail what it had begun; others do what it had not."""
-        lost = worker.bury()
-        for job in lost:
+    def reap(self, worker: Handle) -> int:
+        """Deal with its death: its neighbours do what it had not begun. Return how many connections ended with it."""
+        loss = worker.reap()
+        for job in loss.jobs:
             self._jobs.put(job)
+        return loss.connections
 
-    def give_up(self, worker: Worker) -> None:
-        """It will not be replaced. Requests wait for workers, but not for none."""
+    def give_up(self, worker: Handle) -> None:
+        """Expect no successor of it. Requests wait for workers, but not for none."""
         self._given_up.add(worker.index)
-
-    @property
-    def all_given_up(self) -> bool:
-        """No worker is left, nor will be."""
-        return len(self._given_up) == len(self)
 
     def _fail_all(self) -> None:
         for job in self._jobs.lose_all():

@@ -1,4 +1,4 @@
-"""What main and every worker can do: listen, accept, serve. Which of them does it is the model's choice."""
+"""Main and workers have this in common: they listen, accept and serve. Which of them does it is the model's choice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from services.net.server_loop import ServerLoop
 
 @dataclass(slots=True)
 class Settings:
-    """What a model needs to know. `options` are the command line's, by name with underscores."""
+    """Settings of a model. `options` are the command line's, by name with underscores."""
 
     model: str
     address: Address
@@ -36,19 +36,18 @@ class Settings:
 
 
 LoopFactory = Callable[[str, slots.Block], ServerLoop]
-"""Makes the loop of the named party ("main", "0", "1", …): the composition root's part."""
+"""Makes the loop of main ("main") or of a worker ("0", "1", …): the composition root's part."""
 
 
-class Party:
+class Server:
     """Main or a worker: it has a loop, and everything here happens on that loop's thread."""
 
-    loop: ServerLoop
-
-    def __init__(self, name: str, block: slots.Block, settings: Settings) -> None:
-        self.acceptor: Acceptor | None = None
+    def __init__(self, name: str, settings: Settings, loop: ServerLoop) -> None:
         self.name = name
-        self.block = block
         self.settings = settings
+        self.loop = loop
+        self.block = loop.block
+        self.acceptor: Acceptor | None = None
 
     def listen(self, *, reuse_port: bool = False) -> socket.socket:
         """Open a listening socket at the server's address."""
