@@ -48,6 +48,7 @@ class MemcacheCommands:
             "flush_all": self._flush_all,
             "version": lambda _command: Response("VERSION", f"VERSION {VERSION}\r\n".encode()),
             "verbosity": lambda _command: _reply("OK"),
+            "slabs": lambda _command: _reply("OK"),
             "stats": self._stats,
             "echo": lambda command: Response("ECHO", command.value),
             "quit": lambda _command: Response("QUIT"),
