@@ -60,6 +60,7 @@ def add_field(fields: dict[bytes, bytes], name: bytes, value: bytes) -> None:
 class Command:
     """One memcached command (`get`, `set`, ...), or one piece of an echo stream (`echo`).
 
+    `meta`: the flags of a meta command (`mg`, `ms`, ...), checked.
     `partial`: a batch of the keys of a long `get`, whose other keys follow in commands of their own.
     """
 
@@ -72,6 +73,7 @@ class Command:
     delta: int = 0
     noreply: bool = False
     partial: bool = False
+    meta: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True)

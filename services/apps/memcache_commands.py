@@ -12,21 +12,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.apps.memcache_items import added, client_flags, expires_at
+from services.apps.memcache_meta import NON_NUMERIC, MetaCommands
 from services.apps.memcache_statistics import VERSION, Statistics
-from services.apps.store import NEVER, StoreUnavailableError
+from services.apps.store import StoreUnavailableError
 from services.messages import MAX_VALUE_BYTES, Command, Response
-from services.strtol import TWO_TO_64, unsigned_64
+from services.strtol import unsigned_64
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.apps.store import Item, Store, Transaction
 
-RELATIVE_LIMIT_SECONDS = 30 * 24 * 3600
-"""An expiry time up to here counts from now; a larger one is a time of day (protocol.txt)."""
-
 _CAS_COUNTS = {"": "cas_hits", "EXISTS": "cas_badval", "NOT_FOUND": "cas_misses"}
-_NON_NUMERIC = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
 
 
 class MemcacheCommands:
@@ -48,10 +46,12 @@ class MemcacheCommands:
             "flush_all": self._flush_all,
             "version": lambda _command: Response("VERSION", f"VERSION {VERSION}\r\n".encode()),
             "verbosity": lambda _command: _reply("OK"),
+            "slabs": lambda _command: _reply("OK"),
             "stats": self._stats,
             "echo": lambda command: Response("ECHO", command.value),
             "quit": lambda _command: Response("QUIT"),
         } | dict.fromkeys(("set", "add", "replace", "append", "prepend", "cas"), self._put)
+        self._executors |= MetaCommands(store, self._statistics).executors()
 
     def __call__(self, command: Command) -> Response:
         """The whole reply. Raises `StoreUnavailableError`."""
@@ -114,7 +114,7 @@ class MemcacheCommands:
                 return _reply("NOT_FOUND")
             number = unsigned_64(item.value)
             if number is None:
-                return Response("CLIENT_ERROR", _NON_NUMERIC)
+                return Response("CLIENT_ERROR", NON_NUMERIC)
             digits = added(number, command.delta, down=command.name == "decr")
             # A shorter number keeps the item's length: the real one overwrites in place and fills with blanks.
             transaction.put_item(key, digits.ljust(len(item.value)), item.flags, item.expires)
@@ -139,12 +139,7 @@ class MemcacheCommands:
         return _reply("OK")
 
     def _expires(self, exptime: int) -> float:
-        """The time of the store's clock that memcached's `exptime` means; a negative one is now, so already over."""
-        if exptime == 0:
-            return NEVER
-        if exptime > RELATIVE_LIMIT_SECONDS:
-            return float(exptime)
-        return self._store.clock() + max(exptime, 0)
+        return expires_at(exptime, self._store.clock())
 
     # Telling
 
@@ -159,12 +154,6 @@ class MemcacheCommands:
 def answer_unavailable(error: StoreUnavailableError) -> Response:
     """memcached's form of "503, try again"."""
     return Response("SERVER_ERROR", f"SERVER_ERROR {error}\r\n".encode())
-
-
-def added(number: int, delta: int, *, down: bool) -> bytes:
-    """`incr` goes round at 2^64, `decr` stops at 0."""
-    result = max(number - delta, 0) if down else (number + delta) % TWO_TO_64
-    return b"%d" % result
 
 
 def _refusal(command: Command, old: Item | None) -> str:
@@ -185,7 +174,7 @@ def _join(transaction: Transaction, command: Command, old: Item) -> Response:
     value = old.value + command.value if command.name == "append" else command.value + old.value
     if len(value) > MAX_VALUE_BYTES:
         return _reply("NOT_STORED")
-    transaction.put_item(command.keys[0], value, old.flags, old.expires)
+    transaction.put_item(command.keys[0], value, client_flags(old), old.expires)
     return _reply("STORED")
 
 
@@ -204,8 +193,8 @@ def _values(command: Command, found: list[tuple[bytes, Item]]) -> Response:
 
 def _value(key: bytes, item: Item, with_cas: bool) -> bytes:
     if with_cas:
-        return b"VALUE %b %d %d %d\r\n%b\r\n" % (key, item.flags, len(item.value), item.cas, item.value)
-    return b"VALUE %b %d %d\r\n%b\r\n" % (key, item.flags, len(item.value), item.value)
+        return b"VALUE %b %d %d %d\r\n%b\r\n" % (key, client_flags(item), len(item.value), item.cas, item.value)
+    return b"VALUE %b %d %d\r\n%b\r\n" % (key, client_flags(item), len(item.value), item.value)
 
 
 def _reply(word: str) -> Response:

@@ -81,6 +81,11 @@ class _Tables:
         if item is not None:
             self.items[key] = item._replace(expires=expires)
 
+    def mark_item(self, key: bytes, flags: int) -> None:
+        item = self.items.get(key)
+        if item is not None:
+            self.items[key] = item._replace(flags=flags)
+
     def delete_item(self, key: bytes) -> None:
         item = self.items.pop(key, None)
         if item is not None:

@@ -158,6 +158,9 @@ class _Session:
     def touch_item(self, key: bytes, expires: float) -> None:
         self.execute("UPDATE items SET expires = ? WHERE key = ?", expires, key)
 
+    def mark_item(self, key: bytes, flags: int) -> None:
+        self.execute("UPDATE items SET flags = ? WHERE key = ?", flags, key)
+
     def delete_item(self, key: bytes) -> None:
         self.execute("DELETE FROM items WHERE key = ?", key)
 

@@ -72,6 +72,9 @@ class Transaction(Interface):
     def touch_item(self, key: bytes, expires: float) -> None:
         """Change when the item under `key` expires, and nothing else."""
 
+    def mark_item(self, key: bytes, flags: int) -> None:
+        """Change the flags of the item under `key`, and nothing else; neither its cas."""
+
     def delete_item(self, key: bytes) -> None:
         """Forget the item under `key`, if there is one."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 
@@ -21,6 +22,8 @@ UNKNOWN = "ERROR"
 GETS = frozenset({b"get", b"gets", b"gat", b"gats"})
 STORAGE = frozenset({"set", "add", "replace", "append", "prepend", "cas"})
 STATISTICS = frozenset({b"reset", b"items", b"slabs", b"sizes", b"settings", b"conns"})
+
+DECIMAL = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)\Z")
 
 Words = list[bytes]
 
@@ -150,11 +153,18 @@ def parse_plain(name: str, words: Words) -> Command:  # noqa: ARG001
     return Command(name)
 
 
-def parse_slabs(name: str, words: Words) -> Command:  # noqa: ARG001
-    """slabs reassign FROM TO, which the real one refuses, too, when it was started without; there are no slabs."""
+def parse_slabs(name: str, words: Words) -> Command:
+    """slabs automove 0|1|2|ratio NUMBER, which changes nothing here: there are no slabs. So `reassign` is refused."""
     if len(words) == 3 and words[0] == b"reassign":
         raise LineError(NO_REASSIGNMENT)
-    raise LineError(UNKNOWN)
+    if len(words) < 2 or words[0] != b"automove":
+        raise LineError(UNKNOWN)
+    if words[1] == b"ratio":
+        if len(words) < 3 or not DECIMAL.match(words[2]):
+            raise LineError(UNKNOWN)
+    elif number_64(words[1], BAD_LINE) % TWO_TO_32 > 2:
+        raise LineError(UNKNOWN)
+    return Command(name, noreply=wants_no_reply(words))
 
 
 def parse_unknown(name: str, words: Words) -> Command:
@@ -177,4 +187,4 @@ PARSERS: dict[str, Callable[[str, Words], Command]] = {
     "stats": parse_stats,
     "slabs": parse_slabs,
 }
-SILENCEABLE = STORAGE | {"delete", "incr", "decr", "touch", "flush_all", "verbosity"}
+SILENCEABLE = STORAGE | {"delete", "incr", "decr", "touch", "flush_all", "verbosity", "slabs"}

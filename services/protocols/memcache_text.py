@@ -12,7 +12,7 @@ other line may have MAX_LINE_BYTES, and a longer one gets an error before the co
 a `get`, it forgets the replies to commands that came before it in the same packet; it gathers the whole reply to
 a `get` first, so that a key that is too long spoils all of it, where a line that comes in pieces of more than
 2 KiB gets the values of the keys before that one, and then the error in place of END. Commands that manage the
-real one (`slabs automove`, `lru`, `watch`, `stats detail`, ...) are unknown here.
+real one (`lru`, `watch`, `stats detail`, ...) are unknown here.
 """
 
 from __future__ import annotations
@@ -32,8 +32,13 @@ from services.protocols.memcache_lines import (
     number_32,
     parse_unknown,
 )
+from services.protocols.memcache_meta import META_PARSERS, RefusedBlockError
 
 MAX_LINE_BYTES = 64 * 1024
+
+ALL_PARSERS = PARSERS | META_PARSERS
+SIZE_AT = {**dict.fromkeys(STORAGE, 4), "ms": 2}
+"""Of each command with a data block, the word that tells its size."""
 
 BAD_CHUNK = "CLIENT_ERROR bad data chunk"
 LONG_LINE = "CLIENT_ERROR line too long"
@@ -206,14 +211,15 @@ class MemcacheText:
     def _obey(self, words: Words, messages: Messages) -> None:
         name = words[0].decode("latin-1") if words else ""
         try:
-            command = PARSERS.get(name, parse_unknown)(name, words[1:])
+            command = ALL_PARSERS.get(name, parse_unknown)(name, words[1:])
         except LineError as error:
+            self._swallow = error.size if isinstance(error, RefusedBlockError) else 0
             text = str(error)
             if text == UNKNOWN or name not in SILENCEABLE or words[-1] != b"noreply":
                 messages.append(error_reply(text))
             return
-        if name in STORAGE:
-            self._expect_block(command, number_32(words[4], BAD_LINE), messages)
+        if name in SIZE_AT:
+            self._expect_block(command, number_32(words[SIZE_AT[name]], BAD_LINE), messages)
             return
         self.closing = command.name == "quit"
         if len(command.keys) > BATCH_KEYS:
@@ -228,6 +234,6 @@ class MemcacheText:
             return
         self._swallow = size + 2
         self._refusal = None if command.noreply else error_reply(TOO_LARGE)
-        if command.name == "set":
+        if command.name in ("set", "ms"):
             # As the real one does: a `set` that fails leaves no old value behind, which would be stale.
             messages.append(Command("delete", command.keys, noreply=True))

@@ -43,6 +43,8 @@ VALID = [
     (b"flush_all noreply\r\n", Command("flush_all", noreply=True)),
     (b"version\r\n", Command("version")),
     (b"verbosity 1\r\n", Command("verbosity")),
+    (b"slabs automove 2\r\n", Command("slabs")),
+    (b"slabs automove ratio 0.8\r\n", Command("slabs")),
     (b"stats\r\n", Command("stats")),
     (b"stats reset foo\r\n", Command("stats", (b"reset",))),
 ]
@@ -76,7 +78,8 @@ REFUSED = [
     b"quit foo\r\nfoo\r\n", b"GET / HTTP/1.0\r\nfoo\r\n", b"post / HTTP/1.1\r\nfoo\r\n", b"DELETE HTTP/1.1\r\nfoo\r\n",
     b"HTTP/1.1 200 OK\r\nfoo\r\n", b"HTTP/1.1\r\nfoo\r\n", b"trace / HTTP/1.1\r\n", b"P HTTP/1.1\r\n", b"delete HTTP/1.1 x\r\n",
     b"slabs\r\n", b"slabs reassign\r\n", b"slabs reassign 1\r\n", b"slabs reassign 1 2\r\n", b"slabs reassign x y\r\n",
-    b"slabs reassign 1 2 3\r\n", b"slabs foo 1 2\r\n",
+    b"slabs reassign 1 2 3\r\n", b"slabs foo 1 2\r\n", b"slabs automove\r\n", b"slabs automove x\r\n", b"slabs automove 3\r\n",
+    b"slabs automove ratio\r\n", b"slabs automove ratio x\r\n", b"slabs automove x noreply\r\n",
 ]  # fmt: skip
 
 
