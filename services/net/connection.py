@@ -20,7 +20,8 @@ The states, and what moves a connection from one to the next:
                responds later)
     writing    room in the send buffer, for  --write-timeout (each)   the next piece of the response; after the last,
                the rest or the next piece                             the next message
-    lingering  the peer's end of input       5 s of silence, 30 s     closed
+    lingering  the peer's end of input       5 s of silence (1 s in   closed
+                                             a drain), 30 s in all
     closed
 
 "The next message" is one that was received together with the last (pipelining). When there is none, the protocol
@@ -71,6 +72,8 @@ MAX_PAUSE_SECONDS = 1.0
 """A longer pause is taken in parts: a closed connection's timer must not keep it in memory for hours."""
 LINGER_NS = 30_000_000_000
 LINGER_SILENCE_NS = 5_000_000_000
+DRAIN_SILENCE_NS = 1_000_000_000
+"""As LINGER_SILENCE_NS, in a drain: somebody waits for the server to end."""
 NEVER_NS = 1 << 62
 NOT_TIMED = -1
 NOT_CHOSEN: Any = None
@@ -444,12 +447,16 @@ class Connection(Source):
             now = self._loop.now_ns
             self._linger = Linger(reason, now + LINGER_NS, unsent_bytes(self.socket), now)
             self._enter("lingering")
-            self.deadline_ns = now + LINGER_SILENCE_NS
+            self.deadline_ns = now + self._silence_ns
         if at_once:
             for _ in range(MOST_DISCARDS):
                 if not self._discard():
                     break
             self.close(self._linger.reason)
+
+    @property
+    def _silence_ns(self) -> int:
+        return DRAIN_SILENCE_NS if self._loop.draining else LINGER_SILENCE_NS
 
     def _discard(self) -> bool:
         """Throw away what has come; False when there was nothing."""
@@ -461,7 +468,7 @@ class Connection(Source):
         except OSError:
             data = b""
         if data:
-            self.deadline_ns = min(self._loop.now_ns + LINGER_SILENCE_NS, self._linger.ends_ns)
+            self.deadline_ns = min(self._loop.now_ns + self._silence_ns, self._linger.ends_ns)
         else:
             self.close(self._linger.reason)
         return bool(data)
@@ -478,7 +485,7 @@ class Connection(Source):
         elif now - linger.stalled_ns > self._loop.timeouts_ns["writing"]:
             self.close("write_timeout")
         else:
-            self.deadline_ns = now + LINGER_SILENCE_NS
+            self.deadline_ns = now + self._silence_ns
 
     def close(self, reason: str) -> None:
         """Close now, and count it under one of `slots.CLOSE_REASONS`."""
