@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from services.apps.counters import CounterRoutes
-from services.apps.idempotency import RETRY_AFTER, Upsert, make_strategy
+from services.apps.idempotency import Upsert, make_strategy, retry_after
 from services.apps.kv_store import KeyValueRoutes
 from services.apps.memcache_commands import MemcacheCommands, answer_unavailable
 from services.apps.parameters import BadRequestError
@@ -122,7 +122,7 @@ class _Health:
 def _answer_unavailable(message: Message, error: StoreUnavailableError) -> Response:
     if isinstance(message, Command):
         return answer_unavailable(error)
-    return Response("503", f"{error}; try again\n".encode(), headers=RETRY_AFTER)
+    return Response("503", f"{error}; try again\n".encode(), headers=retry_after(error.retry_after_seconds))
 
 
 def _answer_failure(message: Message) -> Response:

@@ -22,6 +22,7 @@ follows, when a key comes back after its time (and has not been swept away befor
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 5.0
 MAX_KEY_CHARACTERS = 255
-RETRY_AFTER = b"Retry-After: 1\r\n"
 REPLAYED = b"Idempotent-Replayed: true\r\n"
 
 # The draft asks for a structured-field string (RFC 8941: printable ASCII in quotes, \" and \\ escaped).
@@ -184,7 +184,7 @@ class IdempotencyKey:
         with self._store.transaction() as transaction:
             known = transaction.record(key)
             if known is not None and known.expires > self._store.clock():
-                answer: _Answer | None = _answer_known(known, claim.fingerprint)
+                answer: _Answer | None = _answer_known(known, claim.fingerprint, self._store.clock())
             else:
                 # A record without a code is a lease that ran out: taken over, not expired.
                 expired = known is not None and known.code != ""
@@ -213,8 +213,11 @@ class IdempotencyKey:
         effect.work.perform()
         with self._store.transaction() as transaction:
             present = transaction.record(key)
-            if present is None or present.token != claim.token:
-                return "conflict", _still_running()
+            if present is not None and present.token != claim.token:
+                # Someone took the lease over, and may have finished: a late worker responds with what is stored.
+                return _answer_known(present, claim.fingerprint, self._store.clock())
+            if present is None:
+                return "conflict", _still_running(1)
             return "applied", self._finish(transaction, key, claim, effect)
 
     def _finish(self, transaction: Transaction, key: bytes, claim: _Claim, effect: Effect) -> Response:
@@ -251,11 +254,11 @@ def _apply_or_undo(effect: Effect, transaction: Transaction) -> Response:
     return response
 
 
-def _answer_known(known: Record, fingerprint: bytes) -> _Answer:
+def _answer_known(known: Record, fingerprint: bytes, now: float) -> _Answer:
     if known.fingerprint != fingerprint:
         return "mismatch", Response("422", b"this Idempotency-Key was used for another request\n")
     if not known.code:
-        return "conflict", _still_running()
+        return "conflict", _still_running(known.expires - now)
     return "replayed", _replay(known)
 
 
@@ -263,8 +266,15 @@ def _replay(record: Record) -> Response:
     return Response(record.code, record.body, headers=REPLAYED)
 
 
-def _still_running() -> Response:
-    return Response("409", b"a request with this Idempotency-Key is still running\n", headers=RETRY_AFTER)
+def _still_running(seconds: float) -> Response:
+    """Return the 409. Its Retry-After is the end of the lease: by then the key has a response, or is free."""
+    text = b"a request with this Idempotency-Key is still running\n"
+    return Response("409", text, headers=retry_after(seconds))
+
+
+def retry_after(seconds: float) -> bytes:
+    """Return the header line, in whole seconds, rounded up, at least 1."""
+    return b"Retry-After: %d\r\n" % max(1, math.ceil(seconds))
 
 
 def _fingerprint(request: Request) -> bytes:

@@ -27,7 +27,9 @@ NEVER = math.inf
 
 
 class StoreUnavailableError(Exception):
-    """The store cannot take this access now; trying again later may help."""
+    """The store cannot take this access now; trying again after `retry_after_seconds` may help."""
+
+    retry_after_seconds: float = 1
 
 
 class StoreBusyError(StoreUnavailableError):
