@@ -16,7 +16,9 @@ for, at most 245 s. Then a retry may take it over. Should the first worker still
 it finds someone else's token in the record, and does not apply.
 
 Outcomes are counted one a request, but for `expired`: it is counted beside the `applied` that
-follows, when a key comes back after its time (and has not been swept away before).
+follows, when a key comes back after its time (and has not been swept away before). `evicted` is counted
+beside it too, once for each record or increment that made room: exactly once holds for as long as a
+record is kept, at least 10 s.
 """
 
 from __future__ import annotations
@@ -129,6 +131,8 @@ class RequestId:
         with self._store.transaction() as transaction:
             expires = self._store.clock() + self._ttl_seconds
             transaction.put_record(identity, Record(b"", b"", expires, response.code, response.body))
+            evicted = transaction.take_evicted()
+        _count_evicted(self._outcome, evicted)
         return response
 
 
@@ -139,9 +143,10 @@ class Upsert:
     with an Idempotency-Key is the same thing with the key as the id; without one it is applied.
     """
 
-    def __init__(self, store: Store, outcome: Outcome) -> None:
+    def __init__(self, store: Store, outcome: Outcome, ttl_seconds: float = 86400.0) -> None:
         self._store = store
         self._outcome = outcome
+        self._ttl_seconds = ttl_seconds
         self._apply = ApplyAlways(store, outcome)
 
     def __call__(self, request: Request, effect: Effect) -> Response:
@@ -154,12 +159,14 @@ class Upsert:
         effect.work.perform()
         try:
             with self._store.transaction() as transaction:
-                if not transaction.claim(effect.scope, name):
+                if not transaction.claim(effect.scope, name, self._ttl_seconds):
                     outcome, response = "replayed", effect.present(transaction)
                 else:
                     outcome, response = "applied", _apply_or_undo(effect, transaction)
+                evicted = transaction.take_evicted()
         except _RefusedError as refused:
             return refused.response
+        _count_evicted(self._outcome, evicted)
         self._outcome(outcome)
         return response
 
@@ -189,6 +196,8 @@ class IdempotencyKey:
                 # A record without a code is a lease that ran out: taken over, not expired.
                 expired = known is not None and known.code != ""
                 answer = self._begin(transaction, key, claim, effect)
+            evicted = transaction.take_evicted()
+        _count_evicted(self._outcome, evicted)
         if expired:
             self._outcome("expired")
         outcome, response = answer or self._work_and_finish(key, claim, effect)
@@ -233,7 +242,7 @@ def make_strategy(name: str, store: Store, outcome: Outcome, options: Mapping[st
     strategies: dict[str, Callable[[], Strategy]] = {
         "none": lambda: ApplyAlways(store, outcome),
         "request-id": lambda: RequestId(store, outcome, ttl_seconds),
-        "upsert": lambda: Upsert(store, outcome),
+        "upsert": lambda: Upsert(store, outcome, ttl_seconds),
         "idempotency-key": lambda: IdempotencyKey(store, outcome, ttl_seconds, bool(options.get("require_key", False))),
     }
     return strategies[name]()
@@ -245,6 +254,11 @@ class _RefusedError(Exception):
     def __init__(self, response: Response) -> None:
         super().__init__(response.code)
         self.response = response
+
+
+def _count_evicted(outcome: Outcome, evicted: int) -> None:
+    for _ in range(evicted):
+        outcome("evicted")
 
 
 def _apply_or_undo(effect: Effect, transaction: Transaction) -> Response:

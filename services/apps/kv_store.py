@@ -36,7 +36,7 @@ class KeyValueRoutes:
         return Response("200", item.value, BYTES)
 
     def put(self, request: Request, key: bytes) -> Response:
-        """201 where the key is new, 204 where it was not, 411 without a body. The protocol bounds it at MAX_VALUE_BYTES."""
+        """201 where the key is new, 204 where it was not, 411 without a body."""
         key = path_variable(key, "key")
         if request.headers.keys().isdisjoint(ANNOUNCES_BODY):
             return Response("411", b"give the value as the request's body\n")

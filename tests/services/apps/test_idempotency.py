@@ -13,7 +13,7 @@ import pytest
 
 from services.apps import Identity, make_application
 from services.apps.idempotency import LEASE_SECONDS, make_strategy
-from services.apps.memory_store import MemoryStore
+from services.apps.memory_store import RECORD_OVERHEAD_BYTES, MemoryStore
 from services.apps.sqlite_store import SqliteStore
 from services.messages import Request, Response
 
@@ -185,7 +185,7 @@ def test_slow_worker_that_nobody_replaced_still_applies(store, clock):
 
 def test_full_store_answers_503_rather_than_forget_a_key(clock):
     outcomes = []
-    store = MemoryStore(clock, max_records=2)
+    store = MemoryStore(clock, keys_limit_bytes=2 * (RECORD_OVERHEAD_BYTES + 10))
     application = make_application(Identity("nginx", "0"), store, {}, outcomes.append, lambda: True)
     codes = [
         application(Request("POST", b"/counters/a", {b"idempotency-key": b"%d" % number})).code for number in range(3)
