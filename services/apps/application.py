@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from services.apps.counters import CounterRoutes
-from services.apps.idempotency import RETRY_AFTER, Upsert, make_strategy
+from services.apps.idempotency import Upsert, make_strategy, retry_after
 from services.apps.kv_store import KeyValueRoutes
 from services.apps.memcache_commands import MemcacheCommands, answer_unavailable
 from services.apps.parameters import BadRequestError
 from services.apps.router import Route, Router
-from services.apps.store import StoreUnavailableError
+from services.apps.store import StoreFullError, StoreUnavailableError
 from services.apps.streams import answer_sink, answer_stream
 from services.apps.work import answer_work
 from services.messages import Command, Message, Request, Response
@@ -56,7 +56,7 @@ class Application:
         self._outcome = outcome
         self._command = MemcacheCommands(store)
         strategy = make_strategy(options.get("idempotency", "idempotency-key"), store, outcome, options)
-        counters = CounterRoutes(store, strategy, Upsert(store, outcome))
+        counters = CounterRoutes(store, strategy, Upsert(store, outcome, float(options.get("key_ttl", 86400.0))))
         self._respond = Router(_routes(_FrontPage(identity), KeyValueRoutes(store), counters, _Health(healthy))).respond
 
     def execute(self, message: Message) -> Response:
@@ -122,7 +122,9 @@ class _Health:
 def _answer_unavailable(message: Message, error: StoreUnavailableError) -> Response:
     if isinstance(message, Command):
         return answer_unavailable(error)
-    return Response("503", f"{error}; try again\n".encode(), headers=RETRY_AFTER)
+    if isinstance(error, StoreFullError):
+        return Response("507", f"{error}\n".encode())
+    return Response("503", f"{error}; try again\n".encode(), headers=retry_after(error.retry_after_seconds))
 
 
 def _answer_failure(message: Message) -> Response:

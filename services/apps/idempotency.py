@@ -16,12 +16,15 @@ for, at most 245 s. Then a retry may take it over. Should the first worker still
 it finds someone else's token in the record, and does not apply.
 
 Outcomes are counted one a request, but for `expired`: it is counted beside the `applied` that
-follows, when a key comes back after its time (and has not been swept away before).
+follows, when a key comes back after its time (and has not been swept away before). `evicted` is counted
+beside it too, once for each record or increment that made room: exactly once holds for as long as a
+record is kept, at least 10 s.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 5.0
 MAX_KEY_CHARACTERS = 255
-RETRY_AFTER = b"Retry-After: 1\r\n"
 REPLAYED = b"Idempotent-Replayed: true\r\n"
 
 # The draft asks for a structured-field string (RFC 8941: printable ASCII in quotes, \" and \\ escaped).
@@ -129,6 +131,8 @@ class RequestId:
         with self._store.transaction() as transaction:
             expires = self._store.clock() + self._ttl_seconds
             transaction.put_record(identity, Record(b"", b"", expires, response.code, response.body))
+            evicted = transaction.take_evicted()
+        _count_evicted(self._outcome, evicted)
         return response
 
 
@@ -139,9 +143,10 @@ class Upsert:
     with an Idempotency-Key is the same thing with the key as the id; without one it is applied.
     """
 
-    def __init__(self, store: Store, outcome: Outcome) -> None:
+    def __init__(self, store: Store, outcome: Outcome, ttl_seconds: float = 86400.0) -> None:
         self._store = store
         self._outcome = outcome
+        self._ttl_seconds = ttl_seconds
         self._apply = ApplyAlways(store, outcome)
 
     def __call__(self, request: Request, effect: Effect) -> Response:
@@ -154,12 +159,14 @@ class Upsert:
         effect.work.perform()
         try:
             with self._store.transaction() as transaction:
-                if not transaction.claim(effect.scope, name):
+                if not transaction.claim(effect.scope, name, self._ttl_seconds):
                     outcome, response = "replayed", effect.present(transaction)
                 else:
                     outcome, response = "applied", _apply_or_undo(effect, transaction)
+                evicted = transaction.take_evicted()
         except _RefusedError as refused:
             return refused.response
+        _count_evicted(self._outcome, evicted)
         self._outcome(outcome)
         return response
 
@@ -184,11 +191,13 @@ class IdempotencyKey:
         with self._store.transaction() as transaction:
             known = transaction.record(key)
             if known is not None and known.expires > self._store.clock():
-                answer: _Answer | None = _answer_known(known, claim.fingerprint)
+                answer: _Answer | None = _answer_known(known, claim.fingerprint, self._store.clock())
             else:
                 # A record without a code is a lease that ran out: taken over, not expired.
                 expired = known is not None and known.code != ""
                 answer = self._begin(transaction, key, claim, effect)
+            evicted = transaction.take_evicted()
+        _count_evicted(self._outcome, evicted)
         if expired:
             self._outcome("expired")
         outcome, response = answer or self._work_and_finish(key, claim, effect)
@@ -213,8 +222,11 @@ class IdempotencyKey:
         effect.work.perform()
         with self._store.transaction() as transaction:
             present = transaction.record(key)
-            if present is None or present.token != claim.token:
-                return "conflict", _still_running()
+            if present is not None and present.token != claim.token:
+                # Someone took the lease over, and may have finished: a late worker responds with what is stored.
+                return _answer_known(present, claim.fingerprint, self._store.clock())
+            if present is None:
+                return "conflict", _still_running(1)
             return "applied", self._finish(transaction, key, claim, effect)
 
     def _finish(self, transaction: Transaction, key: bytes, claim: _Claim, effect: Effect) -> Response:
@@ -230,7 +242,7 @@ def make_strategy(name: str, store: Store, outcome: Outcome, options: Mapping[st
     strategies: dict[str, Callable[[], Strategy]] = {
         "none": lambda: ApplyAlways(store, outcome),
         "request-id": lambda: RequestId(store, outcome, ttl_seconds),
-        "upsert": lambda: Upsert(store, outcome),
+        "upsert": lambda: Upsert(store, outcome, ttl_seconds),
         "idempotency-key": lambda: IdempotencyKey(store, outcome, ttl_seconds, bool(options.get("require_key", False))),
     }
     return strategies[name]()
@@ -244,6 +256,11 @@ class _RefusedError(Exception):
         self.response = response
 
 
+def _count_evicted(outcome: Outcome, evicted: int) -> None:
+    for _ in range(evicted):
+        outcome("evicted")
+
+
 def _apply_or_undo(effect: Effect, transaction: Transaction) -> Response:
     response = effect.apply(transaction)
     if not response.code.startswith("2"):
@@ -251,11 +268,11 @@ def _apply_or_undo(effect: Effect, transaction: Transaction) -> Response:
     return response
 
 
-def _answer_known(known: Record, fingerprint: bytes) -> _Answer:
+def _answer_known(known: Record, fingerprint: bytes, now: float) -> _Answer:
     if known.fingerprint != fingerprint:
         return "mismatch", Response("422", b"this Idempotency-Key was used for another request\n")
     if not known.code:
-        return "conflict", _still_running()
+        return "conflict", _still_running(known.expires - now)
     return "replayed", _replay(known)
 
 
@@ -263,8 +280,15 @@ def _replay(record: Record) -> Response:
     return Response(record.code, record.body, headers=REPLAYED)
 
 
-def _still_running() -> Response:
-    return Response("409", b"a request with this Idempotency-Key is still running\n", headers=RETRY_AFTER)
+def _still_running(seconds: float) -> Response:
+    """Return the 409. Its Retry-After is the end of the lease: by then the key has a response, or is free."""
+    text = b"a request with this Idempotency-Key is still running\n"
+    return Response("409", text, headers=retry_after(seconds))
+
+
+def retry_after(seconds: float) -> bytes:
+    """Return the header line, in whole seconds, rounded up, at least 1."""
+    return b"Retry-After: %d\r\n" % max(1, math.ceil(seconds))
 
 
 def _fingerprint(request: Request) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.apps.parameters import path_variable
-from services.messages import MAX_VALUE_BYTES, Request, Response
+from services.messages import Request, Response
 
 if TYPE_CHECKING:
     from services.apps.store import Store
@@ -36,12 +36,10 @@ class KeyValueRoutes:
         return Response("200", item.value, BYTES)
 
     def put(self, request: Request, key: bytes) -> Response:
-        """201 where the key is new, 204 where it was not, 411 without a body, 413 above a mebibyte."""
+        """201 where the key is new, 204 where it was not, 411 without a body."""
         key = path_variable(key, "key")
         if request.headers.keys().isdisjoint(ANNOUNCES_BODY):
             return Response("411", b"give the value as the request's body\n")
-        if len(request.body) > MAX_VALUE_BYTES:
-            return Response("413", b"a value may have at most %d bytes\n" % MAX_VALUE_BYTES)
         with self._store.transaction() as transaction:
             known = transaction.item(key)
             transaction.put_item(key, request.body)

@@ -179,7 +179,7 @@ class _Session:
             "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value
         )
 
-    def claim(self, scope: bytes, name: bytes) -> bool:
+    def claim(self, scope: bytes, name: bytes, _ttl_seconds: float = NEVER) -> bool:
         return self.execute("INSERT INTO claims VALUES (?, ?) ON CONFLICT DO NOTHING", scope, name).rowcount == 1
 
     def record(self, key: bytes) -> Record | None:
@@ -192,6 +192,10 @@ class _Session:
             key,
             *record,
         )
+
+    def take_evicted(self) -> int:
+        """Return 0: this store is bounded by MAX_PAGES, and evicts nothing."""
+        return 0
 
     def sweep(self) -> int:
         """Delete some of what has expired; how many rows."""

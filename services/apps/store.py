@@ -22,12 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+KEYS_LIMIT_BYTES = 64 * 1024 * 1024
+INCREMENTS_LIMIT_BYTES = 48 * 1024 * 1024
+MIN_AGE_SECONDS = 10.0
+"""A record or an increment younger than this is never evicted: exactly once holds at least for so long."""
 NEVER = math.inf
 """When an item without an expiry time expires."""
 
 
 class StoreUnavailableError(Exception):
-    """The store cannot take this access now; trying again later may help."""
+    """The store cannot take this access now; trying again after `retry_after_seconds` may help."""
+
+    retry_after_seconds: float = 1
 
 
 class StoreBusyError(StoreUnavailableError):
@@ -36,6 +42,14 @@ class StoreBusyError(StoreUnavailableError):
 
 class StoreFullError(StoreUnavailableError):
     """A bound is reached, and everything stored is still needed."""
+
+
+class StoreCrowdedError(StoreUnavailableError):
+    """The bound on keys or increments is reached, and the oldest is younger than MIN_AGE_SECONDS."""
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        super().__init__("all that is remembered is too young to be forgotten")
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Item(NamedTuple):
@@ -87,14 +101,17 @@ class Transaction(Interface):
     def set_counter(self, name: bytes, value: int) -> None:
         """Store a counter's value, a signed 64-bit number."""
 
-    def claim(self, scope: bytes, name: bytes) -> bool:
-        """Insert (scope, name), which is unique; False where it was there already."""
+    def claim(self, scope: bytes, name: bytes, ttl_seconds: float = NEVER) -> bool:
+        """Insert (scope, name), unique for `ttl_seconds`; False where it was there already."""
 
     def record(self, key: bytes) -> Record | None:
         """What is known of an idempotency key, expired or not."""
 
     def put_record(self, key: bytes, record: Record) -> None:
-        """Remember `record`, in place of an older one. Expired ones make room first."""
+        """Remember `record`, in place of an older one. Raises `StoreCrowdedError` where none may be evicted."""
+
+    def take_evicted(self) -> int:
+        """Return how many records and claims were evicted since the last call."""
 
 
 class Store(Interface):

@@ -17,7 +17,7 @@ BUCKETS_SECONDS = (*(float(f"{digits}e{exponent}") for exponent in range(-5, 1) 
 
 CODES = (
     "100", "200", "201", "204", "400", "404", "405", "408", "409", "411", "413", "414", "417", "422",
-    "431", "500", "501", "503", "505",
+    "431", "500", "501", "503", "505", "507",
     "STORED", "NOT_STORED", "EXISTS", "NOT_FOUND", "DELETED", "TOUCHED", "VALUE", "END", "NUMBER", "OK",
     "VERSION", "STAT", "ERROR", "CLIENT_ERROR", "SERVER_ERROR", "ECHO", "QUIT",
 )  # fmt: skip
@@ -28,7 +28,7 @@ CLOSE_REASONS = (
     "max_connections", "queue_full", "drain", "worker_died",
 )  # fmt: skip
 ACCEPT_ERRNOS = ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "other")
-OUTCOMES = ("applied", "replayed", "conflict", "mismatch", "missing", "expired", "unavailable")
+OUTCOMES = ("applied", "replayed", "conflict", "mismatch", "missing", "expired", "evicted", "unavailable")
 DIRECTIONS = ("in", "out")
 
 STARTING, SERVING, DRAINING, CRASHED, GONE, RETIRED = 1, 2, 3, 4, 5, 6

@@ -13,7 +13,7 @@ import pytest
 
 from services.apps import Identity, make_application
 from services.apps.idempotency import LEASE_SECONDS, make_strategy
-from services.apps.memory_store import MemoryStore
+from services.apps.memory_store import RECORD_OVERHEAD_BYTES, MemoryStore
 from services.apps.sqlite_store import SqliteStore
 from services.messages import Request, Response
 
@@ -152,7 +152,7 @@ def test_duplicate_meanwhile_is_told_that_the_first_still_runs(store):
     strategy = make_strategy("idempotency-key", store, lambda name: outcomes.update([name]), {})
     request = Request("POST", b"/counters/a", {b"idempotency-key": b"k"})
     first = strategy(request, Effect(Meanwhile(lambda: answers.append(strategy(request, Effect())))))
-    assert (answers[0].code, answers[0].headers) == ("409", b"Retry-After: 1\r\n")
+    assert (answers[0].code, answers[0].headers) == ("409", b"Retry-After: 7\r\n")
     assert first.body == strategy(request, Effect()).body == b"1\n"
     assert outcomes == {"conflict": 1, "applied": 1, "replayed": 1}
 
@@ -167,7 +167,7 @@ def test_slow_worker_whose_lease_was_taken_over_does_not_apply(store, clock):
         answers.append(strategy(request, Effect()))
 
     late = strategy(request, Effect(Meanwhile(overslept)))
-    assert (answers[0].code, late.code) == ("200", "409")
+    assert (answers[0].code, late.code) == ("200", "200")
     assert store.counter(b"a") == 1
     assert strategy(request, Effect()).headers == b"Idempotent-Replayed: true\r\n"
 
@@ -185,7 +185,7 @@ def test_slow_worker_that_nobody_replaced_still_applies(store, clock):
 
 def test_full_store_answers_503_rather_than_forget_a_key(clock):
     outcomes = []
-    store = MemoryStore(clock, max_records=2)
+    store = MemoryStore(clock, keys_limit_bytes=2 * (RECORD_OVERHEAD_BYTES + 10))
     application = make_application(Identity("nginx", "0"), store, {}, outcomes.append, lambda: True)
     codes = [
         application(Request("POST", b"/counters/a", {b"idempotency-key": b"%d" % number})).code for number in range(3)
@@ -377,3 +377,30 @@ def test_killed_worker_leaves_a_lease_that_ends(tmp_path, clock):
     clock.now += LEASE_SECONDS + 2 * 1.0
     assert [application(request).body for _ in range(3)] == [b"1\n"] * 3
     assert store.counter(b"a") == 1
+
+
+def test_late_first_worker_responds_with_what_its_successor_stored(store, clock, make_client):
+    strategy = make_strategy("idempotency-key", store, lambda name: None, {})
+    request = Request("POST", b"/counters/a", {b"idempotency-key": b"k"})
+    retried = []
+
+    def sleep_past_the_lease():
+        clock.now += LEASE_SECONDS + 2 * 1.0
+        retried.append(strategy(request, Effect(Meanwhile(lambda: None))))
+
+    late = strategy(request, Effect(Meanwhile(sleep_past_the_lease)))
+    assert (late.code, late.body) == (retried[0].code, retried[0].body)
+    assert late.headers == b"Idempotent-Replayed: true\r\n"
+    assert store.counter(b"a") == 1
+
+
+def test_conflict_says_when_the_lease_ends(store, clock):
+    strategy = make_strategy("idempotency-key", store, lambda name: None, {})
+    request, seen = Request("POST", b"/counters/a", {b"idempotency-key": b"k"}), []
+
+    def retry():
+        clock.now += 1.5
+        seen.append(strategy(request, Effect()))
+
+    strategy(request, Effect(Meanwhile(retry)))
+    assert (seen[0].code, seen[0].headers) == ("409", b"Retry-After: 6\r\n")

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from services.apps.memory_store import ITEM_OVERHEAD_BYTES, MemoryStore
-from services.apps.store import NEVER, Record, StoreFullError
+from services.apps.memory_store import CLAIM_OVERHEAD_BYTES, ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, MemoryStore
+from services.apps.store import NEVER, Record, StoreCrowdedError
 
 
 def put(store, key, value=b"", expires=NEVER):
@@ -51,26 +51,35 @@ def test_expired_item_is_dropped_when_asked_for_and_counted_out(clock):
     assert (statistics["curr_items"], statistics["bytes"], statistics["reclaimed"]) == (0, 0, 1)
 
 
-def test_full_of_valid_keys_refuses_rather_than_forgets(clock):
-    store = MemoryStore(clock, max_records=2)
-    remember(store, b"a", clock.now + 10)
-    remember(store, b"b", clock.now + 20)
-    with pytest.raises(StoreFullError):
-        remember(store, b"c", clock.now + 30)
-    assert store.record(b"a")
-    clock.now += 10
-    remember(store, b"c", clock.now + 30)
-    assert store.record(b"a") is None
-    assert store.record(b"b")
-
-
-def test_running_key_in_front_does_not_keep_expired_ones(clock):
-    store = MemoryStore(clock, max_records=2)
+def test_oldest_finished_key_makes_room_and_a_running_or_young_one_does_not(clock):
+    store = MemoryStore(clock, keys_limit_bytes=2 * RECORD_OVERHEAD_BYTES + 20)
     remember(store, b"running", clock.now + 100, code="")
-    remember(store, b"done", clock.now + 10)
-    clock.now += 50
-    remember(store, b"new", clock.now + 10)
-    assert store.record(b"running")
+    remember(store, b"a", clock.now + 100)
+    clock.now += 9
+    with pytest.raises(StoreCrowdedError) as refused:
+        remember(store, b"b", clock.now + 100)
+    assert refused.value.retry_after_seconds == 1
+    clock.now += 1
+    remember(store, b"b", clock.now + 100)
+    assert (store.record(b"a"), bool(store.record(b"running"))) == (None, True)
+    with store.transaction() as transaction:
+        assert (transaction.take_evicted(), transaction.take_evicted()) == (1, 0)
+
+
+def test_increments_expire_and_make_room(clock):
+    store = MemoryStore(clock, increments_limit_bytes=2 * CLAIM_OVERHEAD_BYTES + 20)
+
+    def claim(name):
+        with store.transaction() as transaction:
+            return transaction.claim(b"s", name, 100)
+
+    assert [claim(name) for name in (b"a", b"a", b"b")] == [True, False, True]
+    with pytest.raises(StoreCrowdedError):
+        claim(b"c")
+    clock.now += 10
+    assert [claim(name) for name in (b"c", b"b", b"a")] == [True, False, True]
+    clock.now += 100
+    assert claim(b"c")
 
 
 def test_failed_transaction_leaves_no_trace(store):
