@@ -99,6 +99,12 @@ Message = Request | Command
 """A request to an application."""
 
 
+def make_last(message: Message) -> None:
+    """Have the response say that the connection closes, where the protocol can say it."""
+    if isinstance(message, Request):
+        message.keep_alive = False
+
+
 class Pieces(Interface):
     """A response's body in pieces. Can be pickled, for it may be made in another process than it is written in."""
 

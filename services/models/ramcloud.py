@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from services.net.connection import Job
+from services.net.job import Job
 from services.workers.main import Main
 from services.workers.pool import Pool
 from services.workers.worker import Worker

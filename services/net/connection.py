@@ -26,36 +26,27 @@ The states, and what moves a connection from one to the next:
 
 "The next message" is one that was received together with the last (pipelining). When there is none, the protocol
 knows what has been read so far, and the state is idle, head or body; or the connection is to close, and it lingers.
-`finish` is how we close: in stages, by way of lingering. `close` is at once: the peer is gone, or too slow, or it has
-been idle and has all that was sent (`expire`).
-
-RST on close. close() on a socket with unread bytes, or that gets bytes afterwards, makes the kernel send RST; and RST
-makes it throw away what is still in the send buffer, and the peer's kernel (not Linux's) what has arrived but was not
-read: the end of a response is lost because a blank line came behind the request. So we say that no more comes
-(shutdown), read on and throw away until the peer closes too, and only then close (RFC 9112, section 9.6; nginx's
-lingering_close). The peer's acknowledgements count as life: while the send buffer is not empty (SIOCOUTQ), the write
-timeout is what governs.
+`finish` is how we close: in stages, by way of lingering (net/lingering.py). `close` is at once: the peer is gone, or
+too slow, or it has been idle and has all that was sent (`expire`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import select
 import socket
-import struct
-import termios
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
-from typing import Protocol as Interface
 
-from services.messages import BodyPiece, Handler, Message, Protocol, Request, Response
+from services.messages import BodyPiece, Handler, Message, Protocol, Request, Response, make_last
 from services.metrics.sampling import Sampler
 from services.net import timestamps
-from services.net.event_loop import Callback, Source
+from services.net.event_loop import EventLoop, Source
+from services.net.job import Execute, Job
+from services.net.lingering import Linger, unsent_bytes
+from services.net.outbox import Outbox
 
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
 READING = frozenset({"idle", "head", "body"})
@@ -70,42 +61,18 @@ EVENTS = {
 READ_BYTES = 65536
 MAX_PAUSE_SECONDS = 1.0
 """A longer pause is taken in parts: a closed connection's timer must not keep it in memory for hours."""
-LINGER_NS = 30_000_000_000
-LINGER_SILENCE_NS = 5_000_000_000
-DRAIN_SILENCE_NS = 1_000_000_000
-"""As LINGER_SILENCE_NS, in a drain: somebody waits for the server to end."""
 NEVER_NS = 1 << 62
 NOT_TIMED = -1
 NOT_CHOSEN: Any = None
 """The protocol of a connection on which nothing has come yet."""
-MOST_DISCARDS = 64
-"""Reads, at the most, where there is no time left to wait for the peer."""
 
 # Sockets are left in blocking mode and every call says DONTWAIT: that saves the fcntl a connection.
 DONTWAIT = socket.MSG_DONTWAIT
 
 
-@dataclass(slots=True, eq=False)
-class Job:
-    """One message on its way to whoever executes it, and back. Times are monotonic ns.
-
-    `weight` is how many requests this one stands for in the stages' histograms; 0: not sampled.
-    """
-
-    connection: Connection
-    message: Message
-    weight: int = 0
-    submitted_ns: int = 0
-    ready_ns: int = 0
-
-
-Execute = Callable[[Job], None]
-
-
-class Owner(Interface):
+class Owner(EventLoop, ABC):
     """A connection's loop, as far as the connection needs it. `net/server_loop.py` implements it."""
 
-    now_ns: int
     idle_deadline_ns: int
     timeouts_ns: dict[str, int]
     draining: bool
@@ -119,40 +86,20 @@ class Owner(Interface):
     choose: Callable[[bytes], Protocol]
     withdraw: Callable[[Job], None]
 
-    def watch(self, fd: int, source: Source, events: int = READABLE) -> None:
-        """Call `source.ready` whenever one of `events` holds for `fd`."""
-
-    def change(self, fd: int, events: int) -> None:
-        """Watch `fd` for other events."""
-
-    def call_later(self, seconds: float, callback: Callback) -> None:
-        """Call `callback` once, `seconds` from now."""
-
+    @abstractmethod
     def take_sample(self) -> int:
         """Return how many requests the one that is now timed stands for."""
 
+    @abstractmethod
     def release(self, connection: Connection, fd: int, reason: str) -> None:
         """Forget a connection that closes."""
-
-
-@dataclass(slots=True)
-class Linger:
-    """A connection that is being closed in stages. Times are monotonic ns."""
-
-    reason: str
-    """It closes for this reason, one of `slots.CLOSE_REASONS`."""
-    ends_ns: int
-    unsent_bytes: int
-    """In the send buffer, when last looked at."""
-    stalled_ns: int
-    """When they last became fewer."""
 
 
 class Connection(Source):
     """An accepted connection. Owned by one loop at a time, and used by that loop's thread only."""
 
     __slots__ = (
-        "_events", "_execute", "_inbox", "_job", "_linger", "_loop", "_outbox", "_pieces", "_protocol",
+        "_events", "_execute", "_inbox", "_job", "_linger", "_loop", "_outbox", "_protocol",
         "_write_sample", "arrived_ns", "deadline_ns", "handed_off_ns", "socket", "state",
     )  # fmt: skip
 
@@ -170,9 +117,7 @@ class Connection(Source):
         self._inbox: Iterator[Message | BodyPiece | Response] = iter(())
         """Received and not yet executed."""
         self._protocol: Protocol = NOT_CHOSEN
-        self._outbox: bytes | memoryview = b""
-        self._pieces: Iterator[bytes | memoryview] | None = None
-        """What follows the outbox."""
+        self._outbox: Outbox | None = None
         self._job: Job | None = None
         """With whoever executes it."""
         self._linger: Linger | None = None
@@ -187,8 +132,8 @@ class Connection(Source):
     def ready(self, events: int, most: int = READ_BYTES) -> None:
         """Called by the loop when epoll reports this socket; reads at most `most` bytes.
 
-        This and the three that it calls (`_advance`, `_send` and the protocol's `encode`) are the way of nearly every
-        request, and long for that reason: a call costs as much as half of what is done in one.
+        This and what it calls, `_advance` and `_send`, are the way of nearly every request, and so no shorter
+        functions: a call costs as much as half of what is done in one.
         """
         if self.state not in READING:
             self._ready_for_other_than_reading(events)
@@ -226,8 +171,11 @@ class Connection(Source):
     def _ready_for_other_than_reading(self, events: int) -> None:
         if self.state == "writing":
             self._write_on()
-        elif self.state == "lingering":
-            self._discard()
+        elif self._linger is not None:
+            if self._linger.read():
+                self.close(self._linger.reason)
+            else:
+                self.deadline_ns = self._linger.deadline_ns(self._loop.now_ns, draining=self._loop.draining)
         elif events & (select.EPOLLHUP | select.EPOLLERR):
             self.close("client")
         elif self.state == "executing":
@@ -238,16 +186,13 @@ class Connection(Source):
     # Executing and responding.
 
     def _advance(self, weight: int = 0) -> None:
-        """Execute what was received, message by message, until something has to be waited for.
-
-        `weight` is of the first message, if that is a sample.
-        """
+        """Execute what was received until something has to be waited for; `weight` is that of the first message."""
         loop, protocol = self._loop, self._protocol
         for message in self._inbox:
             if message.__class__ is Response:  # the protocol's own
                 self._respond(message)
             elif message.__class__ is BodyPiece:
-                self._take_piece(message)
+                self._pause(message.reader.take(message.data), message.reader.most_bytes)
             elif self._execute is not None:
                 self._submit(message, weight)  # type: ignore[arg-type]
             elif weight or loop.draining:
@@ -286,7 +231,6 @@ class Connection(Source):
         self._send(self._protocol.encode(message, response), response)
 
     def _respond(self, response: Response) -> None:
-        """Send what the protocol says of itself."""
         self._loop.codes[response.code] += 1
         self._send(self._protocol.encode(None, response), response)
 
@@ -302,7 +246,7 @@ class Connection(Source):
 
     def reply(self, job: Job, response: Response) -> None:
         """Called by the loop when whoever executed `job` has responded."""
-        if self.state == "closed":
+        if job is not self._job:  # it was dropped meanwhile
             return
         self._job = None
         self.state = "idle"
@@ -316,13 +260,10 @@ class Connection(Source):
         if self.state in READING:
             self._advance()
 
-    def _take_piece(self, piece: BodyPiece) -> None:
-        pause = piece.reader.take(piece.data)
-        if pause:
-            self._pause(pause, piece.reader.most_bytes)
-
     def _pause(self, seconds: float, most: int) -> None:
         """Leave the body in the kernel, whose receive window then closes, for so long; then read at most `most`."""
+        if not seconds:
+            return
         self._enter("paused")
         pause = min(seconds, MAX_PAUSE_SECONDS)
         self._loop.call_later(pause, lambda: self._resume(seconds - pause, most))
@@ -342,9 +283,6 @@ class Connection(Source):
 
     def _send(self, data: bytes, response: Response) -> None:
         """Send what the kernel takes; it is usually all. The rest waits until epoll says that there is room."""
-        # Only now: encoding a response to HEAD takes its pieces away.
-        if response.pieces is not None:
-            self._pieces = iter(response.pieces)
         try:
             sent = self.socket.send(data, DONTWAIT)
         except BlockingIOError:
@@ -353,34 +291,30 @@ class Connection(Source):
             self.close("error")
             return
         self._loop.bytes_out += sent
-        if sent != len(data) or self._pieces is not None:
-            self._outbox = memoryview(data)[sent:]
+        if sent != len(data) or response.pieces is not None:
+            self._outbox = Outbox(data[sent:], iter(response.pieces or ()))
             self._enter("writing")
         elif self._write_sample is not None:
             self._end_write_sample()
 
     def _write_on(self) -> None:
-        if not self._outbox and self._pieces is not None:
-            piece = next(self._pieces, None)
-            if piece is None:
-                self._pieces = None
-            else:
-                self._outbox = memoryview(piece)
+        assert self._outbox is not None
         try:
-            sent = self.socket.send(self._outbox, DONTWAIT) if self._outbox else 0
+            sent = self._outbox.send(self.socket)
         except BlockingIOError:
             return
         except OSError:
             self.close("error")
             return
-        self._loop.bytes_out += sent
-        self._outbox = self._outbox[sent:]
-        self.deadline_ns = self._loop.now_ns + self._loop.timeouts_ns["writing"]
-        if not self._outbox and self._pieces is None:
-            if self._write_sample is not None:
-                self._end_write_sample()
-            self.state = "idle"
-            self._advance()
+        if sent is not None:
+            self._loop.bytes_out += sent
+            self.deadline_ns = self._loop.now_ns + self._loop.timeouts_ns["writing"]
+            return
+        self._outbox = None
+        if self._write_sample is not None:
+            self._end_write_sample()
+        self.state = "idle"
+        self._advance()
 
     def _end_write_sample(self) -> None:
         assert self._write_sample is not None
@@ -410,8 +344,9 @@ class Connection(Source):
 
     def timed_out(self) -> None:
         """Called by the loop when the deadline has passed."""
-        if self.state == "lingering":
-            self._linger_on()
+        if self._linger is not None:
+            if reason := self._linger.reason_to_end(self._loop.now_ns, self._loop.timeouts_ns["writing"]):
+                self.close(reason)
         elif self.state == "writing":
             self.close("write_timeout")
         elif self.state == "idle":
@@ -440,52 +375,15 @@ class Connection(Source):
         """
         if self.state == "closed":
             return
+        now = self._loop.now_ns
         if self._linger is None:
-            with contextlib.suppress(OSError):  # the peer is gone: reading says so
-                self.socket.shutdown(socket.SHUT_WR)
+            self._linger = Linger(self.socket, reason, now)
             self._drop_job()
-            now = self._loop.now_ns
-            self._linger = Linger(reason, now + LINGER_NS, unsent_bytes(self.socket), now)
             self._enter("lingering")
-            self.deadline_ns = now + self._silence_ns
+            self.deadline_ns = self._linger.deadline_ns(now, draining=self._loop.draining)
         if at_once:
-            for _ in range(MOST_DISCARDS):
-                if not self._discard():
-                    break
+            self._linger.read_all()
             self.close(self._linger.reason)
-
-    @property
-    def _silence_ns(self) -> int:
-        return DRAIN_SILENCE_NS if self._loop.draining else LINGER_SILENCE_NS
-
-    def _discard(self) -> bool:
-        """Throw away what has come; False when there was nothing."""
-        assert self._linger is not None
-        try:
-            data = self.socket.recv(READ_BYTES, DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            data = b""
-        if data:
-            self.deadline_ns = min(self._loop.now_ns + self._silence_ns, self._linger.ends_ns)
-        else:
-            self.close(self._linger.reason)
-        return bool(data)
-
-    def _linger_on(self) -> None:
-        """The peer has been silent, or has sent for too long: but it may still be reading."""
-        assert self._linger is not None
-        linger, now = self._linger, self._loop.now_ns
-        unsent = unsent_bytes(self.socket)
-        if unsent < linger.unsent_bytes:
-            linger.unsent_bytes, linger.stalled_ns = unsent, now
-        if not unsent:
-            self.close(linger.reason)
-        elif now - linger.stalled_ns > self._loop.timeouts_ns["writing"]:
-            self.close("write_timeout")
-        else:
-            self.deadline_ns = now + self._silence_ns
 
     def close(self, reason: str) -> None:
         """Close now, and count it under one of `slots.CLOSE_REASONS`."""
@@ -500,14 +398,3 @@ class Connection(Source):
         if self._job is not None:
             self._loop.withdraw(self._job)
             self._job = None
-
-
-def unsent_bytes(sock: socket.socket) -> int:
-    """Return how many bytes the peer has not acknowledged yet (SIOCOUTQ)."""
-    return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0\0\0\0"))[0])
-
-
-def make_last(message: Message) -> None:
-    """Have the response say that the connection closes, where the protocol can say it."""
-    if isinstance(message, Request):
-        message.keep_alive = False

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from services.messages import Handler, Protocol
 from services.metrics import slots
-from services.net.connection import Connection, Execute, Job
-from services.net.event_loop import EventLoop
+from services.net.connection import Connection, Owner
+from services.net.job import Execute, Job
 
 if TYPE_CHECKING:
     from services.metrics.sampling import Sampler
@@ -36,7 +36,7 @@ class Limits:
     max_connections: int
 
 
-class ServerLoop(EventLoop):
+class ServerLoop(Owner):
     """An event loop that owns connections. Everything but `wake` and `order_drain` is for its own thread."""
 
     def __init__(

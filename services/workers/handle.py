@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 from services.metrics import slots
-from services.net.connection import Connection, Job
+from services.net.connection import Connection
+from services.net.job import Job
 from services.net.server_loop import ServerLoop
 from services.workers.jobs import JobQueues
 from services.workers.server import LoopFactory, Settings

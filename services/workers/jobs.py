@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from services.metrics import slots
-from services.net.connection import Job
+from services.net.job import Job
 
 MORE_THAN_ANY = 1 << 62
 

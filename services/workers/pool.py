@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
-from services.net.connection import Job
+from services.net.job import Job
 from services.workers.handle import Handle
 from services.workers.jobs import JobQueues
 

@@ -17,8 +17,9 @@ from typing import Any
 from services.messages import Response
 from services.metrics import slots
 from services.net.acceptor import ACCEPT_PAUSE_SECONDS
-from services.net.connection import Connection, Job
+from services.net.connection import Connection
 from services.net.event_loop import Source
+from services.net.job import Job
 from services.net.mailbox import Channel, read_frame, receive_connection, send_connection, to_frame
 from services.net.server_loop import ServerLoop
 from services.workers.fork import Child, fork_worker

@@ -18,7 +18,8 @@ from services.net.acceptor import (
     RotatingAcceptor,
     SoleAcceptor,
 )
-from services.net.connection import Connection, Execute
+from services.net.connection import Connection
+from services.net.job import Execute
 from services.net.listener import Address, inode, open_listener
 from services.net.server_loop import ServerLoop
 

@@ -21,7 +21,8 @@ from typing import Any
 
 from services.messages import Response
 from services.metrics import slots
-from services.net.connection import Connection, Job
+from services.net.connection import Connection
+from services.net.job import Job
 from services.net.mailbox import Mailbox
 from services.workers.handle import Handle
 from services.workers.jobs import JobQueues

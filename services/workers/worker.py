@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 
 from services.messages import Response
 from services.metrics import slots
-from services.net.connection import Connection, Execute, Job
+from services.net.connection import Connection
+from services.net.job import Execute, Job
 from services.net.server_loop import ServerLoop
 from services.workers.server import Server, Settings
 

@@ -15,7 +15,8 @@ from support.servers import read_response, wait_for_busy, wait_until
 
 from services.messages import Command
 from services.metrics import slots
-from services.net.connection import Connection, Job
+from services.net.connection import Connection
+from services.net.job import Job
 from services.net.mailbox import Mailbox
 from services.workers.jobs import JobQueues
 

@@ -8,7 +8,8 @@ import pytest
 
 from services.messages import Command
 from services.metrics import slots
-from services.net.connection import Connection, Job
+from services.net.connection import Connection
+from services.net.job import Job
 from services.workers.handle import Loss
 from services.workers.jobs import JobQueues
 from services.workers.pool import Pool

@@ -1,0 +1,30 @@
+"""The part of a response that the kernel has not taken yet: the rest of a piece, and the pieces behind it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+
+class Outbox:
+    """Holds one piece at a time; the next is made when the kernel has taken all of it (back-pressure)."""
+
+    __slots__ = ("_pieces", "_rest")
+
+    def __init__(self, rest: bytes | memoryview, pieces: Iterator[bytes | memoryview]) -> None:
+        self._rest = memoryview(rest)
+        self._pieces = pieces
+
+    def send(self, sock: socket.socket) -> int | None:
+        """Send what the kernel takes of one piece; return how many bytes, None when there is nothing left to send.
+
+        Raises OSError, BlockingIOError when the kernel takes nothing.
+        """
+        if not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return None
+            self._rest = memoryview(piece)
+        sent = sock.send(self._rest, socket.MSG_DONTWAIT)
+        self._rest = self._rest[sent:]
+        return sent
