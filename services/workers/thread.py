@@ -197,6 +197,9 @@ class ThreadWorker(Worker):
         except BaseException as error:
             log.exception("worker %s crashed", self.name)
             self.error = error.with_traceback(None)  # its frames would keep what they hold
+            with self._ending:
+                # Before anything is closed: whoever hears of that comes back at once, and must not be handed off to us.
+                self.block[slots.STATE] = slots.CRASHED
             try:
                 self._close_connections()
             finally:
