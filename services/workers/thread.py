@@ -61,6 +61,9 @@ class ThreadHandle(Handle):
     def _send(self, connection: Connection) -> bool:
         return self._running.connections.put(connection)
 
+    def _is_gone(self) -> bool:
+        return self._running.has_ended
+
     @property
     def _running(self) -> ThreadWorker:
         assert self._worker is not None, "start() comes first"
