@@ -127,10 +127,16 @@ class Handle(ABC):
         connection.handed_off_ns = time.monotonic_ns()
         self.block[slots.HANDED_OFF] += 1
         serving = self.is_serving
-        if not serving or not self._send(connection):
-            self.block[slots.HANDED_OFF] -= 1
-            self._loop.block[slots.CLOSED["queue_full" if serving else "worker_died"]] += 1
-            connection.socket.close()
+        if serving and self._send(connection):
+            return
+        self.block[slots.HANDED_OFF] -= 1
+        if serving and self._is_gone():
+            # It has died a moment ago, and main is yet to hear of it: the model is given the connection again.
+            self.block[slots.STATE] = slots.GONE
+            self._loop.accepted.append(connection)
+            return
+        self._loop.block[slots.CLOSED["queue_full" if serving else "worker_died"]] += 1
+        connection.socket.close()
 
     @abstractmethod
     def wake(self) -> None:
@@ -144,7 +150,11 @@ class Handle(ABC):
 
     @abstractmethod
     def _send(self, connection: Connection) -> bool:
-        """Send it the connection; False when no more may wait for it."""
+        """Send it the connection; False when no more may wait for it, or when it is gone."""
+
+    @abstractmethod
+    def _is_gone(self) -> bool:
+        """Return whether it has died, though main may not have noticed."""
 
     @abstractmethod
     def _ended_well(self) -> bool:

@@ -65,6 +65,11 @@ class ProcessHandle(Handle):
             connection.socket.close()  # the worker has its own descriptor now
         return sent
 
+    def _is_gone(self) -> bool:
+        channel = select.poll()
+        channel.register(self._connections, 0)
+        return any(events & select.POLLHUP for _, events in channel.poll(0))
+
     def wake(self) -> None:
         """Send the worker its next job."""
         job = self._jobs.take(self.index)

@@ -62,6 +62,9 @@ class ThreadHandle(Handle):
     def _send(self, connection: Connection) -> bool:
         return self._running.connections.put(connection)
 
+    def _is_gone(self) -> bool:
+        return self._running.has_ended
+
     @property
     def _running(self) -> ThreadWorker:
         assert self._worker is not None, "start() comes first"
@@ -198,6 +201,9 @@ class ThreadWorker(Worker):
         except BaseException as error:
             log.exception("worker %s crashed", self.name)
             self.error = error.with_traceback(None)  # its frames would keep what they hold
+            with self._ending:
+                # Before anything is closed: whoever hears of that comes back at once, and must not be handed off to us.
+                self.block[slots.STATE] = slots.CRASHED
             try:
                 self._close_connections()
             finally:

@@ -47,6 +47,8 @@ def test_drain_accepts_what_is_queued_and_answers_it(serve, model, kind) -> None
         client.sendall(GET)
     server.signal(signal.SIGTERM)
     assert all(read_response(client).startswith(b"HTTP/1.1 200") for client in clients)
+    for client in server.clients:
+        client.close()  # else the server lingers: the client may still be reading
     assert server.process.wait(5) == 0
 
 

@@ -22,6 +22,7 @@ class FakeHandle(Handle):
     ended = ended_well = False
     begun: Job | None = None
     sends = True
+    gone = False
 
     def order_drain(self) -> None:
         self._drain_ordered = True
@@ -37,6 +38,9 @@ class FakeHandle(Handle):
 
     def _send(self, connection: Connection) -> bool:
         return self.sends
+
+    def _is_gone(self) -> bool:
+        return self.gone
 
     def how_it_ended(self) -> str:
         return "a test"
@@ -66,7 +70,7 @@ def blocks() -> slots.Slots:
 @pytest.fixture
 def handle(blocks) -> FakeHandle:
     block = blocks.worker(0)
-    loop = SimpleNamespace(block=blocks.main)
+    loop = SimpleNamespace(block=blocks.main, accepted=[])
     handle = FakeHandle(0, block, None, None, loop, lambda: None, JobQueues([block], blocks.main))
     handle.start(print)
     return handle
@@ -125,3 +129,12 @@ def test_connection_that_cannot_be_handed_off_is_closed_and_counted(handle, bloc
         assert theirs.recv(1) == b""
     assert blocks.main[slots.CLOSED[reason]] == 1
     assert handle.connections == 0
+
+
+def test_connection_for_a_worker_that_has_just_died_is_the_models_again(handle, blocks) -> None:
+    handle.block[slots.STATE], handle.sends, handle.gone = slots.SERVING, False, True
+    connection = Connection(None)
+    handle.hand_off(connection)
+    assert handle._loop.accepted == [connection]
+    assert not handle.is_serving
+    assert handle.connections == sum(blocks.main[slot] for slot in slots.CLOSED.values()) == 0

@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 
 import pytest
-from support.servers import Server, occupy, wait_for_busy, wait_until
+from support.servers import Server, alive, occupy, wait_for_busy, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 BLOCK = b"GET /work?block=20s HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -99,6 +99,25 @@ def test_killed_workers_busy_time_is_counted(serve) -> None:
     before = busy_seconds()
     server.get("/work?block=100ms")
     wait_until(lambda: busy_seconds() >= before + 0.1, what="the successor's time, on top of it")
+
+
+LATE_NEWS = """
+from services.workers.main import Main
+notice = Main.notice_death
+Main.notice_death = lambda self: self.loop.call_later(2, lambda: notice(self))
+"""
+
+
+@pytest.mark.parametrize(("model", "options"), ROWS)
+def test_client_that_comes_back_before_the_death_is_noticed_is_served(serve_with, model, options) -> None:
+    server = serve_with(LATE_NEWS, model, *PROCESSES, *options)
+    victim = server.state()["workers"][0]["pid"]
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: not alive(victim), what="its end")
+    assert "0" not in {worker_of(server, server.connect()) for _ in range(6)}
+    wait_until(lambda: server.metric("lab_worker_restarts_total") == 1, what="a restart")
+    closed = [server.metric("lab_connections_closed_total", reason=reason) for reason in ("queue_full", "worker_died")]
+    assert closed == [0, 0]
 
 
 def test_log_says_how_a_worker_ended_and_with_how_many_connections(serve) -> None:

@@ -144,6 +144,28 @@ def test_crash_after_crash_leaves_no_descriptor_behind(serve_with, model, option
     assert server.ask(GET).startswith(b"HTTP/1.1 200")
 
 
+SLOW_TO_END = """
+import time
+from services.workers.thread import ThreadWorker
+end = ThreadWorker._end
+def end_later(self, state):
+    time.sleep(1)
+    end(self, state)
+ThreadWorker._end = end_later
+"""
+
+
+@pytest.mark.parametrize("assign", ["round-robin", "least-connections"])
+def test_client_that_comes_back_at_once_is_not_handed_to_the_dead(serve_with, assign) -> None:
+    server = serve_with(CRASHING + SLOW_TO_END, "memcached", "--workers", "2", "--assign", assign)
+    victim = server.connect()
+    victim.sendall(CRASH)
+    assert ends(victim)
+    for _ in range(4):
+        assert server.ask(GET).startswith(b"HTTP/1.1 200")
+    assert server.metric("lab_connections_closed_total", reason="worker_died") == 1
+
+
 def descriptors(server: Server) -> int:
     return len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
 
