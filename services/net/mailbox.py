@@ -119,7 +119,7 @@ class Channel(Source):
             self._loop.forget(self._socket.fileno())
             self._socket.close()
 
-    def mute(self) -> None:
+    def pause(self) -> None:
         """The other end is dead: hear and say no more, but hold the descriptor until `close`."""
         if self._socket.fileno() >= 0:
             self._loop.pause(self._socket.fileno())
@@ -131,7 +131,7 @@ class Channel(Source):
         except BlockingIOError:
             self._set_blocked(True)
         except OSError:  # the worker died: main hears of it through SIGCHLD
-            self.mute()
+            self.pause()
         else:
             self._set_blocked(False)
 
@@ -148,7 +148,7 @@ class Channel(Source):
         except OSError:
             data = b""
         if not data:
-            self.mute()
+            self.pause()
             return
         self._incoming += data
         while len(self._incoming) >= FRAME.size:

@@ -128,7 +128,7 @@ class ProcessHandle(Handle):
             self._requests.close()
 
     def _receive_what_is_left(self) -> None:
-        self._requests.mute()
+        self._requests.pause()
         self.block[slots.STATE] = slots.GONE
 
 
