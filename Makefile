@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PLACE ?= auto
 MODEL ?= nginx
+INPUTS ?= 1000000
 BIN := .venv/bin
 # A part's extras of pyproject.toml, in .venv when its stamp is newer than what it depends on.
 LAB := .venv/lab.stamp
@@ -10,7 +11,7 @@ TEST := .venv/test.stamp
 BENCH := .venv/bench.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab-up lab-down lab-status load dashboards experiments report docs screenshots bench lint test test-vms
+.PHONY: help setup lab-up lab-down lab-status load dashboards experiments report docs screenshots bench lint test test-vms fuzz
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +57,9 @@ test: $(TEST)  ## run the tests (ARGS="-k nginx")
 
 test-vms: $(TEST)  ## provision a virtual machine over SSH, as root on Debian (30 min)
 	@$(BIN)/pytest -m vms tests/e2e/test_vms.py $(ARGS)
+
+fuzz: $(TEST)  ## feed the protocols a million broken inputs (INPUTS=1000000)
+	@PYTHONPATH=.:tests $(BIN)/python -m support.fuzz $(INPUTS) $(SEED)
 
 $(LAB): pyproject.toml constraints.txt
 	@provisioning/virtualenv.sh $(PYTHON) lab && touch $@

@@ -18,7 +18,7 @@ BATCH_KEYS = 16
 MIN_PIECES_BYTES = 2048
 """From here on, an unfinished line is read in pieces. Below, as in the real one, a bad key spoils the whole line."""
 
-_BEGINNING = re.compile(rb" *(?:(gets?)|(gats?) +([^ \n\0]+)) ")
+_BEGINNING = re.compile(rb" *+(?:(gets?)|(gats?) ++([^ \n\0]++)) ")
 
 
 def begins_long_get(unread: bytes | bytearray) -> bool:

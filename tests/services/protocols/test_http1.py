@@ -173,6 +173,15 @@ def test_chunked_body_is_put_together_and_trailers_are_dropped():
     assert request.headers == {b"host": b"x", b"transfer-encoding": b"Chunked"}
 
 
+@pytest.mark.parametrize("trailer", [b"Connection: close", b"Proxy-Connection: close", b"Connection: a, Close"])
+def test_close_among_the_trailers_closes_and_spoils_no_other_connection(common, trailer):
+    http, other = Http1(common, open_body), Http1(common, open_body)
+    data = POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + trailer + b"\r\n\r\n"
+    (request,) = http.receive(data + GET + b"\r\n")
+    assert (request.keep_alive, http.closing) == (False, True)
+    assert [message.method for message in other.receive(POST + b"Content-Length: 0\r\n\r\n")] == ["POST"]
+
+
 def test_expectation_is_met_before_the_body(http):
     head = b"PUT /kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-Continue\r\n\r\n"
     (first,) = http.receive(head)

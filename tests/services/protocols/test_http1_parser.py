@@ -1,11 +1,13 @@
 """The two readers of requests agree: the quick one for the usual form, and the one that reads any."""
 
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.messages import Request
-from services.protocols.http1_parser import MAX_PLAIN_BYTES, PlainRequests, RequestParser
+from services.protocols.http1_parser import MAX_PLAIN_BYTES, PIECE_BYTES, PlainRequests, RequestParser
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
@@ -93,3 +95,11 @@ def test_what_was_read_before_makes_no_difference(heads):
     plain = PlainRequests()
     for data in heads:
         assert plain.read(data) == PlainRequests().read(data)
+
+
+def test_letters_without_end_take_linear_time():
+    before = time.process_time()
+    for _ in range(10):
+        (refusal,), closing, _ = read_by_any(b"A" * PIECE_BYTES)
+        assert (refusal.code, closing) == ("400", True)
+    assert time.process_time() - before < 2  # of the processor, for a few milliseconds' work; squared, half a minute's

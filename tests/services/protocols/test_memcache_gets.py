@@ -1,5 +1,6 @@
 """Long gets: batches of keys, whatever the pieces; and the replies that become one."""
 
+import time
 import tracemalloc
 from itertools import pairwise
 
@@ -82,6 +83,16 @@ def test_line_of_any_length_is_read_in_constant_memory(size):
     tracemalloc.stop()
     assert kept < 20_000
     assert protocol.phase == "head"
+
+
+@pytest.mark.parametrize("beginning", [b"", b"gat "])
+def test_blanks_one_by_one_are_not_gone_through_again_and_again(beginning):
+    protocol = MemcacheText()
+    protocol.receive(beginning + b" " * (MAX_LINE_BYTES - 4000))
+    before = time.process_time()
+    for _ in range(3000):
+        assert protocol.receive(b" ") == []
+    assert time.process_time() - before < 3  # of the processor, for a third of a second's work
 
 
 def test_bad_key_in_a_whole_line_spoils_all_of_it():
