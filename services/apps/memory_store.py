@@ -71,28 +71,29 @@ class _Remembered:
         return before
 
     def make_room(self, key: bytes, record: Record) -> None:
-        """Drop what has expired at the front, then evict. A key that is known keeps its place, whatever its size."""
+        """Drop what has expired, then evict. A key that is known keeps its place, whatever its size."""
         now = self._clock()
-        known = key in self._finished or key in self._running
-        size = self._size(key, record)
-        while self._finished:
-            oldest, (first, stored) = next(iter(self._finished.items()))
-            full = self.bytes + size > self._limit_bytes and not known
-            if first.expires > now and not full:
-                return
-            if first.expires > now:
-                if stored + MIN_AGE_SECONDS > now:
-                    raise StoreCrowdedError(stored + MIN_AGE_SECONDS - now)
-                self.evicted += 1
+        self._drop_expired(now)
+        limit = self._limit_bytes - self._size(key, record)
+        if self.bytes <= limit or key in self._finished or key in self._running:
+            return
+        self._drop_ended_leases(now)
+        while self.bytes > limit:
+            oldest, stored = next(((name, entry[1]) for name, entry in self._finished.items()), (b"", now))
+            if stored + MIN_AGE_SECONDS > now:
+                raise StoreCrowdedError(stored + MIN_AGE_SECONDS - now if self._finished else 1)
             self.replace(oldest, None)
-            known = known and oldest != key
-        if self.bytes + size > self._limit_bytes and not known:
-            self._drop_ended_leases(now)
-            if self.bytes + size > self._limit_bytes:
-                raise StoreCrowdedError(1)
+            self.evicted += 1
+
+    def _drop_expired(self, now: float) -> None:
+        while self._finished:
+            oldest, (first, _) = next(iter(self._finished.items()))
+            if first.expires > now:
+                return
+            self.replace(oldest, None)
 
     def _drop_ended_leases(self, now: float) -> None:
-        # Left behind by workers that died. The search is long, but only where nothing finished is left to make room.
+        # Left behind by work that failed. What runs is little, beside what is finished.
         for key in [key for key, (record, _) in self._running.items() if record.expires <= now]:
             self.replace(key, None)
 
