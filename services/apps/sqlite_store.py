@@ -8,11 +8,13 @@ take the last commits away, but never half of one.
 
 What may block an event loop, and for how long: a lock that somebody else holds, for at most
 BUSY_BOUND_SECONDS; then the access is refused (`StoreBusyError`), and the thread's next ones wait for
-SHORT_BOUND_SECONDS only, until one gets through. Checkpoints wait for the disk
-(fsync), so they are not made by requests: `checkpoint()` is called every CHECKPOINT_SECONDS by a thread or
-process that serves nobody. Measured with four processes writing as fast as they can on two cores: no
-request took longer than 56 ms, and the WAL stayed below 40 MiB. Should nobody call it, a request that finds
-BACKSTOP_PAGES in the WAL makes the checkpoint after all, which took up to 0.3 s in the same test.
+SHORT_BOUND_SECONDS only, until one gets through. A loop that waits serves none of its other connections. Measured on two cores that
+had other work too, with 50 clients that wrote to four processes, 1,100 keys a second: of 100,000 requests
+none was refused, and a GET of / on eight other connections took 40 ms (median), 330 ms (99 of 100), 2 s (the longest).
+
+Checkpoints wait for the disk (fsync), so they are not made by requests: `checkpoint()` is called every
+CHECKPOINT_SECONDS by a thread or process that serves nobody. Should nobody call it, a request that finds
+BACKSTOP_PAGES in the WAL makes the checkpoint after all, which took up to 0.3 s.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ DROP TABLE IF EXISTS claims;
 DROP TABLE IF EXISTS records;
 DROP TABLE IF EXISTS sizes;
 """
-"""Run on a file of another version: its keys and increments, which had no times, are dropped; items and counters stay."""
+"""Run on a file of another version: its keys and increments, which had no times, are dropped; the rest stays."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS items (
