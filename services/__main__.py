@@ -108,7 +108,7 @@ def run(options: dict[str, Any]) -> int:
         address = Address(options["host"], reserved.getsockname()[1], options["backlog"])
         first = make_settings(options, address, folder.path)
         with refusing(f"cannot keep the store in {folder.path}", "give another --state-dir, or --store memory"):
-            stores = {store_kind(options): make_store(store_kind(options), folder.path)}
+            stores = {store_kind(options): make_store(store_kind(options), folder.path, options)}
         with refusing(f"cannot keep a control socket in {folder.path}", "give another --state-dir"):
             control = Control(folder.path, options, command_line.change)
             stack.callback(control.close)
@@ -119,7 +119,7 @@ def run(options: dict[str, Any]) -> int:
         server = None
         for settings in settings_in_turn(first, control):
             kind = store_kind(settings.options)
-            store = stores[kind] = stores.get(kind) or make_store(kind, folder.path)
+            store = stores[kind] = stores.get(kind) or make_store(kind, folder.path, options)
             factory = partial(make_loop, settings=settings, store=store, blocks=blocks)
             ready = partial(announce, settings, admin, folder, control, first=server is None)
             server = Main(settings, blocks, factory, helper, control, ready, stack.close, server)

@@ -207,6 +207,13 @@ COMMON: tuple[Option, ...] = (
     Option("idempotency", "idempotency-key", "how a repeated POST is recognised", IDEMPOTENCY, live=True),
     Option("require-key", False, "answer 400 to a POST without an Idempotency-Key", live=True),
     Option("key-ttl", 86400.0, "seconds an idempotency key is remembered", minimum=0.001, live=True),
+    Option(
+        "keys-memory",
+        64,
+        "MiB of idempotency keys; the oldest finished ones make room, none younger than 10 s",
+        minimum=1,
+    ),
+    Option("increments-memory", 48, "MiB of increments' ids; the oldest make room, none younger than 10 s", minimum=1),
     Option("metrics", "on", "off leaves out the admin port; the counters are kept all the same", ("on", "off")),
     Option("sample-rate", "auto", "time the stages of one request in N; auto adapts N to the load"),
     Option(

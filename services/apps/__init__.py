@@ -24,16 +24,26 @@ if TYPE_CHECKING:
 __all__ = ["Identity", "make_application", "make_store", "open_body"]
 
 
-def make_store(kind: str, path: Path | None) -> Store:
+MEBIBYTE = 1024 * 1024
+
+
+def make_store(kind: str, path: Path | None, options: Mapping[str, Any] | None = None) -> Store:
     """The store `kind`, "memory" or "sqlite". Made once in main, before workers are forked or started.
 
     Memory is shared by threads and copied into each forked process. SQLite keeps one file in the
     folder `path`; connections are opened by each thread of each process when it first needs one.
+    `options` are the command line's: `keys_memory` and `increments_memory` (MiB).
     """
+    options = options or {}
+    limits = {
+        f"{name}_limit_bytes": options[f"{name}_memory"] * MEBIBYTE
+        for name in ("keys", "increments")
+        if f"{name}_memory" in options
+    }
     if kind == "memory":
-        return MemoryStore()
+        return MemoryStore(**limits)
     if kind == "sqlite" and path is not None:
-        return SqliteStore(path)
+        return SqliteStore(path, **limits)
     raise ValueError(f"store {kind!r} with path {path!r}: choose memory, or sqlite and a folder")
 
 

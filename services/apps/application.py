@@ -17,7 +17,7 @@ from services.apps.kv_store import KeyValueRoutes
 from services.apps.memcache_commands import MemcacheCommands, answer_unavailable
 from services.apps.parameters import BadRequestError
 from services.apps.router import Route, Router
-from services.apps.store import StoreFullError, StoreUnavailableError
+from services.apps.store import CountersFullError, StoreUnavailableError
 from services.apps.streams import answer_sink, answer_stream
 from services.apps.work import answer_work
 from services.messages import Command, Message, Request, Response
@@ -122,7 +122,7 @@ class _Health:
 def _answer_unavailable(message: Message, error: StoreUnavailableError) -> Response:
     if isinstance(message, Command):
         return answer_unavailable(error)
-    if isinstance(error, StoreFullError):
+    if isinstance(error, CountersFullError):
         return Response("507", f"{error}\n".encode())
     return Response("503", f"{error}; try again\n".encode(), headers=retry_after(error.retry_after_seconds))
 

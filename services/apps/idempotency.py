@@ -18,7 +18,7 @@ it finds someone else's token in the record, and does not apply.
 Outcomes are counted one a request, but for `expired`: it is counted beside the `applied` that
 follows, when a key comes back after its time (and has not been swept away before). `evicted` is counted
 beside it too, once for each record or increment that made room: exactly once holds for as long as a
-record is kept, at least 10 s.
+record is kept: at least 10 s, at most --key-ttl.
 """
 
 from __future__ import annotations

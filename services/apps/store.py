@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 KEYS_LIMIT_BYTES = 64 * 1024 * 1024
 INCREMENTS_LIMIT_BYTES = 48 * 1024 * 1024
+MAX_COUNTERS = 100_000
 MIN_AGE_SECONDS = 10.0
 """A record or an increment younger than this is never evicted: exactly once holds at least for so long."""
 NEVER = math.inf
@@ -42,6 +43,13 @@ class StoreBusyError(StoreUnavailableError):
 
 class StoreFullError(StoreUnavailableError):
     """A bound is reached, and everything stored is still needed."""
+
+
+class CountersFullError(StoreFullError):
+    """There are as many counters as may be: nothing makes room, and trying again does not help."""
+
+    def __init__(self) -> None:
+        super().__init__(f"there are {MAX_COUNTERS} counters already, and no counter is ever dropped")
 
 
 class StoreCrowdedError(StoreUnavailableError):
@@ -99,7 +107,7 @@ class Transaction(Interface):
         """A counter's value; 0 before its first increment."""
 
     def set_counter(self, name: bytes, value: int) -> None:
-        """Store a counter's value, a signed 64-bit number."""
+        """Store a counter's value, a signed 64-bit number. Raises `CountersFullError` for one too many."""
 
     def claim(self, scope: bytes, name: bytes, ttl_seconds: float = NEVER) -> bool:
         """Insert (scope, name), unique for `ttl_seconds`; False where it was there already."""

@@ -5,11 +5,20 @@ import shutil
 import signal
 import sqlite3
 import threading
+import time
 
 import pytest
 
 from services.apps import sqlite_store
-from services.apps.sqlite_store import BUSY_BOUND_SECONDS, FILE_NAME, SWEEP_ROWS, WAL_TARGET_BYTES, SqliteStore
+from services.apps.sqlite_store import (
+    BUSY_BOUND_SECONDS,
+    CLAIM_OVERHEAD_BYTES,
+    FILE_NAME,
+    RECORD_OVERHEAD_BYTES,
+    SWEEP_ROWS,
+    WAL_TARGET_BYTES,
+    SqliteStore,
+)
 from services.apps.store import Record, StoreBusyError, StoreFullError
 
 
@@ -19,7 +28,13 @@ def store(tmp_path, clock):
 
 
 @pytest.fixture
-def other_writer(store, tmp_path):
+def short_wait(monkeypatch):
+    """Refusals come after 50 ms, so that tests need not wait for seconds."""
+    monkeypatch.setattr(sqlite_store, "BUSY_BOUND_SECONDS", 0.05)
+
+
+@pytest.fixture
+def other_writer(store, short_wait, tmp_path):
     """Somebody else's connection, in the middle of a write."""
     connection = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
@@ -47,6 +62,26 @@ def test_locked_database_is_a_503_and_no_effect(client, store, other_writer):
     assert client.outcomes == {"unavailable": 3}
     other_writer.execute("ROLLBACK")
     assert client.http("POST", b"/counters/a", idempotency_key=b"k").body == b"1\n"
+
+
+def test_after_a_refusal_waits_are_short_until_one_gets_through(store, other_writer, monkeypatch):
+    waits = []
+    monkeypatch.setattr(sqlite_store, "SHORT_BOUND_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite_store, "BUSY_BOUND_SECONDS", 0.6)
+
+    def refused():
+        began = time.monotonic()
+        with pytest.raises(StoreBusyError):
+            add(store)
+        waits.append(time.monotonic() - began >= 0.6)
+
+    refused()
+    refused()
+    other_writer.execute("ROLLBACK")
+    add(store)
+    other_writer.execute("BEGIN IMMEDIATE")
+    refused()
+    assert waits == [True, False, True]
 
 
 def test_reading_does_not_wait_for_a_writer(client, other_writer):
@@ -84,6 +119,55 @@ def test_full_database_refuses_and_keeps_what_it_has(tmp_path, clock, monkeypatc
     add(store)
 
 
+def test_full_database_is_a_503_for_items_and_keys(client, monkeypatch):
+    monkeypatch.setattr(sqlite_store, "MAX_PAGES", 60)
+    codes = {client.http("PUT", b"/kv/%d" % number, bytes(5000)).code for number in range(100)}
+    keyed = {client.http("POST", b"/counters/a", idempotency_key=b"k%d" % number).code for number in range(100)}
+    assert (codes, keyed) == ({"201", "503"}, {"200", "503"})
+
+
+def test_file_of_an_earlier_version_keeps_its_items_and_counters(tmp_path, clock):
+    connection = sqlite3.connect(tmp_path / FILE_NAME)
+    connection.executescript("""
+        CREATE TABLE counters (name BLOB PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+        INSERT INTO counters VALUES (CAST('a' AS BLOB), 7);
+        CREATE TABLE claims (scope BLOB, name BLOB, UNIQUE (scope, name));
+        INSERT INTO claims VALUES ('a', 'b');
+        CREATE TABLE records (
+            key BLOB PRIMARY KEY, fingerprint BLOB, token BLOB, expires REAL, code TEXT, body BLOB
+        ) WITHOUT ROWID;
+        CREATE INDEX records_by_expiry ON records (expires);
+    """)
+    connection.close()
+    for _ in range(2):
+        store = SqliteStore(tmp_path, clock)
+        add(store)
+        with store.transaction() as transaction:
+            transaction.claim(b"a", b"b")
+            transaction.put_record(b"k", Record(b"", b"", 1e12, "200"))
+        store.close()
+    assert (store.counter(b"a"), rows_in(tmp_path, "claims"), rows_in(tmp_path, "records")) == (9, 1, 1)
+    assert rows_in(tmp_path, "sizes WHERE counters = 1") == 1
+
+
+def test_running_totals_are_what_counting_gives(tmp_path, clock):
+    store = SqliteStore(tmp_path, clock, 20 * RECORD_OVERHEAD_BYTES, 20 * CLAIM_OVERHEAD_BYTES)
+    for number in range(100):
+        clock.now += 11
+        with store.transaction() as transaction:
+            transaction.put_record(b"%d" % number, Record(b"", b"", clock.now + 100, "200", bytes(number)))
+            transaction.put_record(b"%d" % number, Record(b"", b"", clock.now + 100, "200", bytes(number // 2)))
+            assert transaction.claim(b"s", b"%d" % number, 150)
+    records = f"sum({RECORD_OVERHEAD_BYTES} + 2 * length(key) + length(body)) FROM records"
+    claims = f"sum({CLAIM_OVERHEAD_BYTES} + 2 * (length(scope) + length(name))) FROM claims"
+    with store.transaction() as session:
+        totals = session.execute("SELECT records, claims FROM sizes").fetchall()[0]
+        counted = tuple(session.execute(f"SELECT {what}").fetchall()[0][0] for what in (records, claims))
+    assert totals == counted
+    assert 0 < totals[0] <= 20 * RECORD_OVERHEAD_BYTES
+    assert 0 < totals[1] <= 20 * CLAIM_OVERHEAD_BYTES
+
+
 def test_store_survives_the_process_that_wrote_it(tmp_path, clock):
     pid = os.fork()
     if pid == 0:
@@ -98,7 +182,7 @@ def test_store_survives_the_process_that_wrote_it(tmp_path, clock):
     assert second.item(b"k")[:3] == (b"v", 5, clock.now + 10)
 
 
-def test_kill_in_the_middle_of_a_transaction_leaves_no_half_effect(store):
+def test_kill_in_the_middle_of_a_transaction_leaves_no_half_effect(store, short_wait):
     add(store)
     reader, writer = os.pipe()
     pid = os.fork()
@@ -181,7 +265,7 @@ def test_checkpoint_gives_way_to_a_writer(store, other_writer):
         add(store)
     other_writer.execute("ROLLBACK")
     with store.transaction() as session:
-        assert session.patience_seconds == BUSY_BOUND_SECONDS
+        assert session.patience_seconds == sqlite_store.BUSY_BOUND_SECONDS
 
 
 def test_checkpoint_after_the_state_folder_is_gone_does_nothing(tmp_path, clock):
