@@ -61,7 +61,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One row of the table in DESIGN.md, section 1."""
+    """One row of the table in docs/design.md, "Models"."""
 
     name: str
     listens: str
