@@ -17,7 +17,7 @@ STAGES = {
     "return_wait": "The answer is ready, and whoever writes has not got it: ramcloud's way back to dispatch.",
     "write": "From the first byte written to the last one in the send buffer. A slow reader shows here.",
 }
-"""DESIGN.md, section 3: disjoint, in the order of a request's life."""
+"""docs/design.md, "Stages": disjoint, in the order of a request's life."""
 SHOWN_BY: dict[str, Sequence[Experiment]] = {
     "accept_wait": ["accept-queue-overflow", "stalled-worker"],
     "kernel_wait": ["event-loop-blocking", "hot-connections"],

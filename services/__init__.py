@@ -1,1 +1,1 @@
-"""Five ways to accept a connection, serving one application. See README.md beside this file."""
+"""Five ways to accept a connection, serving one application. See README.md in this folder."""

@@ -285,7 +285,7 @@ def url(host: str, port: int) -> str:
 
 
 def exit_when_stopped() -> None:
-    """Exit when told to stop, and give back what was made: until there is a main process that can drain."""
+    """Exit on a signal to stop, and give back what was made: until there is a main process that can drain."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda *_: sys.exit(0))

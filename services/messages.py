@@ -22,7 +22,7 @@ class Request:
 
     `body_size` is what the client sent; it is more than `len(body)` only where the body was taken in pieces
     (`BodyReader`). `fields` are the header fields, or the bytes of a well-formed head, of which `headers` makes
-    them when somebody asks: most requests are answered by their target alone.
+    them when somebody asks: most responses need the target alone.
     """
 
     method: str

@@ -61,7 +61,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One row of the table in DESIGN.md, section 1."""
+    """One row of the table in docs/design.md, "Models"."""
 
     name: str
     listens: str
@@ -160,7 +160,7 @@ MODELS: dict[str, Model] = {
                     "exclusive-rotating",
                     "which waiting worker a new connection wakes",
                     ("exclusive-rotating", "exclusive", "herd", "mutex", "blocking"),
-                    teaches="the kernel's wait queue decides: one waiter keeps winning, all wake, or they take turns",
+                    teaches="the kernel's wait queue decides: one waiter keeps winning, all wake, or they alternate",
                     live=True,
                 ),
             ),
@@ -205,7 +205,7 @@ COMMON: tuple[Option, ...] = (
     ),
     Option("store", "auto", "auto: memory where all workers share it, sqlite where they are processes", STORES),
     Option("idempotency", "idempotency-key", "how a repeated POST is recognised", IDEMPOTENCY, live=True),
-    Option("require-key", False, "answer 400 to a POST without an Idempotency-Key", live=True),
+    Option("require-key", False, "respond with 400 to a POST without an Idempotency-Key", live=True),
     Option("key-ttl", 86400.0, "seconds an idempotency key is remembered", minimum=0.001, live=True),
     Option(
         "keys-memory",

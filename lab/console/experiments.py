@@ -1,7 +1,8 @@
 """What the page knows of experiments: the list of them, a run of one, and reports of runs that are over.
 
-A run is `lab run NAME --quick --json --progress`: JSON documents on stdout, one an experiment (DESIGN.md, section 7),
-and on stderr lines such as `{"progress": 0.4, "doing": "arm herd, 2 of 5"}`. Results are in `.lab/results/RUN/`.
+A run is `lab run NAME --quick --json --progress`: JSON documents on stdout, one an experiment (docs/design.md,
+"Command line"), and on stderr lines such as `{"progress": 0.4, "doing": "arm herd, 2 of 5"}`. Results are in
+`.lab/results/RUN/`.
 """
 
 from __future__ import annotations

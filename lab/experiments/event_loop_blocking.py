@@ -44,7 +44,7 @@ LONGEST = "longest wait"
 MISMATCH = "delayed but not owned, or owned but not delayed"
 
 NODE = "nodejs.org, Don't Block the Event Loop"
-OWNER = "DESIGN.md, section 1: who accepts, or is handed, a connection executes all of its requests"
+OWNER = 'docs/design.md, "Models": who accepts, or is handed, a connection executes all of its requests'
 RAMCLOUD = "RAMCloud, WorkerManager::handleRpc: requests are handed off, not connections"
 
 

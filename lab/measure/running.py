@@ -1,6 +1,6 @@
 """`lab run`: starts the sandbox, follows the trials, judges them, and keeps the result.
 
-A run's folder, `.lab/results/<time>-<name>`, has `result.json` (the document of DESIGN.md, section 7, and all
+A run's folder, `.lab/results/<time>-<name>`, has `result.json` (the document of docs/design.md, "Command line", and all
 observations), `log` (what the programs inside said) and, once reported, `report.html`. The result is written last and
 at once: a folder without it is a run that was interrupted.
 """

@@ -57,6 +57,6 @@ def make_application(
     """The application of one worker.
 
     `options` are the command line's: `idempotency`, `require_key`, `key_ttl` (seconds). `outcome(name)` counts
-    one of slots.OUTCOMES; `/healthz` answers 503 while `healthy()` is false.
+    one of slots.OUTCOMES; `/healthz` responds with 503 while `healthy()` is false.
     """
     return Application(identity, store, options, outcome, healthy).execute

@@ -1,11 +1,11 @@
 """memcached's commands, with the replies of memcached 1.6, on the same store as `/kv`.
 
 A reply's `body` is the whole reply, as it goes over the wire; its `code` is the first word, for the
-metrics. Protocol errors (a key too long, a number that is none) never come here: the protocol answers
+metrics. Protocol errors (a key too long, a number that is none) never come here: the protocol replies to
 them. `noreply` is the protocol's business as well.
 
 What differs from the real one, on purpose: statistics are a handful, those of the worker that
-answers; items are evicted by size of the whole, not slab by slab.
+replies; items are evicted by size of the whole, not slab by slab.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Rules of memcached's items: when they expire, how numbers count, and the marks that meta commands leave.
 
-The real one keeps marks beside an item: it is stale, somebody was told to fetch it anew, it has been read. Both of
-our stores carry an item's flags as a number of 64 bits, of which clients use 32; marks ride in the others, so that
-plain commands pay nothing for them. The time of the last access rides there, too, cut to 27 bits of a second (four
+The real one keeps marks with an item: it is stale, a client was asked to fetch it anew, it has been read. Both of
+our stores carry an item's flags as a number of 64 bits, of which clients use 32; marks are in the upper ones, so that
+plain commands pay nothing for them. The time of the last access is there, too, cut to 27 bits of a second (four
 years), and is written only by the commands that ask for it: a plain `get` stays a read.
 """
 

@@ -67,7 +67,7 @@ class MetaCommands:
     def _get(self, command: Command) -> Response:
         key, flags = command.keys[0], _flags(command)
         item = None if flags.keys() & _WRITING else self._store.item(key)
-        # Whoever sees a stale item first is told to fetch it anew, and that is written down.
+        # Whoever sees a stale item first is asked to fetch it anew, and that is written down.
         if flags.keys() & _WRITING or (item is not None and item.flags & STALE):
             hit = self._get_and_mark(key, flags)
         else:

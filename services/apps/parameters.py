@@ -1,4 +1,4 @@
-"""What a client wrote into the request target, checked: path variables and query values.
+"""Path variables and query values of a request target, checked.
 
 Every refusal is a `BadRequestError` whose text says what would have been accepted.
 """

@@ -1,4 +1,4 @@
-"""From a request's method and path to the function that answers it. Routes are data.
+"""From a request's method and path to the function that responds to it. Routes are data.
 
 A pattern's `{name}` stands for one path segment, which is handed over as it came, percent-encoded:
 the path is split first and decoded afterwards, so that a key may contain an encoded slash.
@@ -22,7 +22,7 @@ Methods = dict[str, Answer]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row of the table: `GET`, `/kv/{key}`, and who answers."""
+    """One row of the table: `GET`, `/kv/{key}`, and the function that responds."""
 
     method: str
     pattern: str
@@ -39,7 +39,7 @@ class _Node:
 
 
 class Router:
-    """Answers a request by the routes it was given: HEAD wherever GET, OPTIONS everywhere, 404, 405."""
+    """Responds to a request by the routes it was given: HEAD wherever GET, OPTIONS everywhere, 404, 405."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._root = _Node()

@@ -10,7 +10,7 @@
 On a free-threaded build there is no GIL, and the three are the same to other threads.
 Accuracy: `release` overshoots by at most one hash (about 0.2 ms), `hold` by some microseconds. The
 length of `hold-c` is worked out beforehand from a calibration made once a process; it is within
-about a tenth while the clock frequency stays what it was. The answer says what was really spent.
+about a tenth while the clock frequency stays what it was. The response says what was really spent.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 HASH_BUFFER = bytes(256 * 1024)
 """Far above the 2,047 bytes from which hashlib releases the GIL."""
 LOOP_TURNS = 50
-"""Turns between two looks at the clock: a look costs a system call."""
+"""Repetitions between two looks at the clock: a look costs a system call."""
 CALIBRATION_TERMS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How long to burn and to block, in seconds, and what happens to the GIL meanwhile."""
+    """Time to burn and to block, in seconds, and the fate of the GIL meanwhile."""
 
     cpu_seconds: float = 0.0
     block_seconds: float = 0.0
@@ -44,7 +44,7 @@ class Work:
 
     @property
     def seconds(self) -> float:
-        """What it takes on a free processor."""
+        """Time that it takes on a free processor."""
         return self.cpu_seconds + self.block_seconds
 
     def perform(self) -> None:
@@ -56,7 +56,7 @@ class Work:
 
 
 def work_in(query: Mapping[str, str]) -> Work:
-    """What the query asks for. Raises `BadRequestError`."""
+    """Return the work that the query asks for. Raises `BadRequestError`."""
     return Work(duration(query, "cpu"), duration(query, "block"), choice(query, "gil", tuple(BURNERS)))
 
 

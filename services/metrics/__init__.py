@@ -1,1 +1,1 @@
-"""What is counted and timed (slots, stages), and how it is shown: the admin process and its readings."""
+"""Counters and stages (slots, samples), and the admin process that shows them."""

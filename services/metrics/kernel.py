@@ -173,7 +173,7 @@ def dump(port: int, states: tuple[int, ...], attribute: int) -> Iterator[Socket]
 
 
 def _ask(request: bytes) -> Iterator[memoryview]:
-    """Send a dump request; the payload of every message of the answer."""
+    """Send a dump request; yield the payload of every message of the response."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_SOCK_DIAG) as diag:
         diag.settimeout(REPLY_SECONDS)
         diag.sendto(request, (0, 0))
@@ -216,15 +216,15 @@ def netstat(pid: int) -> dict[str, int]:
 
 
 def netstat_scope(pid: int) -> str:
-    """Whose counters `netstat` reads: "model" in a network namespace of its own, else "host".
+    """Return the scope of the counters that `netstat` reads: "model" in a network namespace of its own, else "host".
 
     Who made the namespace says so in `LAB_NETNS` (`own` or `host`): inside a container or a sandbox,
     process 1 is in the same namespace, so comparing proves nothing there. Without it, a namespace other
     than that of process 1 is taken for the model's own. When in doubt, "host", which claims less.
     """
-    told = os.environ.get("LAB_NETNS")
-    if told in ("own", "host"):
-        return "model" if told == "own" else "host"
+    given = os.environ.get("LAB_NETNS")
+    if given in ("own", "host"):
+        return "model" if given == "own" else "host"
     try:
         return "host" if os.readlink(f"/proc/{pid}/ns/net") == os.readlink("/proc/1/ns/net") else "model"  # noqa: PTH115
     except OSError:  # reading another user's needs privilege

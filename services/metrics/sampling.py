@@ -3,7 +3,7 @@
 Timing every request would cost a third of the throughput (clock reads, and `recvmsg` in place of
 `recv`), so requests are sampled. The distance between two samples is random, uniform in 1 … 2N-1 with
 mean N: a fixed distance would meet the same worker, the same connection or the same URL of a client
-that takes turns every time. Each sample adds, as its weight, the requests that it stands for: those
+that alternates every time. Each sample adds, as its weight, the requests that it stands for: those
 since the sample before it, itself included. So the weights add up to the requests, and no later
 correction by N is needed, not even when N changes.
 
@@ -74,7 +74,7 @@ class Sampler:
         if rate not in ("auto", "off") and not (rate.isdecimal() and int(rate) >= 1):
             raise ValueError(f"sample rate {rate!r}: give auto, or a whole number N from 1 to sample one in N")
         self.block = block
-        """Where the times are written."""
+        """The times are written here."""
         self._random = random.Random(seed).random
         self._request_rate = Rate("1" if rate == "off" else rate)
         self._connection_rate = Rate("1" if rate == "off" else rate)

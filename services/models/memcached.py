@@ -29,9 +29,9 @@ def serve(main: Main) -> None:
     """Main's part: accept and hand off."""
     listener = main.listen()
     workers = main.start_workers(serve_handed_off)
-    turns = ASSIGN[main.settings.options["assign"]](workers)
+    next_worker = ASSIGN[main.settings.options["assign"]](workers)
     for connection in main.accept(listener):
-        next(turns).hand_off(connection)
+        next(next_worker).hand_off(connection)
 
 
 def serve_handed_off(worker: Worker) -> None:

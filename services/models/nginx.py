@@ -8,7 +8,7 @@ Listens: main. Accepts, reads, executes, writes: whichever worker takes the conn
 
 A busy worker does not come to the queue, so it gets nothing new: the queue balances by itself what is
 queued, but never moves what has been accepted. Who wakes is the kernel's choice, and `--wakeup` says how
-the workers wait: that decides between taking turns, one taking all, and everyone waking for nothing.
+the workers wait: that decides whether idle workers alternate, one takes all, or everyone wakes for nothing.
 
 The real one: worker processes with one loop each, as here by default; EPOLLEXCLUSIVE and the re-adding of the
 listener every 16 accepts (since 1.21.6) are as there. Its accept mutex is a spin lock in shared memory,

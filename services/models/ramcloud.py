@@ -12,7 +12,7 @@ over all of them. The price is two hand-offs a request, and one thread through w
 
 The real one: WorkerManager.cc hands an RPC to the last idle worker (a stack: its caches are warm) and queues it
 when all are busy; its threads poll instead of sleeping. It hands over requests, not connections;
-`--dispatch connection` is the weaker reading that is often told. Our thread workers take their next request
+`--dispatch connection` is the weaker reading, found in many texts. Our thread workers take their next request
 from the queue themselves, where the real dispatch thread hands it to them.
 """
 

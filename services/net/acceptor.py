@@ -1,11 +1,49 @@
-"""Who wakes when a connection is queued: the ways to wait on a listening socket.
+"""Ways to wait on a listening socket: they decide which worker a new connection wakes.
 
 A listener shared by several workers has one queue and many waiters, and the way they wait decides who
 accepts. Each class here is one way; the `nginx` model offers all of them as `--wakeup`.
 
+The kernel's rules. A socket has a wait queue, a list of those to wake when something happens to it; here an entry is
+an epoll that watches the listener, or a thread that sleeps in accept(). When a connection is queued, the kernel walks
+the list from its head: it wakes every entry that is not exclusive, and stops after the first exclusive one that it
+could wake. Which entry stands at the head, and whether it stays there, is all that the ways differ in. (Shares below:
+3 idle processes, 900 connections, one after the other.)
+
+    way                 its entry                           woken                      measured shares
+    ------------------  ----------------------------------  -------------------------  ---------------
+    herd                EPOLLIN: not exclusive              all
+    exclusive           EPOLLIN | EPOLLEXCLUSIVE            one, always the same       796 / 104 / 0
+    exclusive-rotating  the same, added again now and then  one, in turn               304 / 304 / 292
+    blocking            exclusive, added by every accept()  one, first in, first out   300 / 301 / 299
+    mutex               EPOLLIN, of the lock's holder only  the holder
+
+- Why one waiter keeps winning. An entry is made once, by EPOLL_CTL_ADD, and a wake-up does not move it. So the walk
+  finds the same one first each time; only while that worker is busy, not waiting in epoll_wait, does the next one get
+  something. Which worker that is depends on the order of the list, and so on the kernel and on who came first; that
+  it stays the same one does not. This is often called "epoll is LIFO", which is not the rule.
+- Re-adding. EPOLL_CTL_DEL and then EPOLL_CTL_ADD make a new entry at the other end of the list, behind all that wait.
+  EPOLL_CTL_MOD would not do: it moves nothing, and the kernel refuses it (EINVAL) for an exclusive entry. Once in
+  ROTATE_EVERY accepts, since it costs two system calls.
+- Blocking accept(). A thread that sleeps in accept() makes its entry anew for each call, at the tail, and so the
+  order is first in, first out, with no help. But a thread that sleeps there can do nothing else.
+- The herd. All wake, one finds the connection, and the others have run for nothing. The commit that brought
+  EPOLLEXCLUSIVE (Linux 4.5) tells of a workload that went from 860 s to 24 s. Much of it cannot be seen from here:
+  before epoll_wait returns, the kernel looks once more whether the listener is still readable, and a worker that is
+  late goes back to sleep. Measured with 4 workers on 2 cores: 1.35 to 2.0 returns an accept (exclusive: 1.02), but
+  4.2 to 4.6 voluntary context switches an accept (exclusive: 1.0 to 1.7). So the wasted wake-ups counted here are a
+  lower bound.
+
 Where several wait, one connection is accepted each time epoll reports the listener, as NGINX does
 (multi_accept off): a worker that emptied the queue at one go would leave nothing for its neighbours.
-"""
+
+EMFILE. When a process has no descriptor left, accept() fails and takes nothing off the queue. The listener stays
+readable, so a level-triggered epoll reports it again at once, and the loop would spin at 100 % while its connections,
+whose closing is what frees descriptors, get what time is left. So the listener is paused for ACCEPT_PAUSE_SECONDS,
+and new connections wait in the kernel's queue meanwhile. Rejected: a spare descriptor that is closed in order to
+accept and close the client (libuv's way): it turns a client away who could have waited, and another thread may take
+the descriptor first. And going on with a larger backlog: a queue is no remedy for a server that is full. The same
+holds for ENFILE, ENOBUFS and ENOMEM (`OUT_OF_RESOURCES`); ECONNABORTED, of a client that went away in the queue, is
+counted and nothing more."""
 
 from __future__ import annotations
 
@@ -31,7 +69,7 @@ ACCEPT_PAUSE_SECONDS = 0.1
 ROTATE_EVERY = 16
 """Accepts between two moves to the end of the wait queue (ngx_reorder_accept_events)."""
 MUTEX_DELAY_SECONDS = 0.5
-"""How long a worker without the accept mutex sleeps at most before it tries again (accept_mutex_delay)."""
+"""Longest sleep of a worker without the accept mutex before it tries again (accept_mutex_delay)."""
 BLOCKING_ACCEPT_SECONDS = 0.1
 MAX_ACCEPTED = 1024
 
@@ -43,7 +81,7 @@ class Acceptor(Source):
     """Plain EPOLLIN: every worker that waits is woken, one of them finds the connection ("herd")."""
 
     events = select.EPOLLIN
-    accepts_a_turn = 1
+    accepts_an_iteration = 1
 
     def __init__(self, loop: ServerLoop, listener: socket.socket) -> None:
         self.loop = loop
@@ -59,7 +97,7 @@ class Acceptor(Source):
 
     def ready(self, events: int) -> None:  # noqa: ARG002
         """Called by the loop: a connection is queued, or was until a neighbour took it."""
-        for number in range(self.accepts_a_turn):
+        for number in range(self.accepts_an_iteration):
             try:
                 self._accept()
             except BlockingIOError:
@@ -92,7 +130,7 @@ class Acceptor(Source):
     def _failed(self, error: OSError) -> None:
         self._count(error)
         if error.errno in OUT_OF_RESOURCES:
-            # The listener stays readable, so epoll would spin: stop listening for a moment instead.
+            # The listener stays readable, so epoll would spin: stop listening for a moment instead (EMFILE, above).
             self.pause()
             self.retry_ns = time.monotonic_ns() + int(ACCEPT_PAUSE_SECONDS * 1e9)
             self.loop.call_later(ACCEPT_PAUSE_SECONDS, self.resume)
@@ -144,10 +182,10 @@ class Acceptor(Source):
 class SoleAcceptor(Acceptor):
     """Nobody else waits for this listener (`nodejs`, `memcached`, `ramcloud`, `reuseport`).
 
-    So the queue is emptied at each turn, as libuv does, up to a bound that leaves time for the connections.
+    So the queue is emptied in each iteration, as libuv does, up to a bound that leaves time for the connections.
     """
 
-    accepts_a_turn = 64
+    accepts_an_iteration = 64
 
     def stand_aside(self) -> None:
         """End the listener, which nobody else waits for, but keep its descriptor: the loop still watches it."""
@@ -183,8 +221,8 @@ class RotatingAcceptor(ExclusiveAcceptor):
 class MutexAcceptor(Acceptor):
     """accept_mutex: only the worker that holds a lock waits for connections.
 
-    An flock, since the kernel takes it back from a holder that dies. As NGINX does, a turn accepts first, gives
-    the lock back, and only then serves, so that another may accept meanwhile; and whoever does not get
+    An flock, since the kernel takes it back from a holder that dies. As NGINX does, an iteration accepts
+    first, gives the lock back, and only then serves, so that another may accept meanwhile; and whoever does not get
     the lock back leaves the listener alone.
     """
 

@@ -17,8 +17,8 @@ Its traps, and what is done about each here:
 - A closed descriptor leaves the set by itself only when the last copy of it is closed. A fork copies every descriptor,
   so a child closes all that are not its own (workers/fork.py), or a dead connection would be reported for ever.
 - Descriptor numbers are used again at once. In one list of events, an early handler may close the descriptor of a
-  late one, and another may open a new one with the same number: so a handler is looked up by number when its turn
-  comes, and what is not found is passed over.
+  late one, and another may open a new one with the same number: so a handler is looked up by number just before
+  it is called, and what is not found is passed over.
 - Who wakes, where several loops watch one listener, is a matter of its own: net/acceptor.py.
 """
 
@@ -51,7 +51,7 @@ class EventLoop:
 
     def __init__(self) -> None:
         self.now_ns = time.monotonic_ns()
-        """When the present iteration began; CLOCK_MONOTONIC."""
+        """Start of the present iteration; CLOCK_MONOTONIC."""
         self.longest_wait_seconds: float | None = None
         """No wait takes longer; None: timers alone bound it."""
         self.before_poll: list[Callback] = []

@@ -24,7 +24,7 @@ OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.E
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen."""
+    """Address and backlog of a listening socket."""
 
     host: str
     port: int

@@ -1,4 +1,4 @@
-"""How threads and processes send to a loop: a mailbox in one process, a channel between two.
+"""Ways for threads and processes to send to a loop: a mailbox in one process, a channel between two.
 
 Both are bounded, and both are sources: the loop wakes when something has come.
 """
@@ -22,12 +22,12 @@ Item = TypeVar("Item")
 
 FRAME = struct.Struct("!Q")
 DESCRIPTOR_NOTE = struct.Struct("!QQ")
-"""Beside a handed-off descriptor: when it was accepted (realtime ns) and handed off (monotonic ns)."""
+"""Sent with a handed-off descriptor: when it was accepted (realtime ns) and handed off (monotonic ns)."""
 CHANNEL_READ_BYTES = 1 << 18
 
 
 class Mailbox(Wakeup, Generic[Item]):
-    """A queue into a loop of the same process. `put` from any thread; the rest on the loop's."""
+    """A queue into a loop of the same process. `put` from any thread; all else on the loop's."""
 
     def __init__(self, receive: Callable[[Item], None], limit: int = sys.maxsize) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Mailbox(Wakeup, Generic[Item]):
         self._items: deque[Item] = deque()
 
     def put(self, item: Item) -> bool:
-        """False when the mailbox is full."""
+        """Queue the item and wake the loop; return False when the mailbox is full."""
         if len(self._items) >= self._limit:
             return False
         self._items.append(item)
@@ -52,7 +52,7 @@ class Mailbox(Wakeup, Generic[Item]):
             receive(take())
 
     def take_all(self) -> list[Item]:
-        """What is left in it after its loop has ended."""
+        """Return what is left in it after its loop has ended."""
         items = list(self._items)
         self._items.clear()
         return items
@@ -102,7 +102,7 @@ class Channel(Source):
         loop.watch(sock.fileno(), self)
 
     def send(self, message: object) -> None:
-        """Send what the kernel takes now, and the rest when it takes more."""
+        """Send what the kernel takes now, and what is left when it takes more."""
         self._outgoing = memoryview(bytes(self._outgoing) + to_frame(message))
         self._send_on()
 
@@ -119,8 +119,8 @@ class Channel(Source):
             self._loop.forget(self._socket.fileno())
             self._socket.close()
 
-    def pause(self) -> None:
-        """The other end is dead: hear and say no more, but hold the descriptor until `close`."""
+    def stop(self) -> None:
+        """Receive and send no more, since the other end is dead, but hold the descriptor until `close`."""
         if self._socket.fileno() >= 0:
             self._loop.pause(self._socket.fileno())
 
@@ -130,8 +130,8 @@ class Channel(Source):
                 self._outgoing = self._outgoing[self._socket.send(self._outgoing, socket.MSG_DONTWAIT) :]
         except BlockingIOError:
             self._set_blocked(True)
-        except OSError:  # the worker died: main hears of it through SIGCHLD
-            self.pause()
+        except OSError:  # the worker died: main learns of it by SIGCHLD
+            self.stop()
         else:
             self._set_blocked(False)
 
@@ -148,7 +148,7 @@ class Channel(Source):
         except OSError:
             data = b""
         if not data:
-            self.pause()
+            self.stop()
             return
         self._incoming += data
         while len(self._incoming) >= FRAME.size:

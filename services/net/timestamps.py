@@ -1,4 +1,4 @@
-"""When the kernel got it: the times that it keeps of a connection and of what was received on it."""
+"""The kernel's times: of a connection, and of what was received on it."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class LongGet:
         return messages + self._finish(self._tail) if nul else messages
 
     def end(self) -> Messages:
-        """The rest, at the end of the line."""
+        """Return what is left, at the end of the line."""
         return self._finish(self._tail.removesuffix(b"\r"))
 
     def _take(self, words: list[bytes]) -> Messages:

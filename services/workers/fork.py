@@ -12,7 +12,7 @@ again, and then it keeps away from SQLite (`make_helper` in __main__.py).
 
 What a child inherits, and what is done about each:
 
-- Descriptors: a copy of every one. A copied connection stays open after its owner has closed it, the peer never hears
+- Descriptors: a copy of every one. A copied connection stays open after its owner has closed it, the peer never learns
   of it, and epoll goes on to report it; a copied end of a neighbour's channel hides that neighbour's death. So a child
   closes all but the few that it is for (`close_all_but`).
 - Locks of files: an flock belongs to the open file, so it is held until the last copy is closed. The locks of fcntl(),
@@ -22,7 +22,7 @@ What a child inherits, and what is done about each:
 - Signal handlers: main's would run in the child. They are put back first of all.
 - Python objects: main's loop, its sockets and their numbers live on in frames that the child never returns to. `_exit`
   instead of `exit` is what keeps their destructors, and `atexit`, from running a second time.
-- Its parent's end, not at all: a child of a killed parent lives on unless the kernel is told otherwise
+- Its parent's end, not at all: a child of a killed parent lives on unless the kernel is asked to end it
   (`end_with_parent`).
 """
 

@@ -100,7 +100,7 @@ class Handle(ABC):
         return not self.reaped and self.has_ended() and not (self._drain_ordered and self._ended_well())
 
     def reap(self) -> Loss:
-        """Deal with its death: count what died with it, fail what it had begun, return the rest."""
+        """Deal with its death: count what died with it, fail what it had begun, return what it had not."""
         self.reaped = True
         self._receive_what_is_left()
         self._count_what_died()

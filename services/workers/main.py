@@ -1,6 +1,26 @@
 """Main: the process that the user starts. It opens, starts, watches, replaces and ends; a model decides the rest.
 
 It forks before it starts any thread, and it is the only one that forks (fork.py says why).
+
+Signals. A C handler of the kernel's signal may run between any two instructions, so CPython's only sets a flag; the
+Python handler runs later, in the main thread, between two bytecodes. Two rules follow. The handler may find every
+object of main half changed, so it changes none: it sets a flag and wakes the loop, which acts in its next iteration.
+And a signal alone does not end the loop's wait: Python restarts an interrupted epoll_wait after the handler (PEP
+475), so the handler writes to the loop's eventfd (`EventLoop.wake`), which then is readable. signal.set_wakeup_fd
+could do the same; the eventfd is there anyway, since worker threads that end write to it, too.
+
+    signal           main                                            a worker process
+    ---------------  ----------------------------------------------  ------------------------------
+    SIGTERM          drain; the second time, end at once             drain (main sends it)
+    SIGINT           the same                                        ignored: a terminal sends it to
+    SIGHUP           drain, once only; ignored under nohup           all, and main's part is to say
+    SIGCHLD          look for dead children in the next iteration    default
+
+SIGCHLD is not counted: two children that die together may send one. So its handler only notes that there was a death,
+and the loop then asks each worker (`_reap_the_dead`). A child that dies before the handler is there sends none that
+we see, which is why `_deaths` begins as True.
+
+The exception is the second SIGTERM: it ends the process from inside the handler, since the loop may be what is stuck.
 """
 
 from __future__ import annotations
@@ -32,7 +52,7 @@ log = logging.getLogger("services")
 KINDS: dict[str, type[Handle]] = {kind.kind: kind for kind in (ThreadHandle, ProcessHandle)}
 START_SECONDS = 10.0
 DESCRIPTORS_TO_START_A_WORKER = 2
-"""The worker's ends of a process's two channels, or a thread's copy of the listener with the acceptor's own; the rest
+"""The worker's ends of a process's two channels, or a thread's copy of the listener with the acceptor's own; all else
 takes the place of the predecessor's."""
 RESTART_PAUSE_SECONDS = 0.25
 """A worker that dies sooner than this after its start is replaced only after a pause: no fork storm."""
@@ -155,7 +175,7 @@ class Main(Server):
                 block[slots.PID] = block[slots.TID] = block[slots.LISTENER_INODE] = 0
         self._kept, predecessor._kept = predecessor._kept, None
         predecessor.close()
-        if predecessor.stopping:  # told so a moment ago, before its signal handler was ours
+        if predecessor.stopping:  # by a signal of a moment ago, before its handler was ours
             self._stop()
 
     def _change(self) -> None:

@@ -117,7 +117,7 @@ class ProcessHandle(Handle):
         return self._running.status == 0
 
     def close(self) -> None:
-        """Give back what it held; it has been told to end."""
+        """Give back what it held; it has been sent a signal to end."""
         self._close_ends()
         self._running.wait()
         self._count_what_died()  # nothing, unless it was killed when its time to drain was over
@@ -128,7 +128,7 @@ class ProcessHandle(Handle):
             self._requests.close()
 
     def _receive_what_is_left(self) -> None:
-        self._requests.pause()
+        self._requests.stop()
         self.block[slots.STATE] = slots.GONE
 
 

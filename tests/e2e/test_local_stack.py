@@ -24,7 +24,7 @@ from services.options import MODELS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
-# DESIGN.md, section 4, in its order. Histograms are asked for by their count.
+# docs/design.md, "Metrics". Histograms are asked for by their count.
 MODEL_METRICS = (
     "lab_connections_accepted_total",
     "lab_connections_open",

@@ -1,4 +1,4 @@
-"""An admin endpoint that says what a test tells it to, in the words of DESIGN.md, section 4."""
+"""An admin endpoint that says what a test tells it to, in the words of docs/design.md, "Metrics"."""
 
 from __future__ import annotations
 

@@ -116,4 +116,4 @@ def test_burst_beyond_the_limit_is_closed_and_counted(serve, options) -> None:
 
     wait_until(settled, what="that every connection is open or closed")
     # Who accepts does not see what a neighbour has accepted in this very turn: one connection, or a sole acceptor's 64.
-    assert limit <= most <= limit + {"nginx": 1, "reuseport": SoleAcceptor.accepts_a_turn}.get(options[0], 0)
+    assert limit <= most <= limit + {"nginx": 1, "reuseport": SoleAcceptor.accepts_an_iteration}.get(options[0], 0)
