@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 COUNTERS = {
     "services.net.connection": frozenset({"gap", "bytes_in", "bytes_out", "codes", "submitted"}),
     "services.net.server_loop": frozenset({"_busy_since_ns", "_publish", "tick"}),
-    "services.workers.worker": frozenset({"REQUESTS", "BUSY_SINCE", "BUSY_NS"}),
+    "services.workers.worker": frozenset({"REQUESTS"}),
+    "services.workers.thread": frozenset({"begin_busy", "end_busy"}),
+    "services.workers.process": frozenset({"begin_busy", "end_busy"}),
 }
 """By module: attributes that are counted in, tested or called by the statements to leave out."""
 DECISIVE = frozenset({"gap"})
