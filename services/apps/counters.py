@@ -39,7 +39,7 @@ class Increment:
         return _number(value)
 
     def present(self, transaction: Transaction) -> Response:
-        """What to say when the increment has been made before: the value as it is now."""
+        """Respond to an increment that has been made before: with the value as it is now."""
         return _number(transaction.counter(self.scope))
 
 

@@ -56,14 +56,14 @@ _VISIBLE = re.compile(rb"[ -~]+")
 
 
 class _Claim(NamedTuple):
-    """Whose reservation, and for what: the first two fields of a `Record`."""
+    """A reservation: the first two fields of a `Record`."""
 
     fingerprint: bytes
     token: bytes
 
 
 class Effect(Interface):
-    """What a request would change."""
+    """The change that a request asks for."""
 
     @property
     def scope(self) -> bytes:
@@ -71,7 +71,7 @@ class Effect(Interface):
 
     @property
     def work(self) -> Work:
-        """What comes between recognising the request and applying the effect."""
+        """The simulated work between recognising the request and applying the effect."""
 
     def apply(self, transaction: Transaction) -> Response:
         """Make the change; a response that is an error has changed nothing."""

@@ -1,4 +1,4 @@
-"""What the application remembers, and the interface that both stores offer.
+"""The application's memory: the interface that both stores offer.
 
 A store holds four things: items (the key-value data, shared by HTTP and memcached), counters, claims
 (the ids of increments already made) and records (what was answered to which idempotency key). Reads
@@ -113,7 +113,7 @@ class Transaction(Interface):
         """Insert (scope, name), unique for `ttl_seconds`; False where it was there already."""
 
     def record(self, key: bytes) -> Record | None:
-        """What is known of an idempotency key, expired or not."""
+        """Return the record of an idempotency key, expired or not."""
 
     def put_record(self, key: bytes, record: Record) -> None:
         """Remember `record`, in place of an older one. Raises `StoreCrowdedError` where none may be evicted."""
@@ -138,10 +138,10 @@ class Store(Interface):
         """A counter's value; 0 before its first increment."""
 
     def record(self, key: bytes) -> Record | None:
-        """What is known of an idempotency key, expired or not."""
+        """Return the record of an idempotency key, expired or not."""
 
     def statistics(self) -> dict[str, int]:
-        """What the store knows about itself, by memcached's names where memcached has one."""
+        """Return figures of the store itself, by memcached's names where memcached has one."""
 
     def checkpoint(self) -> None:
         """Housekeeping that may wait for a disk: never call it from an event loop."""

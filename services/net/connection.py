@@ -57,7 +57,7 @@ EVENTS = {
     "writing": WRITABLE,
     "lingering": READABLE,
 }  # fmt: skip
-"""What epoll is asked for in each state."""
+"""Events that epoll is asked for in each state."""
 READ_BYTES = 65536
 MAX_PAUSE_SECONDS = 1.0
 """A longer pause is taken in parts: a closed connection's timer must not keep it in memory for hours."""

@@ -39,7 +39,7 @@ class CommonHead:
         self.spare: list[RequestParser] = []
         self._model = model
         self.prefixes: dict[tuple[str, bytes, bytes], bytes] = {}
-        """What `make_prefix` has made since the last `refresh`, by what it was made of."""
+        """Prefixes that `make_prefix` has made since the last `refresh`, by its arguments."""
         self._date = b""
         self.refresh(0.0)
 
