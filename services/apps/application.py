@@ -32,7 +32,7 @@ logger = logging.getLogger("services")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Names that responses carry. `worker` is "main", "0", …; the process id is read when asked: it changes by a fork."""
+    """Names that responses carry. `worker` is "main", "0", …; the process id is read when asked: a fork changes it."""
 
     model: str
     worker: str
