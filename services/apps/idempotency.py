@@ -23,6 +23,7 @@ record is kept: at least 10 s, at most --key-ttl.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from typing import Protocol as Interface
 
 from services.apps.parameters import BadRequestError
-from services.apps.store import Record
+from services.apps.store import Record, StoreUnavailableError
 from services.messages import Request, Response
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ class RequestId:
         if known is not None:
             self._outcome("expired")
         response = self._apply(request, effect)
-        with self._store.transaction() as transaction:
+        # The effect is made: a store that has no room now is no reason to tell the client to try again.
+        with contextlib.suppress(StoreUnavailableError), self._store.transaction() as transaction:
             expires = self._store.clock() + self._ttl_seconds
             transaction.put_record(identity, Record(b"", b"", expires, response.code, response.body))
             evicted = transaction.take_evicted()

@@ -15,6 +15,8 @@ MAX_RATE = 1 << 40
 SINK = b"/sink"
 PIECE = memoryview(bytes(65536))
 READ_BYTES = 65536
+MAX_PAUSE_SECONDS = 60.0
+"""After one piece: a peer that is gone must not keep its connection for hours."""
 SLOW_READ_SECONDS = 0.1
 """A body that is read at a rate is read this often."""
 
@@ -43,8 +45,8 @@ class Sink:
         self.most_bytes = min(READ_BYTES, max(1, int(rate * SLOW_READ_SECONDS))) if rate else READ_BYTES
 
     def take(self, piece: bytes) -> float:
-        """Throw the piece away; return the seconds that it takes at this rate."""
-        return len(piece) / self._rate if self._rate else 0.0
+        """Throw the piece away; return the seconds that it takes at this rate, up to MAX_PAUSE_SECONDS."""
+        return min(len(piece) / self._rate, MAX_PAUSE_SECONDS) if self._rate else 0.0
 
 
 def answer_stream(request: Request) -> Response:

@@ -16,8 +16,8 @@ The states, and what moves a connection from one to the next:
     paused     a pause that whoever takes    no limit: we wait        body; sooner if the peer has sent its last byte
                the body in pieces asked for
     executing  the response, from somebody   no limit: we wait        writing, if the kernel does not take all of it,
-               else (a handler that                                   or else the next message
-               responds later)
+               else (a handler that                                   or else the next message; input that comes
+               responds later)                                        meanwhile is left in the kernel
     writing    room in the send buffer, for  --write-timeout (each)   the next piece of the response; after the last,
                the rest or the next piece                             the next message
     lingering  the peer's end of input       5 s of silence (1 s in   closed
@@ -40,7 +40,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from services.messages import BodyPiece, Handler, Message, Protocol, Request, Response, make_last
+from services.messages import BodyPiece, Command, Handler, Message, Protocol, Request, Response, make_last
 from services.metrics.sampling import Sampler
 from services.net import timestamps
 from services.net.event_loop import EventLoop, Source
@@ -60,14 +60,13 @@ EVENTS = {
 """Events that epoll is asked for in each state."""
 READ_BYTES = 65536
 MAX_PAUSE_SECONDS = 1.0
-"""A longer pause is taken in parts: a closed connection's timer must not keep it in memory for hours."""
+"""A longer pause is taken in parts: a closed connection's timer must not keep it in memory for long."""
 NEVER_NS = 1 << 62
 NOT_TIMED = -1
 NOT_CHOSEN: Any = None
 """The protocol of a connection on which nothing has come yet."""
 
-# Sockets are left in blocking mode and every call says DONTWAIT: that saves the fcntl a connection.
-DONTWAIT = socket.MSG_DONTWAIT
+DONTWAIT = socket.MSG_DONTWAIT  # sockets stay in blocking mode: that saves the fcntl a connection
 
 
 class Owner(EventLoop, ABC):
@@ -132,8 +131,7 @@ class Connection(Source):
     def ready(self, events: int, most: int = READ_BYTES) -> None:
         """Called by the loop when epoll reports this socket; reads at most `most` bytes.
 
-        This and what it calls, `_advance` and `_send`, are the way of nearly every request, and so no shorter
-        functions: a call costs as much as half of what is done in one.
+        This, `_advance` and `_send` are the way of nearly every request, so they are long: a call costs much.
         """
         if self.state not in READING:
             self._ready_for_other_than_reading(events)
@@ -161,6 +159,8 @@ class Connection(Source):
             protocol = self._protocol = loop.choose(data)
         inbox = protocol.receive(data)
         self._inbox = iter(inbox)
+        if inbox:
+            self.state = "idle"  # a head that begins behind it has a deadline of its own
         if kernel_wait >= 0 and inbox and not isinstance(inbox[0], (Response, BodyPiece)):
             weight = loop.take_sample()
             sampler.record(("kernel_wait", kernel_wait, weight))
@@ -200,8 +200,9 @@ class Connection(Source):
                 weight = 0
             else:
                 response = loop.handle(message)  # type: ignore[arg-type]
+                data = protocol.encode(message, response)  # type: ignore[arg-type]
                 loop.codes[response.code] += 1
-                self._send(protocol.encode(message, response), response)  # type: ignore[arg-type]
+                self._send(data, response)
             if self.state not in READING:
                 return
             if loop.draining and isinstance(message, Request):  # its response has said that it is the last
@@ -227,8 +228,9 @@ class Connection(Source):
             loop.sampler.record(("service", done - started, weight))
             loop.sampler.record(("return_wait", 0, weight))
             self._write_sample = (weight, done)
+        data = self._protocol.encode(message, response)
         loop.codes[response.code] += 1
-        self._send(self._protocol.encode(message, response), response)
+        self._send(data, response)
 
     def _respond(self, response: Response) -> None:
         self._loop.codes[response.code] += 1
@@ -240,7 +242,8 @@ class Connection(Source):
             make_last(message)
         self.state = "executing"
         self.deadline_ns = NEVER_NS
-        self._loop.submitted += 1
+        if not (isinstance(message, Command) and message.partial):
+            self._loop.submitted += 1
         self._job = job = Job(self, message, weight, time.monotonic_ns() if weight else 0)
         self._execute(job)
 
@@ -251,6 +254,7 @@ class Connection(Source):
         self._job = None
         self.state = "idle"
         if self._loop.draining and isinstance(job.message, Request):
+            make_last(job.message)  # it was submitted before the drain, perhaps
             self._inbox = iter(())
         if job.weight:
             now = time.monotonic_ns()
@@ -262,11 +266,10 @@ class Connection(Source):
 
     def _pause(self, seconds: float, most: int) -> None:
         """Leave the body in the kernel, whose receive window then closes, for so long; then read at most `most`."""
-        if not seconds:
-            return
-        self._enter("paused")
-        pause = min(seconds, MAX_PAUSE_SECONDS)
-        self._loop.call_later(pause, lambda: self._resume(seconds - pause, most))
+        if seconds:
+            self._enter("paused")
+            pause = min(seconds, MAX_PAUSE_SECONDS)
+            self._loop.call_later(pause, lambda: self._resume(seconds - pause, most))
 
     def _resume(self, rest_seconds: float, most: int) -> None:
         if self.state != "paused":
@@ -369,10 +372,7 @@ class Connection(Source):
             self.finish(reason)
 
     def finish(self, reason: str, *, at_once: bool = False) -> None:
-        """Close in stages: say that no more comes, then wait for the peer to say so.
-
-        `at_once`: there is no time left to wait, so only what has come by now is read.
-        """
+        """Close in stages; `at_once`: there is no time left to wait, so only what has come by now is read."""
         if self.state == "closed":
             return
         now = self._loop.now_ns

@@ -122,8 +122,12 @@ class ServerLoop(Owner):
         self.block[slots.CLOSED[reason]] += 1
 
     def take_sample(self) -> int:
-        """Return how many requests the one that is now timed stands for: all since the last sample."""
-        return self.sampler.take(self._requests + sum(self.codes.values()) + self.submitted + 1)
+        """Return how many requests the one that is now timed stands for: all since the last sample.
+
+        Parts of a reply (code "") are no requests, and must not count here: this total may never fall.
+        """
+        pending = sum(self.codes.values()) - self.codes.get("", 0)
+        return self.sampler.take(self._requests + pending + self.submitted + 1)
 
     # Counts.
 

@@ -122,7 +122,10 @@ class MemcacheText:
         return response.body
 
     def _encode_batch(self, response: Response, *, last: bool) -> bytes:
-        """One part of a reply. The last one's code counts for all; behind an error nothing follows."""
+        """Encode one part of a reply. The last counts for all, as VALUE if any had values; nothing follows an error.
+
+        Where a worker executed it (ramcloud), it has been counted by then: by the last part's own code.
+        """
         before = self._code
         if last:
             self._code = ""

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.servers import Server, read_head, read_response, wait_until
+from support.servers import Server, read_head, read_response, wait_for_busy, wait_until
 
 from services.options import MODELS
 
@@ -200,3 +200,46 @@ def test_requests_behind_a_body_in_pieces_are_executed_in_order(serve) -> None:
     assert [response.partition(b"\r\n\r\n")[2] for response in responses] == [
         b"100000 bytes received\n", b"ok\n", b"100000 bytes received\n",
     ]  # fmt: skip
+
+
+def test_head_that_begins_behind_a_request_has_a_deadline_of_its_own(serve) -> None:
+    server = serve("nodejs", "--header-timeout", "1")
+    client = server.connect()
+    half = len(GET) // 2
+    client.sendall(GET[:half])
+    until = time.monotonic() + 4
+    while time.monotonic() < until:  # each read ends in the middle of a head, and each head comes in time
+        client.sendall(GET[half:] + GET[:half])
+        assert read_response(client).startswith(b"HTTP/1.1 200 ")
+        time.sleep(0.1)
+
+
+def test_last_response_of_a_drain_says_so_although_it_was_asked_for_before(serve) -> None:
+    server = serve("ramcloud", "--workers", "1", *PATIENT)
+    client = server.connect()
+    slow = b"GET /work?block=4s HTTP/1.1\r\nHost: x\r\n\r\n"
+    client.sendall(slow + GET + GET[:20])
+    wait_for_busy(server)
+    server.signal(signal.SIGTERM)
+    wait_until(lambda: not accepts(server), what="a drain")
+    client.sendall(GET[20:])
+    received = b""
+    while data := client.recv(65536):
+        received += data
+    assert received.count(b"HTTP/1.1 200 ") == 1
+    assert b"\r\nConnection: close\r\n" in received
+
+
+@pytest.mark.parametrize("model", ["nodejs", "memcached", "ramcloud"])
+def test_parts_of_a_reply_are_no_requests(serve, model) -> None:
+    server = serve(model, "--workers", "1", "--sample-rate", "1")
+    line = b"get " + b"key " * 20_000 + b"\r\n"
+    clients = [server.connect() for _ in range(3)]
+    for client in clients:
+        client.sendall(line)
+    for client in clients:
+        assert client.recv(100) == b"END\r\n"
+        assert server.ask(GET).startswith(b"HTTP/1.1 200 ")
+    wait_until(lambda: server.metric("lab_requests_total") == 6, what="the counts")
+    counts = server.metric("lab_stage_duration_seconds_count", stage="service")
+    assert 3 <= counts <= 6
