@@ -160,7 +160,7 @@ MODELS: dict[str, Model] = {
                     "exclusive-rotating",
                     "which waiting worker a new connection wakes",
                     ("exclusive-rotating", "exclusive", "herd", "mutex", "blocking"),
-                    teaches="the kernel's wait queue decides: one waiter keeps winning, all wake, or they alternate",
+                    teaches="the kernel's wait queue decides: one waiter keeps winning, all wake, or they take turns",
                     live=True,
                 ),
             ),

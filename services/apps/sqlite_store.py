@@ -111,7 +111,10 @@ class _Session:
         self._refused = False
         self.patience_seconds = BUSY_BOUND_SECONDS
         # The threads keep apart by themselves; but a fork closes every connection from the thread that forks.
-        self.connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        # "rw" makes no file: a server that ends may have taken its temporary folder along by now.
+        self.connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw", timeout=0, isolation_level=None, check_same_thread=False, uri=True
+        )
         weakref.finalize(self, self.connection.close)
         for setting in (
             "synchronous = NORMAL",

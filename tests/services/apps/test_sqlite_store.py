@@ -309,3 +309,10 @@ def test_folder_that_cannot_have_a_wal_is_refused(tmp_path, clock, monkeypatch):
     monkeypatch.setattr(sqlite_store.sqlite3, "connect", lambda path, **settings: real(":memory:", **settings))
     with pytest.raises(OSError, match="choose a local file system"):
         SqliteStore(tmp_path, clock)
+
+
+def test_checkpoint_of_a_store_that_is_gone_makes_no_new_one(tmp_path):
+    store = SqliteStore(tmp_path / "a folder?#%")
+    (tmp_path / "a folder?#%" / "store.sqlite3").unlink()
+    store.checkpoint()
+    assert not (tmp_path / "a folder?#%" / "store.sqlite3").exists()
