@@ -1,4 +1,4 @@
-"""What gunicorn's workers have in common: its command line, with its parser in C."""
+"""The command line that gunicorn's workers share, with its parser in C."""
 
 from __future__ import annotations
 

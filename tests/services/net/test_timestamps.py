@@ -23,7 +23,7 @@ def listener():
 
 
 def is_stamped(listener):
-    """Whether packets carry times by now: the kernel begins a little after the first socket asked for it."""
+    """Return whether packets carry times by now: the kernel begins a little after the first socket asked for it."""
     with socket.create_connection(listener.getsockname()) as client, listener.accept()[0] as server:
         client.sendall(b"request")
         return timestamps.kernel_wait_ns(server.recvmsg(100, 100)[1], time.time_ns()) is not None

@@ -13,7 +13,7 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
 
 def read_by_any(data):
-    """What the reader of any request makes of `data`: messages, and whether it could go on."""
+    """Messages that the reader of any request finds in `data`, and whether it could go on."""
     parser = RequestParser()
     parser.open_body = lambda _request: None
     return parser.receive(data), parser.closing, parser.phase

@@ -43,7 +43,7 @@ def wait_for_successors(server: Server, restarts: int = 1) -> None:
 
 
 def ends(client: socket.socket) -> bool:
-    """Whether the server hung up; fails if nothing comes within the client's time."""
+    """Return whether the server hung up; fails if nothing comes within the client's time."""
     try:
         return client.recv(1) == b""
     except ConnectionResetError:
