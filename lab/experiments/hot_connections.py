@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from lab.measure.checks import always, between
+from lab.measure.checks import always, between, ratio
 from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
-from lab.measure.generator import Stream
+from lab.measure.generator import MICROSECONDS, Stream, histogram, merged
 
 if TYPE_CHECKING:
     from lab.measure.trial import Trial
@@ -18,6 +18,9 @@ QUIET_RATE = 2.0
 """Requests a second on a quiet connection; a hot one asks again as soon as it is answered."""
 SERVICE = "2ms"
 """Slept, so that four workers can be busy at once on any number of cores."""
+APART = WORKERS + 1
+"""Every fifth hot: as many hot ones of 16 as every fourth, but dealt out in turn they come to four workers."""
+HOT_P50 = "p50 of the hot"
 
 MEMCACHED = "memcached, thread.c: the next thread is (last + 1) mod n, blind to load"
 
@@ -44,9 +47,11 @@ def trial(trial: Trial) -> Observation:
             hot.update(result.workers)
     total, even = sum(hot.values()), sum(hot.values()) / WORKERS
     slowest = max(load.streams.values(), key=lambda result: result.mean_seconds)
+    hot_times = merged(result.intended for name, result in load.streams.items() if name.startswith("hot"))
     return Observation(
         {
             **load.quantities("hot 0"),
+            HOT_P50: Quantity(hot_times.get_value_at_percentile(50) * 1000 / MICROSECONDS, "ms"),
             "hot requests": Quantity(total),
             "hot requests on the busiest": Quantity(max(hot.values()) / total * 100, "%"),
             "farthest from even": Quantity(max(abs(count - even) for count in hot.values()) / even * 100, "%"),
@@ -104,6 +109,13 @@ EXPERIMENT = Experiment(
             always(LEAST, "hot requests on the busiest", 100, 100),
         ),
         Check(
+            "hot-ones-wait",
+            "so the hot ones wait for one another while other workers have nothing to do; handed over, none waits",
+            MEMCACHED,
+            f"p50 of the hot connections under {TURN} at least 2 times that under {HANDED}, spreads apart",
+            ratio(HOT_P50, TURN, to=HANDED, least=2),
+        ),
+        Check(
             "hand-off-spreads",
             "handing over requests spreads them, whichever connection they come from",
             "RAMCloud, WorkerManager::handleRpc",
@@ -120,13 +132,13 @@ EXPERIMENT = Experiment(
     ),
     controls=(
         Control(
-            "evenly-hot",
-            "every connection is as hot as the others",
+            "hot-ones-apart",
+            f"as many are hot, but every {APART}th instead of every {WORKERS}th, so in turn they come to all workers",
             (
-                arm(TURN, "memcached", hot_every=1, assign="round-robin"),
-                arm(LEAST, "memcached", hot_every=1, assign="least-connections"),
+                arm(TURN, "memcached", hot_every=APART, assign="round-robin"),
+                arm(LEAST, "memcached", hot_every=APART, assign="least-connections"),
             ),
-            ("load-is-not", "counting-does-not-help"),
+            ("load-is-not", "counting-does-not-help", "hot-ones-wait"),
         ),
         Control(
             "hash",
@@ -151,7 +163,9 @@ EXPERIMENT = Experiment(
 memcached's acceptor gives the next connection to the next thread, and the connection stays there for life. That makes
 the number of *connections* even, to within one. But load comes by request, and connections differ: a pool that one
 busy client opened, a health checker, a batch job. Nothing corrects an unlucky assignment, since nothing is ever handed
-over again. Here every fourth connection is busy, and so all the busy ones end at the same thread.
+over again. Here every fourth connection is busy, and so all the busy ones end at the same thread: each of their
+requests waits until those of the others are done, while three threads have next to nothing to do. With as many busy
+ones in other places of the line, all would be well (`--control hot-ones-apart`): it is luck.
 
 Choosing the thread with the fewest connections looks smarter, and is not while no connection closes: all have equally
 many, and so it goes round, too. Where connections come and go it keeps their number even, as round-robin does not; but
