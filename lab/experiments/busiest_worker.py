@@ -70,6 +70,7 @@ EXPERIMENT = Experiment(
             CLOUDFLARE,
             f"busiest and idlest {THIRD:.1f} % ± {TOLERANCE}, in every trial",
             each_a_third,
+            timed=False,
         ),
         Check(
             "exclusive-has-a-favourite",
@@ -77,6 +78,7 @@ EXPERIMENT = Experiment(
             f"{CLOUDFLARE}; fs/eventpoll.c, ep_poll_callback: an exclusive waiter is not moved back in the queue",
             "busiest at least 80 %",
             between("exclusive", "busiest", least=80),
+            timed=False,
         ),
         Check(
             "mutex-stays-with-its-holder",
@@ -84,6 +86,7 @@ EXPERIMENT = Experiment(
             "nginx, ngx_event_accept.c: ngx_trylock_accept_mutex, before each wait; accept_mutex_delay",
             f"busiest at least {BETWEEN_TURNS_AND_FAVOURITE} %",
             between("mutex", "busiest", least=BETWEEN_TURNS_AND_FAVOURITE),
+            timed=False,
         ),
         Check(
             "rotating-spreads",
@@ -91,6 +94,7 @@ EXPERIMENT = Experiment(
             "nginx 1.21.6, ngx_event_accept.c: ngx_reorder_accept_events",
             f"busiest at most {BETWEEN_TURNS_AND_FAVOURITE} %",
             between("exclusive-rotating", "busiest", most=BETWEEN_TURNS_AND_FAVOURITE),
+            timed=False,
         ),
     ),
     controls=(

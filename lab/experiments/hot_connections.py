@@ -88,6 +88,7 @@ EXPERIMENT = Experiment(
             MEMCACHED,
             "most - fewest at most 1, in every trial",
             always(TURN, "connections, most - fewest", most=1),
+            timed=False,
         ),
         Check(
             "load-is-not",
@@ -95,6 +96,7 @@ EXPERIMENT = Experiment(
             MEMCACHED,
             "hot requests on the busiest 100 %, in every trial",
             always(TURN, "hot requests on the busiest", 100, 100),
+            timed=False,
         ),
         Check(
             "counting-does-not-help",
@@ -102,6 +104,7 @@ EXPERIMENT = Experiment(
             MEMCACHED,
             "hot requests on the busiest 100 %, in every trial",
             always(LEAST, "hot requests on the busiest", 100, 100),
+            timed=False,
         ),
         Check(
             "hand-off-spreads",
@@ -109,6 +112,7 @@ EXPERIMENT = Experiment(
             "RAMCloud, WorkerManager::handleRpc",
             "every worker within 10 % of even",
             between(HANDED, "farthest from even", most=10),
+            timed=False,
         ),
         Check(
             "last-idle-first",
@@ -116,6 +120,7 @@ EXPERIMENT = Experiment(
             "RAMCloud, WorkerManager.cc: idle threads are a LIFO stack",
             "requests on the busiest worker at least 95 %",
             between(ALONE, "hot requests on the busiest", least=95),
+            timed=False,
         ),
     ),
     controls=(

@@ -257,6 +257,7 @@ CHECKS = (
         EXACTLY_ONCE,
         "duplicated at least 1",
         between("none", "duplicated, retries later", least=1),
+        timed=False,
     ),
     Check(
         "request-id-catches-later",
@@ -264,6 +265,7 @@ CHECKS = (
         "services/apps/idempotency.py, RequestId",
         f"duplicated 0, of at least {LEAST_OPERATIONS:,} operations in full form, with faults in every trial",
         none_of("request-id", "duplicated", "later"),
+        timed=False,
     ),
     Check(
         "request-id-misses-meanwhile",
@@ -271,6 +273,7 @@ CHECKS = (
         "services/apps/idempotency.py, RequestId",
         "duplicated at least 1, and more than 1 effect of a crowd",
         slips_through,
+        timed=False,
     ),
     *(
         Check(
@@ -279,6 +282,7 @@ CHECKS = (
             source,
             f"{what} 0, of at least {LEAST_OPERATIONS:,} operations in full form, with faults in every trial",
             none_of(strategy, what, retries),
+            timed=False,
         )
         for strategy, source in (("upsert", UNIQUE), ("idempotency-key", DRAFT))
         for what in ("duplicated", "lost")
@@ -291,6 +295,7 @@ CHECKS = (
             source,
             f"effects 1, where request-id has more; all {CROWD} answered, the others with success or 409 (at work)",
             one_effect(strategy),
+            timed=False,
         )
         for strategy, source in (("upsert", UNIQUE), ("idempotency-key", DRAFT))
     ),
@@ -300,6 +305,7 @@ CHECKS = (
         DRAFT,
         "different answers 1",
         always("idempotency-key", ANSWERS, 1, 1),
+        timed=False,
     ),
     Check(
         "own-memory-duplicates",
@@ -307,6 +313,7 @@ CHECKS = (
         "services/apps/memory_store.py: the memory of one process",
         "duplicated at least 1",
         between(PRIVATE, "duplicated, retries later", least=1),
+        timed=False,
     ),
 )
 

@@ -103,6 +103,7 @@ EXPERIMENT = Experiment(
             LWN,
             "at most 3 standard deviations (sd)",
             between("many", "farthest from even", most=3),
+            timed=False,
         ),
         Check(
             "many-are-uniform",
@@ -110,6 +111,7 @@ EXPERIMENT = Experiment(
             LWN,
             f"χ² over the connections of all trials, p above {CHANCE}",
             uniform("many"),
+            timed=False,
         ),
         Check(
             "few-are-lumpy",
@@ -117,6 +119,7 @@ EXPERIMENT = Experiment(
             BINOMIAL,
             f"deviation / mean {LUMPINESS:.2f}, within three standard errors of 100 rounds ({LEAST:.2f} to {MOST:.2f})",
             between("few", "deviation / mean of a round", LEAST, MOST),
+            timed=False,
         ),
         Check(
             "program-decides",
@@ -124,6 +127,7 @@ EXPERIMENT = Experiment(
             "socket(7), SO_ATTACH_REUSEPORT_CBPF: the program returns the number of the listener",
             "100 % of the connections to one worker, in every trial",
             always("steered", BUSIEST, least=100),
+            timed=False,
         ),
     ),
     controls=(

@@ -89,6 +89,7 @@ EXPERIMENT = Experiment(
             CLOUDFLARE,
             "within 10 %",
             ratio("mean", "sharded", to="shared", least=0.9, most=1.1),
+            timed=True,
         ),
         Check(
             "wider",
@@ -96,6 +97,7 @@ EXPERIMENT = Experiment(
             CLOUDFLARE,
             "deviation at least 5 times, spreads apart",
             ratio("deviation", "sharded", to="shared", least=5),
+            timed=True,
         ),
         Check(
             "worst-is-worse",
@@ -103,6 +105,7 @@ EXPERIMENT = Experiment(
             CLOUDFLARE,
             "maximum at least 1.5 times, spreads apart",
             ratio("max", "sharded", to="shared", least=1.5),
+            timed=True,
         ),
         Check(
             "open-mean-is-worse",
@@ -110,6 +113,7 @@ EXPERIMENT = Experiment(
             QUEUEING,
             "mean at least 1.3 times, spreads apart",
             ratio("mean", "sharded, open", to="shared, open", least=1.3),
+            timed=True,
         ),
     ),
     controls=(

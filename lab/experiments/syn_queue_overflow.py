@@ -138,6 +138,7 @@ EXPERIMENT = Experiment(
             FULL,
             "TCPReqQFullDrop > 0 in every trial",
             always("no cookies", "TCPReqQFullDrop", least=1),
+            timed=False,
         ),
         Check(
             "good-clients-suffer",
@@ -145,6 +146,7 @@ EXPERIMENT = Experiment(
             CLOUDFLARE,
             f"at most {FEW_PERCENT} % connect",
             between("no cookies", "good clients connected", most=FEW_PERCENT),
+            timed=False,
         ),
         Check(
             "cookies-sent",
@@ -152,6 +154,7 @@ EXPERIMENT = Experiment(
             FULL,
             "SyncookiesSent > 0 and SyncookiesRecv > 0 in every trial",
             sent_and_known_again,
+            timed=False,
         ),
         Check(
             "good-clients-connect",
@@ -159,6 +162,7 @@ EXPERIMENT = Experiment(
             CLOUDFLARE,
             f"at least {MOST_PERCENT} % connect, and TCPReqQFullDrop = 0 in every trial",
             nobody_is_dropped,
+            timed=False,
         ),
     ),
     controls=(

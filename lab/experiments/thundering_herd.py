@@ -117,6 +117,7 @@ EXPERIMENT = Experiment(
             EPOLLEXCLUSIVE,
             "voluntary context switches an accept at least 2 times those of `exclusive`",
             ratio(SWITCHES, "herd", to="exclusive", least=2),
+            timed=False,
         ),
         Check(
             "mutex-wakes-one",
@@ -124,6 +125,7 @@ EXPERIMENT = Experiment(
             "nginx, accept_mutex",
             "voluntary context switches an accept of the herd at least 2 times those of `mutex`",
             ratio(SWITCHES, "herd", to="mutex", least=2),
+            timed=False,
         ),
         Check(
             "one-holder",
@@ -131,6 +133,7 @@ EXPERIMENT = Experiment(
             "nginx, ngx_event_accept.c: ngx_trylock_accept_mutex; seen in /proc/PID/fdinfo, proc(5)",
             f"1 of {WORKERS} workers, at the most and in every trial",
             always("mutex", WATCHERS, 1, 1),
+            timed=False,
         ),
         Check(
             "mutex-is-not-faster",
@@ -138,6 +141,7 @@ EXPERIMENT = Experiment(
             "nginx, CHANGES 1.11.3: accept_mutex is off by default",
             "connections a second at most 1.1 times those of `exclusive-rotating`, in four of five pairs of trials",
             no_more(RATE, "mutex, full load", to="exclusive-rotating, full load", times=1.1),
+            timed=True,
         ),
     ),
     controls=(
