@@ -283,6 +283,7 @@ EXPERIMENT = Experiment(
             FULL,
             "length = limit + 1 in every trial",
             holds_one_more,
+            timed=False,
         ),
         Check(
             "each-refusal-counted",
@@ -290,6 +291,7 @@ EXPERIMENT = Experiment(
             COUNTED,
             "ListenOverflows = ListenDrops = segments refused > 0 in every trial",
             counted_twice,
+            timed=False,
         ),
         Check(
             "on-the-retry-step",
@@ -297,6 +299,7 @@ EXPERIMENT = Experiment(
             RETRIES,
             f"connect time from the predicted step to {LATE_SHARE:.0%} above it",
             on_the_step,
+            timed=True,
         ),
         Check(
             "abort-answers-the-ack",
@@ -304,6 +307,7 @@ EXPERIMENT = Experiment(
             ABORT,
             "one RST to the ACK in the arm `abort`, none in the others, and none to a SYN",
             aborts_the_ack_only,
+            timed=False,
         ),
     ),
     controls=(

@@ -91,6 +91,7 @@ EXPERIMENT = Experiment(
             CLOUDFLARE,
             f"busiest and idlest {THIRD:.1f} % ± {TOLERANCE}, in every trial",
             each_a_third,
+            timed=False,
         ),
         Check(
             "exclusive-has-a-favourite",
@@ -98,6 +99,7 @@ EXPERIMENT = Experiment(
             f"{CLOUDFLARE}; fs/eventpoll.c, ep_poll_callback: an exclusive waiter is not moved back in the queue",
             "busiest at least 80 %",
             between("exclusive", "busiest", least=80),
+            timed=False,
         ),
         Check(
             "mutex-stays-with-its-holder",
@@ -107,6 +109,7 @@ EXPERIMENT = Experiment(
             f"of {MUTEX_CONNECTIONS:,} connections, made in several delays, no more hand-overs than the other two have "
             "looks, in every trial",
             every_trial("mutex", HAND_OVERS, LOOKS, holds=operator.le),
+            timed=False,
         ),
         Check(
             "rotating-spreads",
@@ -114,6 +117,7 @@ EXPERIMENT = Experiment(
             "nginx 1.21.6, ngx_event_accept.c: ngx_reorder_accept_events",
             f"busiest at most {MOST_OF_THREE_IN_TURN} %",
             between("exclusive-rotating", "busiest", most=MOST_OF_THREE_IN_TURN),
+            timed=False,
         ),
     ),
     controls=(

@@ -235,6 +235,7 @@ EXPERIMENT = Experiment(
             REDIS,
             "copied / touched 0.9 to 1.1",
             always(LARGE, "copied / touched", 1 - TOLERANCE, 1 + TOLERANCE),
+            timed=False,
         ),
         Check(
             "pss-is-real",
@@ -242,6 +243,7 @@ EXPERIMENT = Experiment(
             "Documentation/filesystems/proc.rst: PSS counts a page that n processes share as 1/n",
             "0.9 to 1.1 of store plus pages touched",
             always(LARGE, "sum of PSS / pages that must exist", 1 - TOLERANCE, 1 + TOLERANCE),
+            timed=False,
         ),
         Check(
             "snapshot-is-of-the-fork",
@@ -250,6 +252,7 @@ EXPERIMENT = Experiment(
             "in every trial the child's digest is that of the fork, the store has another since, and pages were "
             "written while the child read",
             of_the_fork,
+            timed=False,
         ),
         Check(
             "fork-grows-with-memory",
@@ -257,6 +260,7 @@ EXPERIMENT = Experiment(
             "redis.io, latency: fork time grows with the memory of the process",
             "at least 2 times as long, spreads apart",
             ratio("fork", LARGE, to=SMALL, least=2),
+            timed=True,
         ),
     ),
     controls=(

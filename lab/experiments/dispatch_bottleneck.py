@@ -107,6 +107,7 @@ EXPERIMENT = Experiment(
             RAMCLOUD,
             "at least 3 times, spreads apart",
             ratio(RATE, "expensive, 4 workers", to="expensive, 1 worker", least=3),
+            timed=True,
         ),
         Check(
             "hand-off-costs",
@@ -114,6 +115,7 @@ EXPERIMENT = Experiment(
             "RAMCloud, WorkerManager.cc: waking a worker may take 50 µs, so it spins for 10 ms before it sleeps",
             "server cpu a request at least twice that of a loop without hand-off, spreads apart",
             ratio(COST, "handed off", to="not handed off", least=2),
+            timed=True,
         ),
         Check(
             "cheap-stays-flat",
@@ -121,6 +123,7 @@ EXPERIMENT = Experiment(
             RAMCLOUD,
             "within 10 %",
             ratio(RATE, "cheap, 4 workers", to="cheap, 1 worker", least=0.9, most=1.1),
+            timed=True,
             cores=CORES,
         ),
         Check(
@@ -129,6 +132,7 @@ EXPERIMENT = Experiment(
             RAMCLOUD,
             "at least 90 % of a core",
             between("cheap, 4 workers", BUSY, least=90),
+            timed=True,
             cores=CORES,
         ),
     ),

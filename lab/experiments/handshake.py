@@ -203,6 +203,7 @@ EXPERIMENT = Experiment(
             THREE_WAY,
             "these three, and nothing else, when connect() has returned",
             always("connect()", "three segments", least=1),
+            timed=False,
         ),
         Check(
             "before-accept",
@@ -218,6 +219,7 @@ EXPERIMENT = Experiment(
                 "acknowledged before accept()",
                 holds=finished_before_accept,
             ),
+            timed=False,
         ),
         Check(
             "accept-sends-nothing",
@@ -225,6 +227,7 @@ EXPERIMENT = Experiment(
             KERNEL,
             "0 segments",
             always("connect()", "segments of accept()", most=0),
+            timed=False,
         ),
         Check(
             "from-queue-to-queue",
@@ -239,6 +242,7 @@ EXPERIMENT = Experiment(
                 "queue after",
                 holds=from_queue_to_queue,
             ),
+            timed=False,
         ),
         Check(
             "syn-ack-repeated",
@@ -254,6 +258,7 @@ EXPERIMENT = Experiment(
                 "latest of its step",
                 holds=repeated_on_steps,
             ),
+            timed=True,
         ),
     ),
     controls=(

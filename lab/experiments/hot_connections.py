@@ -99,6 +99,7 @@ EXPERIMENT = Experiment(
             MEMCACHED,
             "most - fewest at most 1, in every trial",
             always(TURN, "connections, most - fewest", most=1),
+            timed=False,
         ),
         Check(
             "load-is-not",
@@ -106,6 +107,7 @@ EXPERIMENT = Experiment(
             MEMCACHED,
             "hot requests on the busiest 100 %, in every trial",
             always(TURN, "hot requests on the busiest", 100, 100),
+            timed=False,
         ),
         Check(
             "counting-does-not-help",
@@ -113,6 +115,7 @@ EXPERIMENT = Experiment(
             MEMCACHED,
             "hot requests on the busiest 100 %, in every trial",
             always(LEAST, "hot requests on the busiest", 100, 100),
+            timed=False,
         ),
         Check(
             "hot-ones-wait",
@@ -120,6 +123,7 @@ EXPERIMENT = Experiment(
             MEMCACHED,
             f"mean of the hot connections under {TURN} at least 2 times that under {HANDED}, spreads apart",
             ratio(HOT_MEAN, TURN, to=HANDED, least=2),
+            timed=True,
         ),
         Check(
             "hand-off-spreads",
@@ -127,6 +131,7 @@ EXPERIMENT = Experiment(
             "RAMCloud, WorkerManager::handleRpc",
             "every worker within 10 % of even",
             between(HANDED, "farthest from even", most=10),
+            timed=False,
         ),
         Check(
             "last-idle-first",
@@ -134,6 +139,7 @@ EXPERIMENT = Experiment(
             "RAMCloud, WorkerManager.cc: idle threads are a LIFO stack",
             "requests on the busiest worker at least 95 %",
             between(ALONE, "hot requests on the busiest", least=95),
+            timed=False,
         ),
     ),
     controls=(

@@ -221,7 +221,9 @@ def none_of(arm: str, what: str, retries: str) -> Judge:
             return Finding(text, False)
         if not faults["min"] or (faults["n"] > 1 and n < LEAST_FAULTS):
             return Finding(f"{text}: too few to tell", None)
-        return Finding(f"{text}, so by the rule of three in fewer than {number(rule_of_three(n) * 100)} % of them", True)
+        return Finding(
+            f"{text}, so by the rule of three in fewer than {number(rule_of_three(n) * 100)} % of them", True
+        )
 
     return judge
 
@@ -272,6 +274,7 @@ CHECKS = (
         EXACTLY_ONCE,
         "duplicated at least 1",
         between("none", "duplicated, retries later", least=1),
+        timed=False,
     ),
     Check(
         "request-id-catches-later",
@@ -279,6 +282,7 @@ CHECKS = (
         "services/apps/idempotency.py, RequestId",
         none("duplicated"),
         none_of("request-id", "duplicated", "later"),
+        timed=False,
     ),
     Check(
         "request-id-misses-meanwhile",
@@ -286,6 +290,7 @@ CHECKS = (
         "services/apps/idempotency.py, RequestId",
         "duplicated at least 1, and more than 1 effect of a crowd",
         slips_through,
+        timed=False,
     ),
     *(
         Check(
@@ -294,6 +299,7 @@ CHECKS = (
             source,
             none(what),
             none_of(strategy, what, retries),
+            timed=False,
         )
         for strategy, source in (("upsert", UNIQUE), ("idempotency-key", DRAFT))
         for what in ("duplicated", "lost")
@@ -306,6 +312,7 @@ CHECKS = (
             source,
             f"effects 1, where request-id has more; all {CROWD} answered, the others with success or 409 (at work)",
             one_effect(strategy),
+            timed=False,
         )
         for strategy, source in (("upsert", UNIQUE), ("idempotency-key", DRAFT))
     ),
@@ -315,6 +322,7 @@ CHECKS = (
         DRAFT,
         "different answers 1",
         always("idempotency-key", ANSWERS, 1, 1),
+        timed=False,
     ),
     Check(
         "own-memory-duplicates",
@@ -322,6 +330,7 @@ CHECKS = (
         "services/apps/memory_store.py: the memory of one process",
         "duplicated at least 1",
         between(PRIVATE, "duplicated, retries later", least=1),
+        timed=False,
     ),
 )
 

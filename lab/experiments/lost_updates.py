@@ -179,15 +179,26 @@ EXPERIMENT = Experiment(
             STORES,
             "lost at least 1, in every trial",
             always("unlocked", "lost", least=1),
+            timed=False,
         ),
-        Check("lock-loses-none", "with a lock none is lost", LOCK, "lost 0", always("locked", "lost", 0, 0)),
-        Check("lock-waits", "and workers wait for it", LOCK, "waits at least 1", always("locked", "waits", least=1)),
+        Check(
+            "lock-loses-none", "with a lock none is lost", LOCK, "lost 0", always("locked", "lost", 0, 0), timed=False
+        ),
+        Check(
+            "lock-waits",
+            "and workers wait for it",
+            LOCK,
+            "waits at least 1",
+            always("locked", "waits", least=1),
+            timed=False,
+        ),
         Check(
             "shards-lose-none",
             "a counter for each worker needs no lock, and loses none",
             COUNTERS,
             "lost 0",
             always("sharded", "lost", 0, 0),
+            timed=False,
         ),
     ),
     controls=(

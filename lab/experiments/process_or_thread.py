@@ -162,6 +162,7 @@ def one_at_a_time(work: str, what: str) -> Check:
         f"with a GIL threads ≤ {ONE_AT_A_TIME}, without one ≥ {BOTH_AT_ONCE}; processes ≥ {BOTH_AT_ONCE}"
         + (f". With a GIL, where cores are free, rate of threads : processes ≤ {SLOWER}" if work == "hold" else ""),
         judge,
+        timed=True,
     )
 
 
@@ -243,6 +244,7 @@ EXPERIMENT = Experiment(
             HASHLIB,
             f"threads ≥ {BOTH_AT_ONCE}; where cores are free, rate of threads : processes > {SLOWER}",
             both_released,
+            timed=True,
         ),
         Check(
             "blocking-is-the-same",
@@ -250,6 +252,7 @@ EXPERIMENT = Experiment(
             "docs.python.org: time.sleep, like all that waits for a socket, releases the GIL",
             f"processes : threads 1 ± {SAME:g}, both ≥ {UNHINDERED:.0%} of workers / {BLOCK_SECONDS * 1000:.0f} ms",
             as_many_as_sleep,
+            timed=True,
         ),
         Check(
             "processes-cost-memory",
@@ -257,6 +260,7 @@ EXPERIMENT = Experiment(
             MEMORY,
             "PSS a worker: processes > threads, spreads apart",
             processes_cost_more,
+            timed=False,
         ),
     ),
     controls=(

@@ -117,6 +117,7 @@ EXPERIMENT = Experiment(
             LWN,
             "at most 3 standard deviations (sd)",
             between("many", "farthest from even", most=3),
+            timed=False,
         ),
         Check(
             "many-are-uniform",
@@ -124,6 +125,7 @@ EXPERIMENT = Experiment(
             LWN,
             f"χ² over the connections of all trials, p above {CHANCE}",
             uniform("many"),
+            timed=False,
         ),
         Check(
             "few-are-lumpy",
@@ -131,6 +133,7 @@ EXPERIMENT = Experiment(
             BINOMIAL,
             f"deviation / mean {LUMPINESS:.2f}, within three standard errors of 100 rounds ({LEAST:.2f} to {MOST:.2f})",
             between("few", "deviation / mean of a round", LEAST, MOST),
+            timed=False,
         ),
         Check(
             "program-decides",
@@ -138,6 +141,7 @@ EXPERIMENT = Experiment(
             "socket(7), SO_ATTACH_REUSEPORT_CBPF: the program returns the number of the listener",
             f"100 % of the connections from each of {CPUS} processors at the worker of its number, in every trial",
             always("steered", AS_TOLD, least=100),
+            timed=False,
             cores=CPUS,
         ),
     ),

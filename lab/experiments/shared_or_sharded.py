@@ -95,6 +95,7 @@ EXPERIMENT = Experiment(
             f"simulation of a closed loop with equal service times, {CLOSED_RATIO}; {CLOUDFLARE}",
             f"{CLOSED_RATIO} ± {TOLERANCE}",
             ratio("mean", "sharded", to="shared", least=CLOSED_RATIO - TOLERANCE, most=CLOSED_RATIO + TOLERANCE),
+            timed=True,
         ),
         Check(
             "wider",
@@ -102,6 +103,7 @@ EXPERIMENT = Experiment(
             CLOUDFLARE,
             "deviation at least 5 times, spreads apart",
             ratio("deviation", "sharded", to="shared", least=5),
+            timed=True,
         ),
         Check(
             "worst-is-worse",
@@ -109,6 +111,7 @@ EXPERIMENT = Experiment(
             CLOUDFLARE,
             "maximum at least 1.5 times, spreads apart",
             ratio("max", "sharded", to="shared", least=1.5),
+            timed=True,
         ),
         Check(
             "open-mean-is-worse",
@@ -116,6 +119,7 @@ EXPERIMENT = Experiment(
             QUEUEING,
             "mean at least 1.3 times, spreads apart",
             ratio("mean", "sharded, open", to="shared, open", least=1.3),
+            timed=True,
         ),
     ),
     controls=(

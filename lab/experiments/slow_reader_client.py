@@ -187,6 +187,7 @@ EXPERIMENT = Experiment(
             BUFFER,
             f"of each slow client, unsent > 0 and ≤ {SEND_BUFFER_BYTES:,} B in every trial",
             buffers_fill,
+            timed=False,
         ),
         Check(
             "memory-bounded",
@@ -194,6 +195,7 @@ EXPERIMENT = Experiment(
             PRESSURE,
             f"PSS grows by at most {MOST_GROWTH_BYTES >> 20} MiB a slow client, of {ASKED_BYTES >> 20} MiB asked",
             between("beside", "memory grown", most=MOST_GROWTH_BYTES),
+            timed=False,
         ),
         Check(
             "others-unhurt",
@@ -201,6 +203,7 @@ EXPERIMENT = Experiment(
             PRESSURE,
             f"ratio of the median p99s 1 ± {TOLERANCE:g}, median p50 less than {MOST_MILLISECONDS:g} ms later",
             unhurt,
+            timed=True,
         ),
         Check(
             "loop-sleeps",
@@ -208,6 +211,7 @@ EXPERIMENT = Experiment(
             PRESSURE,
             f"server's CPU at most {MOST_CPU_PERCENT:g} % of a core more than alone",
             idle,
+            timed=True,
         ),
     ),
     controls=(

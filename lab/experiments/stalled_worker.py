@@ -130,6 +130,7 @@ EXPERIMENT = Experiment(
             SHARDING,
             f"stranded {EXPECTED:.0f} ± {MARGIN:.0f} (three standard deviations)",
             between("sharded", "stranded", EXPECTED - MARGIN, EXPECTED + MARGIN),
+            timed=False,
         ),
         Check(
             "shared-strands-none",
@@ -137,6 +138,7 @@ EXPERIMENT = Experiment(
             SHARDING,
             "stranded 0, in every trial",
             always("shared", "stranded", 0, 0),
+            timed=False,
         ),
         Check(
             "exclusive-strands-none",
@@ -144,6 +146,7 @@ EXPERIMENT = Experiment(
             "fs/eventpoll.c, ep_poll_callback: an exclusive wakeup counts only where somebody waits in epoll_wait",
             "stranded 0, in every trial",
             always("shared, exclusive", "stranded", 0, 0),
+            timed=False,
         ),
         Check(
             "none-for-good",
@@ -151,6 +154,7 @@ EXPERIMENT = Experiment(
             SHARDING,
             "stranded for good 0, in every trial",
             always("sharded", FOR_GOOD, 0, 0),
+            timed=False,
         ),
     ),
     controls=(

@@ -151,6 +151,7 @@ EXPERIMENT = Experiment(
             f"without cookies at most {BACKLOG + 1} half-open, and so many were, in every trial (a kernel before "
             f"{'.'.join(map(str, ONE_MORE_SINCE))} may stop at {BACKLOG})",
             always("no cookies", MOST_HALF_OPEN, least_room(platform.release()), BACKLOG + 1),
+            timed=False,
         ),
         Check(
             "queue-full",
@@ -158,6 +159,7 @@ EXPERIMENT = Experiment(
             FULL,
             "TCPReqQFullDrop > 0 in every trial",
             always("no cookies", "TCPReqQFullDrop", least=1),
+            timed=False,
         ),
         Check(
             "good-clients-suffer",
@@ -165,6 +167,7 @@ EXPERIMENT = Experiment(
             CLOUDFLARE,
             f"at most {FEW_PERCENT} % connect",
             between("no cookies", "good clients connected", most=FEW_PERCENT),
+            timed=False,
         ),
         Check(
             "cookies-sent",
@@ -172,6 +175,7 @@ EXPERIMENT = Experiment(
             FULL,
             "SyncookiesSent > 0 and SyncookiesRecv > 0 in every trial",
             sent_and_known_again,
+            timed=False,
         ),
         Check(
             "good-clients-connect",
@@ -179,6 +183,7 @@ EXPERIMENT = Experiment(
             CLOUDFLARE,
             f"at least {MOST_PERCENT} % connect, and TCPReqQFullDrop = 0 in every trial",
             nobody_is_dropped,
+            timed=False,
         ),
     ),
     controls=(

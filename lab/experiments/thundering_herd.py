@@ -80,6 +80,7 @@ EXPERIMENT = Experiment(
             EPOLLEXCLUSIVE,
             "voluntary context switches an accept at least 2 times those of `exclusive`",
             ratio(SWITCHES, "herd", to="exclusive", least=2),
+            timed=False,
         ),
         Check(
             "mutex-wakes-one",
@@ -87,6 +88,7 @@ EXPERIMENT = Experiment(
             "nginx, accept_mutex",
             "voluntary context switches an accept of the herd at least 2 times those of `mutex`",
             ratio(SWITCHES, "herd", to="mutex", least=2),
+            timed=False,
         ),
         Check(
             "one-holder",
@@ -94,6 +96,7 @@ EXPERIMENT = Experiment(
             "nginx, ngx_event_accept.c: ngx_trylock_accept_mutex; seen in /proc/PID/fdinfo, proc(5)",
             f"1 of {WORKERS} workers, at the most and in every trial",
             always("mutex", WATCHERS, 1, 1),
+            timed=False,
         ),
     ),
     controls=(

@@ -121,6 +121,10 @@ class Check:
     """Where the claim or the criterion comes from: a kernel file, a publication, a manual."""
     expected: str
     judge: Callable[[Results], Finding]
+    timed: bool = field(kw_only=True)
+    """Whether other programs can spoil it by taking the processors: true of durations, rates and shares of processor
+    time; false of counts and their shares, which are judged however busy the machine is.
+    """
     cores: int = 1
     """How many this claim needs, where it needs more than the others."""
 

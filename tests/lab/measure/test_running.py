@@ -12,7 +12,7 @@ from lab.measure.experiment import Arm, Check, Control, Experiment, Observation,
 
 EXPERIMENT = Experiment(
     "e", "models", "Why?", "Guess", (Arm("a", "nginx", {"workers": 2}),), None,
-    (Check("c", "claim", "source", "at least 1", between("a", "x", least=1)),), "Because.",
+    (Check("c", "claim", "source", "at least 1", between("a", "x", least=1), timed=True),), "Because.",
     (Control("none", "", (Arm("a"),), ("c",)),),
 )  # fmt: skip
 TRIAL = {

@@ -36,8 +36,8 @@ def results(**arms):
     }  # fmt: skip
 
 
-def experiment(*judges, cores=1):
-    checks = tuple(Check(f"c{number}", "", "", "", judge) for number, judge in enumerate(judges))
+def experiment(*judges, cores=1, timed=True):
+    checks = tuple(Check(f"c{number}", "", "", "", judge, timed=timed) for number, judge in enumerate(judges))
     control = Control("none", "", (Arm("a"),), tuple(check.name for check in checks))
     return Experiment("e", "models", "?", "", (Arm("a"),), None, checks, "", (control,), cores=cores)
 
