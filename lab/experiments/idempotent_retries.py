@@ -221,9 +221,8 @@ def none_of(arm: str, what: str, retries: str) -> Judge:
             return Finding(text, False)
         if not faults["min"] or (faults["n"] > 1 and n < LEAST_FAULTS):
             return Finding(f"{text}: too few to tell", None)
-        return Finding(
-            f"{text}, so by the rule of three in fewer than {number(rule_of_three(n) * 100)} % of them", True
-        )
+        most = number(rule_of_three(n) * 100)
+        return Finding(f"{text}, so by the rule of three in fewer than {most} % of them", True)
 
     return judge
 

@@ -1,4 +1,4 @@
-"""Processes add to one counter: without a lock some updates are lost, with one they wait, with a counter each neither."""
+"""Processes add to one counter: without a lock updates are lost, with one they wait, with a counter each neither."""
 
 from __future__ import annotations
 
@@ -216,15 +216,15 @@ EXPERIMENT = Experiment(
         ),
     ),
     explanation="""\
-`value = value + 1` is three steps: read, compute, write. A worker that is interrupted between the first and the last, or
-that runs at the same moment on another processor, writes back what has become stale, and every update that others made
-meanwhile is gone. Nothing tells anybody: the counter is a good number, only too small.
+`value = value + 1` is three steps: read, compute, write. A worker that is interrupted between the first and the last,
+or that runs at the same moment on another processor, writes back what has become stale, and every update that others
+made meanwhile is gone. Nothing tells anybody: the counter is a good number, only too small.
 
-The workers here are processes on a page of shared memory, so no interpreter's lock hides the race, and nothing had to be
-turned to make it show. Threads share *all* of their memory, and so have this race wherever they write; processes have it
-only where they asked for it. Python's GIL does not prevent it: it makes each *instruction* of the interpreter safe, not
-a sequence of them. That a bare `value += 1` of threads happens to survive in CPython from 3.10 on is an accident of one
-interpreter, which a free-threaded build, or a call in the expression, ends.
+The workers here are processes on a page of shared memory, so no interpreter's lock hides the race, and no setting had
+to be changed to make it show. Threads share *all* of their memory, and so have this race wherever they write; processes
+have it only where they asked for it. Python's GIL does not prevent it: it makes each *instruction* of the interpreter
+safe, not a sequence of them. That a bare `value += 1` of threads happens to survive in CPython from 3.10 on is an
+accident of one interpreter, which a free-threaded build, or a call in the expression, ends.
 
 A lock makes the three steps one, and whoever comes meanwhile waits: compare the time an update takes (`flock` is a
 system call each way; a lock in shared memory is cheaper, until it has to be waited for). A counter for each worker,

@@ -146,10 +146,10 @@ bank: one line for each till, or one for all.
 
 What it does to the mean depends on the clients. In a *closed loop* with many of them, each asks again only when it is
 answered, so a worker is hardly ever idle, throughput stays nearly the same, and with it the mean (a simulation says
-{CLOSED_RATIO} times): what grows is the deviation and the tail. In an *open loop*, requests come whether or not others wait. Then every moment that a worker is
-idle beside a queue is lost, and the mean grows, too: at {UTILISATION:.0%} load a queue of its own answers after
-{ALONE:.2f} service times. With service times that vary the distance is larger still: at 80 % M/M/1 takes 5.00 of them,
-M/M/4 only 1.75.
+{CLOSED_RATIO} times): what grows is the deviation and the tail. In an *open loop*, requests come whether or not others
+wait. Then every moment that a worker is idle beside a queue is lost, and the mean grows, too: at {UTILISATION:.0%} load
+a queue of its own answers after {ALONE:.2f} service times. With service times that vary the distance is larger still:
+at 80 % M/M/1 takes 5.00 of them, M/M/4 only 1.75.
 
 From {CORES_TO_BURN} cores on the work burns processor time. Below, workers would wait for a processor rather than in a
 queue, so it sleeps.

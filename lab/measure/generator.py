@@ -74,7 +74,7 @@ class Plan:
     seconds: float
     warm_up_seconds: float = 0.5
     connect_gap_seconds: float = 0.0
-    """Between the first connects of two streams. At 0 all come at once, and the first worker awake may take them all."""
+    """Between the connects of two streams: where all come at once, the first worker awake may accept all of them."""
     seed: int = 1
     """Of arrivals and pauses, so that every arm meets the same ones."""
 
