@@ -18,7 +18,7 @@ CLIENTS = 16
 SLEEP = "5ms"
 STEADY_RATE = 1000.0
 """Requests a second at which a request is priced: nobody is saturated, so nothing is shared between several of them."""
-LONG_PATH, LONG_RATE = "/work?cpu=2ms", 100.0
+LONG_PATH, LONG_RATE = "/work?cpu=5ms", 60.0
 """Of a control: requests that keep a worker busy far longer than the dispatcher."""
 LEAD_SECONDS = 0.3
 """Until a load has begun, and before its end: processor time counts in between."""
@@ -74,7 +74,7 @@ def steady(trial: Trial) -> Observation:
     ):
         spent, _ = while_it_lasts(trial, server)
         figures = loading.result().quantities()
-    # Processor time a request does not depend on how steady the load was, nor on when a busy generator noticed an arrival.
+    # Processor time a request does not depend on how steady the load was, nor on how late a busy generator was.
     figures.pop(LITTLES_LAW, None)
     workers = trial.arm.options["workers"]
     return Observation(
@@ -224,15 +224,9 @@ EXPERIMENT = Experiment(
         ),
         Control(
             "no-hand-off",
-            "neither hands off",
+            "the one worker executes in place, as the loop without a dispatcher does",
             (priced(ONE, FEW, model="nodejs"),),
-            ("hand-off-costs",),
-        ),
-        Control(
-            "threads-for-one",
-            "the dispatcher has one thread to hand to, where it should have a process",
-            (priced(ONE, FEW, "thread"),),
-            ("demand-stays",),
+            ("demand-stays", "hand-off-costs"),
         ),
         Control("no-threads", "all workers are processes", (priced(THREADS, MANY),), ("threads-are-handed-cheaper",)),
         Control(
