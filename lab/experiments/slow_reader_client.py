@@ -66,6 +66,7 @@ def trial(trial: Trial) -> Observation:
         server = stack.enter_context(serving(trial))
         pids = processes.tree(server.peer.pid)
         warm_up(trial, server.address)
+        time.sleep(SETTLE_SECONDS)  # a server that has just started still loads what it needs first when it is asked
         before = processes.pss_bytes(pids)
         if behaviour in {"asleep", "reading"}:
             stack.enter_context(slow_clients(trial, server.address, reading=behaviour == "reading"))
