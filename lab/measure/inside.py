@@ -26,7 +26,7 @@ from lab import experiments
 from lab.measure.experiment import OTHERS, ArmResult, Quantity
 from lab.measure.others import Others
 from lab.measure.trial import Trial, TrialError
-from lab.measure.verdict import arms_of, is_hindered
+from lab.measure.verdict import BUSY_MACHINE, arms_of, is_hindered
 from lab.peers.process import PeerError
 from lab.sandbox import network
 from lab.sandbox.outside import TEMPORARY
@@ -34,7 +34,7 @@ from lab.sandbox.outside import TEMPORARY
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lab.measure.experiment import Arm, Experiment, Observation
+    from lab.measure.experiment import Arm, Check, Experiment, Observation
 
 BAD_ENVIRONMENT = 2
 AGAIN, MOST_AGAIN = {True: 1, False: 2}, {True: math.inf, False: 10}
@@ -47,24 +47,27 @@ def main() -> None:
     """Make the trials that the command line names."""
     name, effort, *control = sys.argv[1:]
     experiment = experiments.named(name)
+    decisive = experiment.checks
     if control:
-        experiment = experiment.without_cause(experiments.control_of(experiment, control[0]))
+        taken_away = experiments.control_of(experiment, control[0])
+        experiment = experiment.without_cause(taken_away)
+        decisive = tuple(check for check in experiment.checks if check.name in taken_away.fails)
     try:
         # A tmpfs over a folder of the checkout, in our own mount namespace: no file can be left behind.
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MOST_BYTES}", "none", str(TEMPORARY)], check=True)
         tempfile.tempdir = str(TEMPORARY)
-        make_trials(experiment, quick=effort == "quick")
+        make_trials(experiment, decisive, quick=effort == "quick")
     # The last two: a connect, or a program, that nobody expected to fail.
     except (TrialError, PeerError, network.NetworkError, OSError, subprocess.SubprocessError) as error:
         say(error=str(error))
         raise SystemExit(BAD_ENVIRONMENT) from error
 
 
-def make_trials(experiment: Experiment, *, quick: bool) -> None:
-    """Every arm, interleaved, as often as its repetitions say; and again what others hindered."""
+def make_trials(experiment: Experiment, decisive: Sequence[Check], *, quick: bool) -> None:
+    """Make those of every arm, interleaved; and again those that others hindered and the decisive checks rest on."""
     cpus = shared_out(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cpus[1])  # what we do ourselves must not take from the server
-    trials = Trials(experiment, cpus, quick=quick)
+    trials = Trials(experiment, [check for check in decisive if check.timed], cpus, quick=quick)
     for repetition in range(trials.repetitions):
         for arm in in_turn(trials.arms, repetition):
             trials.make(repetition, arm)
@@ -72,10 +75,12 @@ def make_trials(experiment: Experiment, *, quick: bool) -> None:
 
 
 class Trials:
-    """The trials of one run."""
+    """The trials of one run; those on which the `timed` checks rest are made again where others hinder them."""
 
-    def __init__(self, experiment: Experiment, cpus: tuple[set[int], set[int]], *, quick: bool) -> None:
-        self._experiment, self._cpus, self._quick = experiment, cpus, quick
+    def __init__(
+        self, experiment: Experiment, timed: Sequence[Check], cpus: tuple[set[int], set[int]], *, quick: bool
+    ) -> None:
+        self._experiment, self._timed, self._cpus, self._quick = experiment, timed, cpus, quick
         self.repetitions = experiment.quick_repetitions if quick else experiment.repetitions
         self.arms = experiment.arms_in(quick=quick)
         self._results = {arm.name: ArmResult(arm, []) for arm in self.arms}
@@ -88,22 +93,36 @@ class Trials:
         )
         made = sum(len(result.observations) for result in self._results.values())
         say(progress=made / (self.repetitions * len(self.arms)), doing=f"{arm.name}, {doing}")
-        begun, others = time.monotonic(), Others(self._cpus[0] | self._cpus[1])
-        observation = make_trial(self._experiment, arm, repetition, self._cpus, quick=self._quick)
-        observation.metrics[OTHERS] = Quantity(others.share())
+        begun = time.monotonic()
+        observation = self._observed(repetition, arm)
         self._results[arm.name].add(repetition, observation)
         seconds = round(time.monotonic() - begun, 3)
         say(arm=arm.name, repetition=repetition, observation=asdict(observation), seconds=seconds)
 
     def make_hindered_again(self, repetition: int) -> None:
         """Make those of the repetition again on whose durations a check rests, while others hinder them."""
-        timed = arms_of((check for check in self._experiment.checks if check.timed), self._results)
+        timed = arms_of(self._timed, self._results)
         for _ in range(AGAIN[self._quick]):
             for arm in in_turn(self.arms, repetition):
                 hindered = is_hindered(self._results[arm.name].observations[repetition])
                 if arm.name in timed and hindered and self._again_left > 0:
                     self._again_left -= 1
                     self.make(repetition, arm)
+
+    def _observed(self, repetition: int, arm: Arm) -> Observation:
+        """Observation of a trial. One that could not be made where others had the processors is tried once more."""
+        for last in (False, True):
+            others = Others(self._cpus[0] | self._cpus[1])
+            try:
+                observation = make_trial(self._experiment, arm, repetition, self._cpus, quick=self._quick)
+            except TrialError as error:
+                if last or others.share() <= BUSY_MACHINE:
+                    raise
+                print(f"{arm.name}: {error}; once more, since others had the processors", file=sys.stderr)
+                continue
+            observation.metrics[OTHERS] = Quantity(others.share())
+            return observation
+        raise AssertionError("the last attempt returns or raises")
 
     def _is_made(self, repetition: int, arm: Arm) -> bool:
         return len(self._results[arm.name].observations) > repetition

@@ -176,6 +176,7 @@ def describe(
             "name": name,
             "parameters": result.arm.described(),
             "metrics": result.summaries(),
+            "made_again": len(result.superseded),
             "trials": [asdict(observation) for observation in result.observations],
             "superseded": [asdict(observation) for observation in result.superseded],
         }

@@ -11,6 +11,7 @@ from lab.measure import inside
 from lab.measure.checks import between
 from lab.measure.experiment import Arm, Check, Control, Observation, Quantity
 from lab.measure.inside import in_turn, shared_out
+from lab.measure.trial import TrialError
 
 BUSY, FREE = 0.5, 0.01
 ARMS = (Arm("a"), Arm("b"))
@@ -27,9 +28,8 @@ def made(monkeypatch, capsys):
     `taken` are the shares of the processors that others have during one trial after the other.
     """
 
-    def make(*taken, quick=False, timed=True, arms=ARMS):
+    def make(*taken, quick=False, timed=True, arms=ARMS, decisive=0):
         shares = chain(taken, repeat(FREE))
-        monkeypatch.setattr(inside, "make_trial", lambda *_, **__: Observation({"x": Quantity(1)}))
         monkeypatch.setattr(inside, "Others", lambda _: type("Others", (), {"share": lambda self: next(shares)})())
         checks = (
             Check("time", "", "", "", between("a", "x"), timed=timed),
@@ -37,7 +37,8 @@ def made(monkeypatch, capsys):
         )
         controls = (Control("c", "", (), ("time", "count")),)
         fields = {"arms": arms, "checks": checks, "controls": controls, "repetitions": 2, "quick_repetitions": 1}
-        inside.make_trials(replace(all_experiments()[0], **fields), quick=quick)
+        experiment = replace(all_experiments()[0], **fields)
+        inside.make_trials(experiment, checks[decisive:], quick=quick)
         said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         return [f"{each['arm']}{each['repetition']}" for each in said if "arm" in each], said
 
@@ -47,6 +48,7 @@ def made(monkeypatch, capsys):
 @pytest.fixture(autouse=True)
 def on_all_processors(monkeypatch):
     monkeypatch.setattr(inside.os, "sched_setaffinity", lambda *_: None)
+    monkeypatch.setattr(inside, "make_trial", lambda *_, **__: Observation({"x": Quantity(1)}))
 
 
 def test_free_machine_needs_each_trial_once(made):
@@ -74,6 +76,27 @@ def test_run_in_full_form_makes_a_stated_few_again(made, monkeypatch):
 def test_hindered_trial_on_which_only_counts_rest_is_made_once(made):
     assert made(FREE, BUSY)[0] == ["a0", "b0", "b1", "a1"]
     assert made(BUSY, BUSY, timed=False)[0] == ["a0", "b0", "b1", "a1"]
+
+
+def test_control_makes_nothing_again_for_checks_that_it_does_not_name(made):
+    assert made(BUSY, decisive=1)[0] == ["a0", "b0", "b1", "a1"]
+
+
+@pytest.mark.parametrize(("share", "outcome"), [(BUSY, "made"), (FREE, "refused")])
+def test_trial_that_others_kept_from_being_made_is_tried_once_more(made, monkeypatch, share, outcome):
+    errors = iter([TrialError("too late")])
+
+    def make_trial(*_, **__):
+        for error in errors:
+            raise error
+        return Observation({"x": Quantity(1)})
+
+    monkeypatch.setattr(inside, "make_trial", make_trial)
+    if outcome == "made":
+        assert made(share)[0] == ["a0", "b0", "b1", "a1"]
+    else:
+        with pytest.raises(TrialError, match="too late"):
+            made(share)
 
 
 def test_quick_form_leaves_out_arms_that_tell_no_more_there(made):

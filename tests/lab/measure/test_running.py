@@ -50,6 +50,7 @@ def test_document_has_the_agreed_shape_and_is_kept(run):
         "name": "a",
         "parameters": {"model": "nginx", "workers": 2},
         "metrics": {"x": {"median": 2.0, "min": 2.0, "max": 2.0, "unit": "ms", "n": 2}},
+        "made_again": 0,
     }
     (check,) = document["checks"]
     assert {key: check[key] for key in ("claim", "source", "expected", "measured", "holds")} == {
