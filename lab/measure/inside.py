@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import experiments
+from lab.measure.controls import as_run
 from lab.measure.experiment import OTHERS, ArmResult, Quantity
 from lab.measure.others import Others
 from lab.measure.trial import Trial, TrialError
@@ -46,17 +47,15 @@ MOST_BYTES = 256 * 2**20
 def main() -> None:
     """Make the trials that the command line names."""
     name, effort, *control = sys.argv[1:]
-    experiment = experiments.named(name)
-    decisive = experiment.checks
-    if control:
-        taken_away = experiments.control_of(experiment, control[0])
-        experiment = experiment.without_cause(taken_away)
-        decisive = tuple(check for check in experiment.checks if check.name in taken_away.fails)
+    declared, quick = experiments.named(name), effort == "quick"
+    taken_away = experiments.control_of(declared, control[0]) if control else None
+    experiment = as_run(declared, taken_away, quick=quick)
+    decisive = [check for check in experiment.checks if taken_away is None or check.name in taken_away.fails]
     try:
         # A tmpfs over a folder of the checkout, in our own mount namespace: no file can be left behind.
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MOST_BYTES}", "none", str(TEMPORARY)], check=True)
         tempfile.tempdir = str(TEMPORARY)
-        make_trials(experiment, decisive, quick=effort == "quick")
+        make_trials(experiment, decisive, quick=quick)
     # The last two: a connect, or a program, that nobody expected to fail.
     except (TrialError, PeerError, network.NetworkError, OSError, subprocess.SubprocessError) as error:
         say(error=str(error))

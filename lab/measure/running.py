@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lab.measure import environment
 from lab.measure.announce import annotate, announced
 from lab.measure.checks import SPREADS_APART
+from lab.measure.controls import as_run
 from lab.measure.experiment import ArmResult, Observation, Quantity
 from lab.measure.verdict import Verdict, judge
 from lab.sandbox import outside
@@ -61,7 +62,7 @@ class Run:
 
 def run(experiment: Experiment, effort: str, progress: Progress, control: Control | None = None) -> Run:
     """Make all trials in a sandbox and judge them. `effort` is quick or full. Raises RunError, SandboxError."""
-    declared = experiment.without_cause(control) if control else experiment
+    declared = as_run(experiment, control, quick=effort == "quick")
     missing = [program for program in declared.programs if not shutil.which(program)]
     if missing:
         raise RunError(f"{experiment.name} needs {missing[0]}: apt-get install {missing[0]}, or {outside.CONTAINER}")
