@@ -188,12 +188,17 @@ def holding(*, held: bool = True) -> Arm:
     return Arm("ACK held back", parameters={"by hand": True, "held": held})
 
 
+PREDICT = (
+    "The server calls accept() {seconds:g} s after the client's connect(). When does connect() return? Which of the "
+    "three segments waits for accept()? Where is the connection meanwhile?"
+)
+
 EXPERIMENT = Experiment(
     name="handshake",
     chapter="connections",
     question="A client connects while the server is busy with other things. Who completes the handshake, and when?",
-    predict="The server calls accept() a second after the client's connect(). When does connect() return? Which of the "
-    "three segments waits for accept()? Where is the connection meanwhile?",
+    predict=PREDICT.format(seconds=BUSY_SECONDS),
+    quick_predict=PREDICT.format(seconds=QUICK_BUSY_SECONDS),
     arms=(connecting(), holding()),
     trial=trial,
     checks=(

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from lab.measure.experiment import Finding
 from lab.measure.summary import Summary, overlap
 
+SPREADS_APART = ", spreads apart"
+"""How the expectation of a difference ends, which wants more than a ratio where there is more than one trial."""
 MOST_PAIRS = 0.8
 """Of pairs of trials, for a claim of pairs to hold."""
 

@@ -7,7 +7,7 @@ function of that file; everything around it (sandbox, repetition, interleaving, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.measure.summary import Summary, summarise
@@ -64,6 +64,8 @@ class Arm:
     client_sysctls: Mapping[str, int | str] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else the trial reads: the load's size, a pause."""
+    quick: bool = True
+    """Whether the quick form has this arm, too: not where it would predict the same there as another."""
 
     def described(self) -> dict[str, Any]:
         """All that was set, for the result."""
@@ -77,6 +79,22 @@ class ArmResult:
 
     arm: Arm
     observations: list[Observation]
+    """One of each repetition."""
+    superseded: list[Observation] = field(default_factory=list)
+    """Of repetitions that were made again, since others had the processors: the trials that they had more of."""
+
+    def add(self, repetition: int, observation: Observation) -> None:
+        """Keep a trial. Where its repetition has one already, the one that others hindered less stands for it."""
+        if repetition == len(self.observations):
+            self.observations.append(observation)
+            return
+        less, more = sorted((self.observations[repetition], observation), key=taken_by_others)
+        self.observations[repetition] = less
+        self.superseded.append(more)
+
+    def every_trial(self) -> ArmResult:
+        """The same with all trials, in no order: what counts are judged by, whoever had the processors."""
+        return ArmResult(self.arm, [*self.observations, *self.superseded])
 
     def summary(self, metric: str) -> Summary:
         """Median and spread of a metric over the trials. Raises KeyError for one that was not measured."""
@@ -97,6 +115,11 @@ class ArmResult:
         """Every metric."""
         names = dict.fromkeys(name for observation in self.observations for name in observation.metrics)
         return {name: self.summary(name) for name in names}
+
+
+def taken_by_others(observation: Observation) -> float:
+    """The share of the processors' time that others had meanwhile; 0 where nobody has looked."""
+    return observation.metrics[OTHERS].value if OTHERS in observation.metrics else 0.0
 
 
 Results = Mapping[str, ArmResult]
@@ -161,6 +184,10 @@ class Experiment:
     quick_repetitions: int = 1
     cores: int = 1
     """How many the claim needs. With fewer it is inconclusive, whatever the figures."""
+    quick_predict: str = ""
+    """In place of `predict` where the quick form has other figures."""
+    quick_explanation: str = ""
+    """In place of `explanation` where the quick form has other figures."""
     programs: tuple[str, ...] = ()
     """Packages whose program of the same name it needs, beside those that every sandbox needs."""
 
@@ -181,9 +208,19 @@ class Experiment:
             if found:
                 raise ValueError(f"experiment {self.name}: {problem}")
 
+    def arms_in(self, *, quick: bool) -> tuple[Arm, ...]:
+        """The arms of the quick form, or of the full one."""
+        return tuple(arm for arm in self.arms if arm.quick or not quick)
+
+    def predict_in(self, *, quick: bool) -> str:
+        """`predict`, with the figures of the form."""
+        return (quick and self.quick_predict) or self.predict
+
+    def explanation_in(self, *, quick: bool) -> str:
+        """`explanation`, with the figures of the form."""
+        return (quick and self.quick_explanation) or self.explanation
+
     def without_cause(self, control: Control) -> Experiment:
         """The experiment with the control's arms in place of its own."""
-        from dataclasses import replace
-
         instead = {arm.name: arm for arm in control.arms}
-        return replace(self, arms=tuple(instead.get(arm.name, arm) for arm in self.arms))
+        return replace(self, arms=tuple(replace(instead.get(arm.name, arm), quick=arm.quick) for arm in self.arms))

@@ -2,8 +2,11 @@
 
     python -m lab.measure.inside NAME quick|full [CONTROL]
 
-prints one JSON document a line: `{"progress": 0.5, "doing": "…"}` as it goes on, `{"arm": …, "observation": {…}}`
-after each trial, `{"error": "…"}` where one could not be made. Whoever started it judges.
+prints one JSON document a line: `{"progress": 0.5, "doing": "…"}` as it goes on, `{"arm": …, "repetition": 0,
+"observation": {…}}` after each trial, `{"error": "…"}` where one could not be made. Whoever started it judges.
+
+A trial whose durations other programs may have spoilt is made again, if a check rests on these; not for ever, since
+some machines are always busy.
 """
 
 from __future__ import annotations
@@ -20,19 +23,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import experiments
-from lab.measure.experiment import OTHERS, Quantity
+from lab.measure.controls import as_run
+from lab.measure.experiment import OTHERS, ArmResult, Quantity
 from lab.measure.others import Others
 from lab.measure.trial import Trial, TrialError
+from lab.measure.verdict import BUSY_MACHINE, arms_of, is_hindered
 from lab.peers.process import PeerError
 from lab.sandbox import network
 from lab.sandbox.outside import TEMPORARY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
-    from lab.measure.experiment import Arm, Experiment, Observation
+    from lab.measure.experiment import Arm, Check, Experiment, Observation
 
 BAD_ENVIRONMENT = 2
+AGAIN, MOST_AGAIN = {True: 1, False: 2}, {True: math.inf, False: 10}
+"""How often one hindered trial is made again in quick form and in full, and how many in one run."""
 MOST_BYTES = 256 * 2**20
 """Of files in a sandbox: they are memory, and a log that runs wild should end the run, not the machine's."""
 
@@ -40,38 +47,89 @@ MOST_BYTES = 256 * 2**20
 def main() -> None:
     """Make the trials that the command line names."""
     name, effort, *control = sys.argv[1:]
-    experiment = experiments.named(name)
-    if control:
-        experiment = experiment.without_cause(experiments.control_of(experiment, control[0]))
+    declared, quick = experiments.named(name), effort == "quick"
+    taken_away = experiments.control_of(declared, control[0]) if control else None
+    experiment = as_run(declared, taken_away, quick=quick)
+    decisive = [check for check in experiment.checks if taken_away is None or check.name in taken_away.fails]
     try:
         # A tmpfs over a folder of the checkout, in our own mount namespace: no file can be left behind.
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MOST_BYTES}", "none", str(TEMPORARY)], check=True)
         tempfile.tempdir = str(TEMPORARY)
-        make_trials(experiment, quick=effort == "quick")
+        make_trials(experiment, decisive, quick=quick)
     # The last two: a connect, or a program, that nobody expected to fail.
     except (TrialError, PeerError, network.NetworkError, OSError, subprocess.SubprocessError) as error:
         say(error=str(error))
         raise SystemExit(BAD_ENVIRONMENT) from error
 
 
-def make_trials(experiment: Experiment, *, quick: bool) -> None:
-    """Every arm, interleaved, as often as its repetitions say."""
-    server_cpus, client_cpus = shared_out(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, client_cpus)  # what we do ourselves must not take from the server
-    order = list(interleaved(experiment, experiment.quick_repetitions if quick else experiment.repetitions))
-    for number, (repetition, arm) in enumerate(order):
-        say(progress=number / len(order), doing=f"{arm.name}, trial {repetition + 1}")
-        begun, others = time.monotonic(), Others(server_cpus | client_cpus)
-        observation = make_trial(experiment, arm, repetition, (server_cpus, client_cpus), quick=quick)
-        observation.metrics[OTHERS] = Quantity(others.share())
-        say(arm=arm.name, observation=asdict(observation), seconds=round(time.monotonic() - begun, 3))
+def make_trials(experiment: Experiment, decisive: Sequence[Check], *, quick: bool) -> None:
+    """Make those of every arm, interleaved; and again those that others hindered and the decisive checks rest on."""
+    cpus = shared_out(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cpus[1])  # what we do ourselves must not take from the server
+    trials = Trials(experiment, [check for check in decisive if check.timed], cpus, quick=quick)
+    for repetition in range(trials.repetitions):
+        for arm in in_turn(trials.arms, repetition):
+            trials.make(repetition, arm)
+        trials.make_hindered_again(repetition)
 
 
-def interleaved(experiment: Experiment, repetitions: int) -> Iterator[tuple[int, Arm]]:
+class Trials:
+    """The trials of one run; those on which the `timed` checks rest are made again where others hinder them."""
+
+    def __init__(
+        self, experiment: Experiment, timed: Sequence[Check], cpus: tuple[set[int], set[int]], *, quick: bool
+    ) -> None:
+        self._experiment, self._timed, self._cpus, self._quick = experiment, timed, cpus, quick
+        self.repetitions = experiment.quick_repetitions if quick else experiment.repetitions
+        self.arms = experiment.arms_in(quick=quick)
+        self._results = {arm.name: ArmResult(arm, []) for arm in self.arms}
+        self._again_left = MOST_AGAIN[quick]
+
+    def make(self, repetition: int, arm: Arm) -> None:
+        """Make one and print it."""
+        doing = (
+            "again, since others had the processors" if self._is_made(repetition, arm) else f"trial {repetition + 1}"
+        )
+        made = sum(len(result.observations) for result in self._results.values())
+        say(progress=made / (self.repetitions * len(self.arms)), doing=f"{arm.name}, {doing}")
+        begun = time.monotonic()
+        observation = self._observed(repetition, arm)
+        self._results[arm.name].add(repetition, observation)
+        seconds = round(time.monotonic() - begun, 3)
+        say(arm=arm.name, repetition=repetition, observation=asdict(observation), seconds=seconds)
+
+    def make_hindered_again(self, repetition: int) -> None:
+        """Make those of the repetition again on whose durations a check rests, while others hinder them."""
+        timed = arms_of(self._timed, self._results)
+        for _ in range(AGAIN[self._quick]):
+            for arm in in_turn(self.arms, repetition):
+                hindered = is_hindered(self._results[arm.name].observations[repetition])
+                if arm.name in timed and hindered and self._again_left > 0:
+                    self._again_left -= 1
+                    self.make(repetition, arm)
+
+    def _observed(self, repetition: int, arm: Arm) -> Observation:
+        """Observation of a trial. One that could not be made where others had the processors is tried once more."""
+        for last in (False, True):
+            others = Others(self._cpus[0] | self._cpus[1])
+            try:
+                observation = make_trial(self._experiment, arm, repetition, self._cpus, quick=self._quick)
+            except TrialError as error:
+                if last or others.share() <= BUSY_MACHINE:
+                    raise
+                print(f"{arm.name}: {error}; once more, since others had the processors", file=sys.stderr)
+                continue
+            observation.metrics[OTHERS] = Quantity(others.share())
+            return observation
+        raise AssertionError("the last attempt returns or raises")
+
+    def _is_made(self, repetition: int, arm: Arm) -> bool:
+        return len(self._results[arm.name].observations) > repetition
+
+
+def in_turn(arms: Sequence[Arm], repetition: int) -> Sequence[Arm]:
     """A B, B A, A B …: a machine that slows down meets every arm alike."""
-    for repetition in range(repetitions):
-        arms = experiment.arms if repetition % 2 == 0 else experiment.arms[::-1]
-        yield from ((repetition, arm) for arm in arms)
+    return arms if repetition % 2 == 0 else arms[::-1]
 
 
 def make_trial(

@@ -72,8 +72,8 @@ def document():
         arm.name: ArmResult(arm, [observation(number, trial) for trial in range(3)])
         for number, arm in enumerate(EXPERIMENT.arms)
     }
-    document = describe(EXPERIMENT, results, judge(EXPERIMENT, results, WHERE), WHERE, 61.2)
-    document |= {"begun": "2026-11-23T22:00:00+00:00", "effort": "full", "command": "lab run made-up", "control": None}
+    document = describe(EXPERIMENT, results, judge(EXPERIMENT, results, WHERE), WHERE, "full", 61.2)
+    document |= {"begun": "2026-11-23T22:00:00+00:00", "command": "lab run made-up", "control": None}
     return json.loads(json.dumps(document))
 
 
