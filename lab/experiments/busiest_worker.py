@@ -78,7 +78,8 @@ EXPERIMENT = Experiment(
     name="busiest-worker",
     chapter="models",
     question="Three idle workers wait for connections on one socket. Which of them gets the next one?",
-    predict="For each policy: what share of 300 connections, made one after another, goes to the busiest worker?",
+    predict=f"For each policy: what share of {CONNECTIONS} connections, made one after another, goes to the busiest "
+    "worker? And how often does the next connection go to another one?",
     arms=(
         *(arm(wakeup) for wakeup in ("blocking", "exclusive", "exclusive-rotating", "herd")),
         arm("mutex", connections=MUTEX_CONNECTIONS),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lab.measure.trial import Trial
 
 WORKERS = 4
-QUICK_UPDATES, UPDATES = 50_000, 250_000
+UPDATES = 250_000
 """Of each worker: together they take many times as long as the kernel lets one run while others wait."""
 SLOT = struct.Struct("=Q")
 SLOT_BYTES = 64
@@ -75,7 +75,6 @@ UPDATE: dict[str, Callable[[Slots, int, int, int], int]] = {"unlocked": unlocked
 def trial(trial: Trial) -> Observation:
     """All workers at once, each so many updates of the counter that is its own, or everybody's."""
     workers, counters = trial.parameter("workers"), trial.parameter("counters")
-    updates = QUICK_UPDATES if trial.quick else UPDATES
     values, ready, waits = Slots(counters), Slots(workers + 1), Slots(workers)
 
     def work(worker: int) -> None:
@@ -83,7 +82,7 @@ def trial(trial: Trial) -> Observation:
             ready[worker] = 1
             while not ready[workers]:
                 pass
-            waits[worker] = UPDATE[trial.parameter("update")](values, worker % counters, updates, lock)
+            waits[worker] = UPDATE[trial.parameter("update")](values, worker % counters, UPDATES, lock)
 
     os.sched_setaffinity(0, trial.server_cpus | trial.client_cpus)
     with forked(workers, work) as finish:
@@ -92,7 +91,7 @@ def trial(trial: Trial) -> Observation:
         ready[workers] = 1
         finish()
         seconds = time.perf_counter() - begun
-    made, kept = workers * updates, sum(values[counter] for counter in range(counters))
+    made, kept = workers * UPDATES, sum(values[counter] for counter in range(counters))
     return Observation(
         {
             "lost": Quantity(made - kept),
