@@ -8,6 +8,7 @@ import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from lab.experiments import theory
 from lab.measure.checks import between, every_trial, shown
 from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
 
@@ -101,6 +102,7 @@ EXPERIMENT = Experiment(
             "busiest at least 80 %",
             between("exclusive", "busiest", least=80),
             timed=False,
+            corrects=theory.EPOLL_IS_LIFO,
         ),
         Check(
             "mutex-stays-with-its-holder",
@@ -119,6 +121,7 @@ EXPERIMENT = Experiment(
             f"busiest at most {MOST_OF_THREE_IN_TURN} %",
             between("exclusive-rotating", "busiest", most=MOST_OF_THREE_IN_TURN),
             timed=False,
+            corrects=theory.NGINX_OVERLOADS_ONE,
         ),
     ),
     controls=(

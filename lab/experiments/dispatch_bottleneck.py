@@ -179,6 +179,7 @@ EXPERIMENT = Experiment(
             "1/D of the dispatcher below 4/D of the workers, in every trial",
             every_trial(FOUR, DISPATCHER_BOUND, WORKERS_BOUND, holds=operator.lt),
             timed=True,
+            shows=("L4",),
         ),
         Check(
             "hand-off-costs",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from lab.experiments import theory
 from lab.measure.checks import always, between, shown
 from lab.measure.experiment import (
     FAILED,
@@ -150,6 +151,8 @@ EXPERIMENT = Experiment(
             f"delayed {CONNECTIONS} of {CONNECTIONS}, in every trial",
             always("nodejs", "delayed", CONNECTIONS, CONNECTIONS),
             timed=False,
+            shows=("L2",),
+            corrects=theory.NODE_AND_CONNECTIONS,
         ),
         Check(
             "nodejs-as-long",
@@ -167,6 +170,7 @@ EXPERIMENT = Experiment(
             "delayed 0, in every trial",
             always("ramcloud", "delayed", 0, 0),
             timed=False,
+            corrects=theory.RAMCLOUD_HANDS_CONNECTIONS,
         ),
     ),
     controls=(

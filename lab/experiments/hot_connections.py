@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from lab.experiments import theory
 from lab.measure.checks import always, between, ratio
 from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
 from lab.measure.generator import Stream
@@ -100,6 +101,7 @@ EXPERIMENT = Experiment(
             "most - fewest at most 1, in every trial",
             always(TURN, "connections, most - fewest", most=1),
             timed=False,
+            corrects=theory.MEMCACHED_IS_UNEVEN,
         ),
         Check(
             "load-is-not",
@@ -108,6 +110,7 @@ EXPERIMENT = Experiment(
             "hot requests on the busiest 100 %, in every trial",
             always(TURN, "hot requests on the busiest", 100, 100),
             timed=False,
+            shows=("L3",),
         ),
         Check(
             "counting-does-not-help",

@@ -11,6 +11,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lab.experiments import theory
 from lab.measure.checks import always, between, number, shown
 from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
 from lab.measure.injector import CUT, REPEAT, Plan
@@ -274,6 +275,7 @@ CHECKS = (
         "duplicated at least 1",
         between("none", "duplicated, retries later", least=1),
         timed=False,
+        shows=("I6",),
     ),
     Check(
         "request-id-catches-later",
@@ -282,6 +284,7 @@ CHECKS = (
         none("duplicated"),
         none_of("request-id", "duplicated", "later"),
         timed=False,
+        shows=("I2",),
     ),
     Check(
         "request-id-misses-meanwhile",
@@ -290,6 +293,7 @@ CHECKS = (
         "duplicated at least 1, and more than 1 effect of a crowd",
         slips_through,
         timed=False,
+        corrects=theory.LOOKING_UP_SUFFICES,
     ),
     *(
         Check(
@@ -299,8 +303,9 @@ CHECKS = (
             none(what),
             none_of(strategy, what, retries),
             timed=False,
+            shows=(statement,),
         )
-        for strategy, source in (("upsert", UNIQUE), ("idempotency-key", DRAFT))
+        for strategy, source, statement in (("upsert", UNIQUE, "I3"), ("idempotency-key", DRAFT, "I4"))
         for what in ("duplicated", "lost")
         for retries in ("later", "meanwhile")
     ),
@@ -312,8 +317,9 @@ CHECKS = (
             f"effects 1, where request-id has more; all {CROWD} answered, the others with success or 409 (at work)",
             one_effect(strategy),
             timed=False,
+            shows=(statement,),
         )
-        for strategy, source in (("upsert", UNIQUE), ("idempotency-key", DRAFT))
+        for strategy, source, statement in (("upsert", UNIQUE, "I3"), ("idempotency-key", DRAFT, "I4"))
     ),
     Check(
         "idempotency-key-replays",
@@ -322,6 +328,7 @@ CHECKS = (
         "different answers 1",
         always("idempotency-key", ANSWERS, 1, 1),
         timed=False,
+        shows=("I1", "I4"),
     ),
     Check(
         "own-memory-duplicates",

@@ -179,9 +179,16 @@ EXPERIMENT = Experiment(
             "lost at least 1, in every trial",
             always("unlocked", "lost", least=1),
             timed=False,
+            shows=("P7",),
         ),
         Check(
-            "lock-loses-none", "with a lock none is lost", LOCK, "lost 0", always("locked", "lost", 0, 0), timed=False
+            "lock-loses-none",
+            "with a lock none is lost",
+            LOCK,
+            "lost 0",
+            always("locked", "lost", 0, 0),
+            timed=False,
+            shows=("P8",),
         ),
         Check(
             "lock-waits",
@@ -190,6 +197,7 @@ EXPERIMENT = Experiment(
             "waits at least 1",
             always("locked", "waits", least=1),
             timed=False,
+            shows=("P8",),
         ),
         Check(
             "shards-lose-none",

@@ -8,6 +8,7 @@ from collections import Counter
 from statistics import pstdev
 from typing import TYPE_CHECKING
 
+from lab.experiments import theory
 from lab.measure.checks import always, between, number
 from lab.measure.chi_square import evenness
 from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
@@ -118,6 +119,7 @@ EXPERIMENT = Experiment(
             "at most 3 standard deviations (sd)",
             between("many", "farthest from even", most=3),
             timed=False,
+            shows=("L6",),
         ),
         Check(
             "many-are-uniform",
@@ -134,6 +136,7 @@ EXPERIMENT = Experiment(
             f"deviation / mean {LUMPINESS:.2f}, within three standard errors of 100 rounds ({LEAST:.2f} to {MOST:.2f})",
             between("few", "deviation / mean of a round", LEAST, MOST),
             timed=False,
+            corrects=theory.COIN_IS_FAIR,
         ),
         Check(
             "program-decides",

@@ -189,6 +189,7 @@ EXPERIMENT = Experiment(
             f"of each slow client, unsent > 0 and ≤ {SEND_BUFFER_BYTES:,} B in every trial",
             buffers_fill,
             timed=False,
+            shows=("R2", "R5"),
         ),
         Check(
             "memory-bounded",

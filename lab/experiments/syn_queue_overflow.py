@@ -152,6 +152,7 @@ EXPERIMENT = Experiment(
             f"{'.'.join(map(str, ONE_MORE_SINCE))} may stop at {BACKLOG})",
             always("no cookies", MOST_HALF_OPEN, least_room(platform.release()), BACKLOG + 1),
             timed=False,
+            shows=("E3",),
         ),
         Check(
             "queue-full",
@@ -160,6 +161,7 @@ EXPERIMENT = Experiment(
             "TCPReqQFullDrop > 0 in every trial",
             always("no cookies", "TCPReqQFullDrop", least=1),
             timed=False,
+            shows=("E8",),
         ),
         Check(
             "good-clients-suffer",
@@ -168,6 +170,7 @@ EXPERIMENT = Experiment(
             f"at most {FEW_PERCENT} % connect",
             between("no cookies", "good clients connected", most=FEW_PERCENT),
             timed=False,
+            shows=("E8",),
         ),
         Check(
             "cookies-sent",

@@ -81,6 +81,7 @@ EXPERIMENT = Experiment(
             "voluntary context switches an accept at least 2 times those of `exclusive`",
             ratio(SWITCHES, "herd", to="exclusive", least=2),
             timed=False,
+            shows=("L5",),
         ),
         Check(
             "mutex-wakes-one",
