@@ -136,7 +136,7 @@ def show_document(document: dict[str, Any]) -> None:
         ]
         table(("", "claim", "expected", "measured"), rows, "claims")
     for one in checks:
-        if corrects := one.get("corrects"):
+        if one.get("holds") and (corrects := one.get("corrects")):
             ui.label(f"Often said: “{corrects['often_said']}” Measured: {one['measured']}. {corrects['truth']}")
     arms = document.get("arms", [])
     names = list(dict.fromkeys(name for arm in arms for name in arm.get("metrics", {})))

@@ -36,6 +36,11 @@ class Proof(NamedTuple):
     """Empty where nothing is stored of the check as it is declared now."""
     holds: bool | None
 
+    @property
+    def contradiction(self) -> str:
+        """What it measured, where that held."""
+        return self.measured if self.holds else NOT_STORED
+
     def document(self) -> dict[str, Any]:
         """The correction that it measures, for `lab list --json`."""
         assert self.check.corrects is not None
@@ -45,7 +50,7 @@ class Proof(NamedTuple):
             "often_said": correction.often_said,
             "truth": correction.truth,
             "check": self.check.name,
-            "measured": self.measured,
+            "measured": self.contradiction,
         }
 
 
@@ -57,7 +62,7 @@ def corrections_of(experiment: Experiment) -> list[Proof]:
 def often_said(proof: Proof) -> str:
     """ "often said: …; measured: …", in one line."""
     assert proof.check.corrects is not None
-    return f"often said: “{proof.check.corrects.often_said}” Measured: {proof.measured or NOT_STORED}."
+    return f"often said: “{proof.check.corrects.often_said}” Measured: {proof.contradiction}."
 
 
 def page() -> str:
@@ -143,7 +148,7 @@ def _corrections(number: str, proofs: list[Proof]) -> Iterator[str]:
 
 
 def _correction(correction: Correction, proofs: list[Proof]) -> str:
-    measured = "; ".join(f"{proof.measured or NOT_STORED} ({_link(proof)})" for proof in proofs)
+    measured = "; ".join(f"{proof.contradiction} ({_link(proof)})" for proof in proofs)
     decided = f" Measured: {measured}." if measured else " No experiment measures it yet."
     return f"- Often said: “{correction.often_said}” {correction.truth}{decided}"
 
