@@ -19,7 +19,8 @@ SLEEP = "5ms"
 STEADY_RATE = 1000.0
 """Requests a second at which a request is priced: nobody is saturated, so nothing is shared between several of them."""
 LONG_PATH, LONG_RATE = "/work?cpu=5ms", 60.0
-"""Of a control: requests that keep a worker busy far longer than the dispatcher."""
+LARGE_PATH, LARGE_RATE = "/stream?bytes=100000", 200.0
+"""Of controls: requests that keep a worker busy far longer than the dispatcher, and the other way round."""
 LEAD_SECONDS = 0.3
 """Until a load has begun, and before its end: processor time counts in between."""
 LEAST_SECONDS = 1e-6
@@ -193,8 +194,8 @@ EXPERIMENT = Experiment(
             "threads-are-handed-cheaper",
             "to a thread of the same process less than to another process: nothing is serialised, or sent",
             "services/workers: a queue in memory for threads, a socket for processes",
-            "server cpu a request with processes at least 1.2 times that with threads, spreads apart",
-            ratio(COST, FOUR, to=THREADS, least=1.2),
+            "server cpu a request with processes at least 1.4 times that with threads, spreads apart",
+            ratio(COST, FOUR, to=THREADS, least=1.4),
             timed=True,
         ),
         Check(
@@ -227,7 +228,13 @@ EXPERIMENT = Experiment(
             "no-hand-off",
             "the one worker executes in place, as the loop without a dispatcher does",
             (priced(ONE, FEW, model="nodejs"),),
-            ("demand-stays", "hand-off-costs"),
+            ("hand-off-costs",),
+        ),
+        Control(
+            "large-responses",
+            "four workers make responses of 100 kB, and every byte goes through the dispatcher",
+            (priced(FOUR, MANY, path=LARGE_PATH, rate=LARGE_RATE),),
+            ("demand-stays",),
         ),
         Control("no-threads", "all workers are processes", (priced(THREADS, MANY),), ("threads-are-handed-cheaper",)),
         Control(
