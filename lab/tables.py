@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -9,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lab.measure.experiment import Experiment
     from lab.measure.show import Ended
@@ -55,12 +56,15 @@ def parts(shown: Sequence[Part]) -> Table:
     return table
 
 
-def experiments(shown: Iterable[Experiment]) -> Table:
-    """The experiments, by chapter."""
+def experiments(shown: Iterable[Experiment], often_said: Mapping[str, Sequence[str]] = MappingProxyType({})) -> Table:
+    """The experiments, by chapter; below each question what is often said, and was measured otherwise."""
     table = _table("chapter", "experiment", "question")
     chapter = ""
     for experiment in shown:
-        table.add_row("" if experiment.chapter == chapter else experiment.chapter, experiment.name, experiment.question)
+        question = Text(experiment.question)
+        for line in often_said.get(experiment.name, ()):
+            question.append(f"\n{line}", style="dim")
+        table.add_row("" if experiment.chapter == chapter else experiment.chapter, experiment.name, question)
         chapter = experiment.chapter
     return table
 

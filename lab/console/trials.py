@@ -135,6 +135,9 @@ def show_document(document: dict[str, Any]) -> None:
             for one in checks
         ]
         table(("", "claim", "expected", "measured"), rows, "claims")
+    for one in checks:
+        if one.get("holds") and (corrects := one.get("corrects")):
+            ui.label(f"Often said: “{corrects['often_said']}” Measured: {one['measured']}. {corrects['truth']}")
     arms = document.get("arms", [])
     names = list(dict.fromkeys(name for arm in arms for name in arm.get("metrics", {})))
     if names:

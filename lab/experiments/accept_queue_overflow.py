@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from lab.experiments import theory
 from lab.measure.checks import shown
 from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
 from lab.measure.trial import TrialError
@@ -335,6 +336,7 @@ EXPERIMENT = Experiment(
             "length = limit + 1 in every trial",
             holds_one_more,
             timed=False,
+            shows=("E2", "E9"),
         ),
         Check(
             "each-refusal-counted",
@@ -343,6 +345,7 @@ EXPERIMENT = Experiment(
             "ListenOverflows = ListenDrops = segments refused > 0 in every trial",
             counted_twice,
             timed=False,
+            shows=("E7", "E9"),
         ),
         Check(
             "on-the-retry-step",
@@ -351,6 +354,7 @@ EXPERIMENT = Experiment(
             f"connect time from the predicted step to {LATE_SHARE:.0%} above it",
             on_the_step,
             timed=True,
+            corrects=theory.SYN_RETRIES,
         ),
         Check(
             "abort-answers-the-ack",
@@ -359,6 +363,7 @@ EXPERIMENT = Experiment(
             "one RST to the ACK in the arm `abort`, none in the others, and none to a SYN",
             aborts_the_ack_only,
             timed=False,
+            corrects=theory.ABORT_ON_OVERFLOW,
         ),
     ),
     controls=(

@@ -236,6 +236,7 @@ EXPERIMENT = Experiment(
             "copied / touched 0.9 to 1.1",
             always(LARGE, "copied / touched", 1 - TOLERANCE, 1 + TOLERANCE),
             timed=False,
+            shows=("P5",),
         ),
         Check(
             "pss-is-real",
@@ -253,6 +254,7 @@ EXPERIMENT = Experiment(
             "written while the child read",
             of_the_fork,
             timed=False,
+            shows=("P5",),
         ),
         Check(
             "fork-grows-with-memory",

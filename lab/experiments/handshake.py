@@ -7,6 +7,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from lab.experiments import theory
 from lab.measure.checks import always, every_trial
 from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
 from lab.sandbox.sockets import accept_queue, half_open, sender
@@ -209,6 +210,7 @@ EXPERIMENT = Experiment(
             "these three, and nothing else, when connect() has returned",
             always("connect()", "three segments", least=1),
             timed=False,
+            shows=("E1",),
         ),
         Check(
             "before-accept",
@@ -225,6 +227,8 @@ EXPERIMENT = Experiment(
                 holds=finished_before_accept,
             ),
             timed=False,
+            shows=("E4",),
+            corrects=theory.ACCEPT_ESTABLISHES,
         ),
         Check(
             "accept-sends-nothing",
@@ -233,6 +237,7 @@ EXPERIMENT = Experiment(
             "0 segments",
             always("connect()", "segments of accept()", most=0),
             timed=False,
+            shows=("E5",),
         ),
         Check(
             "from-queue-to-queue",
@@ -248,6 +253,7 @@ EXPERIMENT = Experiment(
                 holds=from_queue_to_queue,
             ),
             timed=False,
+            shows=("E2", "E3", "E4"),
         ),
         Check(
             "syn-ack-repeated",

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.experiments import theory
 from lab.gil import models_have_gil
 from lab.measure import processes
 from lab.measure.checks import shown
@@ -163,6 +164,8 @@ def one_at_a_time(work: str, what: str) -> Check:
         + (f". With a GIL, where cores are free, rate of threads : processes ≤ {SLOWER}" if work == "hold" else ""),
         judge,
         timed=True,
+        shows=("P4",),
+        corrects=theory.THREADS_USE_CORES if work == "hold" else None,
     )
 
 
@@ -245,6 +248,7 @@ EXPERIMENT = Experiment(
             f"threads ≥ {BOTH_AT_ONCE}; where cores are free, rate of threads : processes > {SLOWER}",
             both_released,
             timed=True,
+            shows=("P7",),
         ),
         Check(
             "blocking-is-the-same",
@@ -261,6 +265,7 @@ EXPERIMENT = Experiment(
             "PSS a worker: processes > threads, spreads apart",
             processes_cost_more,
             timed=False,
+            shows=("P4", "P7"),
         ),
     ),
     controls=(

@@ -198,6 +198,7 @@ EXPERIMENT = Experiment(
             f"Recv-Q at least {LEAST_UNREAD_BYTES:,} B in every trial, though nobody has accepted",
             always("asleep", UNREAD, least=LEAST_UNREAD_BYTES),
             timed=False,
+            shows=("R1", "R3"),
         ),
         Check(
             "window-closes",
@@ -206,6 +207,7 @@ EXPERIMENT = Experiment(
             "TCPToZeroWindowAdv ≥ 1 in every trial",
             always("asleep", "TCPToZeroWindowAdv", least=1),
             timed=False,
+            shows=("R1", "R3"),
         ),
         Check(
             "zero-window-captured",
@@ -222,6 +224,7 @@ EXPERIMENT = Experiment(
             f"Δrwnd_limited / Δwall ≥ {LIMITED_LEAST}",
             between("asleep", "window limited", least=LIMITED_LEAST),
             timed=True,
+            shows=("R4",),
         ),
         Check(
             "receive-buffer-bounds",
@@ -230,6 +233,7 @@ EXPERIMENT = Experiment(
             "bytes in flight, and bytes taken, ≤ SO_RCVBUF in every trial",
             every_trial("asleep", "most in flight", "taken", "receive buffer", holds=bounded),
             timed=False,
+            shows=("R5",),
         ),
         Check(
             "reader-sets-the-pace",
@@ -239,6 +243,7 @@ EXPERIMENT = Experiment(
             f"and the one the other ± {RATE_TOLERANCE:.0%}",
             one_pace,
             timed=True,
+            shows=("R4",),
         ),
     ),
     controls=(

@@ -10,6 +10,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from lab.experiments import theory
 from lab.measure.checks import always, between
 from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
 from lab.measure.trial import RESPONSE_BYTES, TrialError
@@ -131,6 +132,7 @@ EXPERIMENT = Experiment(
             f"stranded {EXPECTED:.0f} ± {MARGIN:.0f} (three standard deviations)",
             between("sharded", "stranded", EXPECTED - MARGIN, EXPECTED + MARGIN),
             timed=False,
+            corrects=theory.KERNEL_BALANCES,
         ),
         Check(
             "shared-strands-none",
@@ -139,6 +141,7 @@ EXPERIMENT = Experiment(
             "stranded 0, in every trial",
             always("shared", "stranded", 0, 0),
             timed=False,
+            corrects=theory.ONE_LISTENER_A_PORT,
         ),
         Check(
             "exclusive-strands-none",

@@ -134,6 +134,16 @@ class Finding(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """A thing that is often said and is not so, or is only half of it."""
+
+    statement: str
+    """The number of the statement of the theory that says it (lab/experiments/theory.py); empty: others say it."""
+    often_said: str
+    truth: str
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """A claim, where it comes from, and how the figures decide it."""
 
@@ -150,6 +160,10 @@ class Check:
     """
     cores: int = 1
     """How many this claim needs, where it needs more than the others."""
+    shows: tuple[str, ...] = ()
+    """The numbers of the statements of the theory that it proves, or proves a part of."""
+    corrects: Correction | None = None
+    """A thing often said that its figures contradict."""
 
 
 @dataclass(frozen=True, slots=True)

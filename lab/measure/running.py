@@ -192,6 +192,7 @@ def describe(
             "timed": outcome.check.timed,
             "measured": outcome.measured,
             "holds": outcome.holds,
+            "corrects": outcome.check.corrects and asdict(outcome.check.corrects),
         }
         for outcome in verdict.outcomes
     ]
