@@ -198,12 +198,18 @@ def keep_busy(server: Server, client: socket.socket, seconds: float = 0.5) -> fl
         seconds *= 2
 
 
-def start_server(folder: Path, model: str, *options: str, **popen: object) -> Server:
+AS_A_MODULE = ("-m", "services")
+
+
+def start_server(
+    folder: Path, model: str, *options: str, program: tuple[str, ...] = AS_A_MODULE, **popen: object
+) -> Server:
+    """Start `python -m services`, or another program of Python that becomes a server."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{model}-{time.monotonic_ns()}.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "services", model, "--port", "0", "--admin-port", "0", *options],
+            [sys.executable, *program, model, "--port", "0", "--admin-port", "0", *options],
             stdout=subprocess.PIPE, stderr=errors, text=True, **popen,
         )  # fmt: skip
     line = process.stdout.readline()
