@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lab.measure.checks import always, between, every_trial, no_more, ratio
+from lab.measure.checks import always, between, every_trial, ratio
 from lab.measure.experiment import (
     FAILED,
     GENERATOR_CPU,
@@ -221,21 +221,6 @@ def test_what_cannot_be_judged_is_open_and_leaves_the_others_alone():
 def test_check_of_what_was_not_measured_is_no_verdict():
     with pytest.raises(KeyError, match="did not measure 'missing'"):
         judge(experiment(between("a", "missing")), results(a={"x": [1]}), TWO_CORES)
-
-
-@pytest.mark.parametrize(
-    ("a", "holds"),
-    [
-        ([11, 22, 33, 44, 55], True),
-        ([11, 22, 33, 44, 56], True),
-        ([11, 22, 33, 45, 56], None),
-        ([12, 23, 34, 45, 50], False),
-        ([12, 23, 34, 40, 50], None),
-    ],
-)
-def test_no_more_is_judged_pair_by_pair(a, holds):
-    found = no_more("x", "a", to="b", times=1.1)(results(a={"x": a}, b={"x": [10, 20, 30, 40, 50]}))
-    assert found.holds is holds
 
 
 def test_ratio_to_zero_is_beyond_all_bounds():
