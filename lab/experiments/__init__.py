@@ -8,7 +8,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lab.measure.experiment import Control, Experiment
+    from lab.harness.experiment import Control, Experiment
 
 
 class UnknownExperimentError(Exception):
@@ -18,9 +18,10 @@ class UnknownExperimentError(Exception):
 @cache
 def all_experiments() -> tuple[Experiment, ...]:
     """Every experiment, by chapter in the order of the theory, then as the files are called."""
-    from lab.measure.experiment import CHAPTERS
+    from lab.harness.experiment import CHAPTERS
 
-    modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+    names = [module.name for module in iter_modules(__path__) if module.name != "__main__"]
+    modules = [import_module(f"{__name__}.{name}") for name in names]
     found: list[Experiment] = [module.EXPERIMENT for module in modules if hasattr(module, "EXPERIMENT")]
     return tuple(sorted(found, key=lambda experiment: (CHAPTERS.index(experiment.chapter), experiment.name)))
 

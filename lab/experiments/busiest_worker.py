@@ -9,13 +9,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lab.experiments import theory
-from lab.measure.checks import between, every_trial, shown
-from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
+from lab.harness.checks import between, every_trial, shown
+from lab.harness.experiment import Check, Control, Experiment, Finding
+from lab.harness.observation import Arm, Observation, Quantity
 from lab.measure.processes import wait_until_asleep
 
 if TYPE_CHECKING:
-    from lab.measure.experiment import Results
-    from lab.measure.trial import Trial
+    from lab.harness.experiment import Results
+    from lab.harness.trial import Trial
 
 WORKERS = 3
 CONNECTIONS = 300

@@ -6,12 +6,13 @@ import operator
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from lab.measure.checks import between, every_trial, ratio
-from lab.measure.experiment import LITTLES_LAW, Arm, Check, Control, Experiment, Observation, Quantity
-from lab.measure.generator import Stream
+from lab.harness.checks import between, every_trial, ratio
+from lab.harness.experiment import Check, Control, Experiment
+from lab.harness.observation import LITTLES_LAW, Arm, Observation, Quantity
+from lab.load.generator import Stream
 
 if TYPE_CHECKING:
-    from lab.measure.trial import Server, Trial
+    from lab.harness.trial import Server, Trial
 
 FEW, MANY = 1, 4
 CLIENTS = 16

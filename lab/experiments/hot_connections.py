@@ -6,13 +6,14 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from lab.experiments import theory
-from lab.measure.checks import always, between, ratio
-from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
-from lab.measure.generator import Stream
+from lab.harness.checks import always, between, ratio
+from lab.harness.experiment import Check, Control, Experiment
+from lab.harness.observation import Arm, Observation, Quantity
+from lab.load.generator import Stream
 
 if TYPE_CHECKING:
-    from lab.measure.generator import StreamResult
-    from lab.measure.trial import Trial
+    from lab.harness.trial import Trial
+    from lab.load.generator import StreamResult
 
 WORKERS = 4
 CONNECTIONS = 16

@@ -11,15 +11,16 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from lab.measure.checks import always
-from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
-from lab.measure.trial import TrialError
+from lab.harness.checks import always
+from lab.harness.experiment import Check, Control, Experiment
+from lab.harness.observation import Arm, Observation, Quantity
+from lab.harness.trial import TrialError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from lab.measure.trial import Trial
+    from lab.harness.trial import Trial
 
 WORKERS = 4
 UPDATES = 250_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lab.measure.experiment import Correction
+from lab.harness.experiment import Correction
 
 
 class Statement(NamedTuple):

@@ -14,15 +14,15 @@ import json
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
+from lab.harness.run import without_trials
 from lab.measure.environment import CHANGED
-from lab.measure.running import without_trials
 from lab.settings import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from lab.measure.experiment import Check, Control, Experiment
+    from lab.harness.experiment import Check, Control, Experiment
     from lab.report.stored import StoredRun
 
 STORED = CHECKOUT / "docs" / "experiments" / "results"

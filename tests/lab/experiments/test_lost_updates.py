@@ -4,7 +4,7 @@ import pytest
 
 from lab.experiments import lost_updates
 from lab.experiments.lost_updates import Slots, forked, locked, opened, unlocked, wait_for_all
-from lab.measure.trial import TrialError
+from lab.harness.trial import TrialError
 
 
 def test_children_write_to_the_memory_of_their_parent():

@@ -12,8 +12,8 @@ import sys
 import pytest
 
 from lab.experiments import all_experiments
-from lab.measure.experiment import OTHERS
-from lab.measure.verdict import BUSY_MACHINE
+from lab.harness.observation import OTHERS
+from lab.harness.verdict import BUSY_MACHINE
 from lab.settings import CHECKOUT
 
 pytestmark = [pytest.mark.quiet, pytest.mark.timeout(150)]

@@ -8,7 +8,7 @@ import pytest
 
 from lab.experiments import shared_or_sharded
 from lab.experiments.shared_or_sharded import CLIENTS, CLOSED_RATIO, SERVICE_SECONDS, TOLERANCE, WORKERS
-from lab.measure.trial import Trial
+from lab.harness.trial import Trial
 
 
 @pytest.mark.parametrize(
