@@ -4,7 +4,7 @@ import pytest
 from support.results import arms
 
 from lab.experiments import dispatch_bottleneck
-from lab.experiments.dispatch_bottleneck import DEMAND, DISPATCHER_BOUND, FOUR, ONE, WORKERS_BOUND
+from lab.experiments.dispatch_bottleneck import DEMAND, DISPATCHER_BOUND, FOUR, ONE, WORKERS_BOUND, Used, bounds
 
 
 def judged(name, **figures):
@@ -21,3 +21,9 @@ def test_dispatcher_is_the_limit_where_it_can_do_less_than_the_workers(dispatche
 @pytest.mark.parametrize(("four", "holds"), [(240, True), (275, False), (120, False)])
 def test_demand_on_the_dispatcher_stays(four, holds):
     assert judged("demand-stays", **{ONE: [{DEMAND: 240}], FOUR: [{DEMAND: four}]}) is holds
+
+
+def test_bounds_are_requests_over_what_they_took_of_each_side():
+    found = bounds(Used(requests=1000, dispatcher=0.25, workers=0.5), workers=4)
+    assert {name: figure.value for name, figure in found.items()} == {DISPATCHER_BOUND: 4000, WORKERS_BOUND: 8000}
+    assert bounds(Used(1000, 0.25, 0.0), workers=1) == {}
