@@ -13,7 +13,7 @@ import pytest
 
 from lab.experiments import all_experiments
 from lab.harness.observation import OTHERS
-from lab.harness.verdict import BUSY_MACHINE
+from lab.harness.verdict import ADVICE, BUSY_MACHINE
 from lab.settings import CHECKOUT
 
 pytestmark = [pytest.mark.quiet, pytest.mark.timeout(150)]
@@ -98,4 +98,4 @@ def test_every_claim_fails_without_its_cause(experiment, control, require_tool, 
 def test_few_timed_checks_are_left_open():
     if TIMED["experiments"] < len(all_experiments()):
         pytest.skip("only some experiments were run")
-    assert TIMED["open"] <= MOST_OPEN * TIMED["judged"]
+    assert TIMED["open"] <= MOST_OPEN * TIMED["judged"], f"{TIMED}: {ADVICE}"
