@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lab.harness.run import RESULT, RESULTS
+from lab.harness.run import REPORT, RESULT, RESULTS
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-PAGE = "report.html"
 
 
 class UnknownRunError(Exception):
@@ -34,7 +32,7 @@ class StoredRun:
     @property
     def page(self) -> Path:
         """Where its report is, or would be."""
-        return self.folder / PAGE
+        return self.folder / REPORT
 
     @property
     def experiment(self) -> str:
