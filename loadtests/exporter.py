@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from lab import settings
+from loadtests.histogram import BOUNDS_SECONDS
 from loadtests.measurements import CPU, MEASURED, Measurements, Snapshot
 from loadtests.options import options_of, target_of
 
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 
 CPU_INTERVAL_SECONDS = 1.0
 REPORT_KEY = "lab"
-BUCKETS_A_DECADE = 25
-BOUNDS_SECONDS = tuple(float(f"{10 ** (step / BUCKETS_A_DECADE):.3e}") for step in range(-125, 45))
-"""Upper bounds for Prometheus, 10 µs to 57 s: 1.097 apart, so that a quantile is true within 10 %. The table and the
-stored runs have the histograms themselves, which are true within 1 %."""
 
 
 class Exporter:
