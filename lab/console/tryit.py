@@ -19,8 +19,8 @@ from typing import IO, TYPE_CHECKING, Any
 from nicegui import run, ui
 
 from lab import settings
+from lab.load.locust import FAILURES, GOOD, SATURATED_EXIT
 from lab.measure.latencies import milliseconds
-from lab.measure.load import FAILURES, GOOD, SATURATED_EXIT
 from lab.stack import control
 from lab.top.readings import MAIN
 from services.options import MODELS, options_of

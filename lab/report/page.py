@@ -11,9 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from lab.measure.checks import number, shown
-from lab.measure.experiment import CHAPTERS
-from lab.measure.running import RESULTS
+from lab.harness.checks import number, shown
+from lab.harness.experiment import CHAPTERS
+from lab.harness.run import RESULTS
 from lab.report.stored import StoredRun, all_runs
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lab.measure.running import RESULT, RESULTS
+from lab.harness.run import RESULT, RESULTS
 
 if TYPE_CHECKING:
     from pathlib import Path

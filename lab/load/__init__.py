@@ -1,0 +1,1 @@
+"""Load: its generators, and what they are aimed at or pass through."""
