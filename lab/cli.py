@@ -442,6 +442,9 @@ def load(
     rate: Annotated[float, typer.Option(min=0.01, help="Users started a second.")] = 50.0,
     seconds: Annotated[float, typer.Option(min=1, help="How long.")] = 30.0,
     kind: Annotated[str, typer.Option(help=f"What the users do: {', '.join(KINDS)}.")] = "keep-alive",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, with the histograms, instead of a table.")
+    ] = False,
 ) -> None:
     """Put real load on one model of the running stack. Same as `make load MODEL=…`.
 
@@ -452,7 +455,7 @@ def load(
         refuse(f"no kind of user is called {kind!r}; there are {', '.join(KINDS)}")
     from lab.load import locust as measuring
 
-    raise typer.Exit(measuring.run(model, users, rate, seconds, kind, extra or []))
+    raise typer.Exit(measuring.run(model, users, rate, seconds, kind, extra or [], as_json=as_json))
 
 
 @app.command(rich_help_panel=MEASURING)

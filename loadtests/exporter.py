@@ -7,7 +7,6 @@ keeps the newest report of each worker and adds them up when it is scraped.
 from __future__ import annotations
 
 import json
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from lab import settings
-from lab.measure.histogram import BUCKETS_SECONDS, Histogram
+from loadtests.histogram import BOUNDS_SECONDS
 from loadtests.measurements import CPU, MEASURED, Measurements, Snapshot
 from loadtests.options import options_of, target_of
 
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
     from locust.env import Environment
     from prometheus_client.metrics_core import Metric
+
+    from loadtests.histogram import Histogram
 
 CPU_INTERVAL_SECONDS = 1.0
 REPORT_KEY = "lab"
@@ -94,6 +95,11 @@ class Exporter:
         yield _histogram(
             "locust_response_seconds", "From sending a request to its whole response.", ("model", "method", "name"),
             measured.responses.items(),
+        )  # fmt: skip
+        yield _histogram(
+            "locust_intended_response_seconds",
+            "From when a request was due, at a pace; with those not sent since an earlier one took so long.",
+            ("model", "method", "name"), measured.intended.items(),
         )  # fmt: skip
         yield _histogram(
             "locust_connect_seconds", "From connect() to an established connection.", ("model",),
@@ -172,8 +178,7 @@ def _histogram(
     name: str, text: str, labels: tuple[str, ...], series: Iterable[tuple[tuple[str, ...], Histogram]]
 ) -> HistogramMetricFamily:
     family = HistogramMetricFamily(name, text, labels=labels)
-    bounds = [*(str(bound) for bound in BUCKETS_SECONDS), "+Inf"]
     for values, histogram in series:
-        cumulated = accumulate(histogram.counts)
-        family.add_metric(values, list(zip(bounds, cumulated, strict=True)), histogram.sum_seconds)
+        buckets = zip((str(bound) for bound in BOUNDS_SECONDS), histogram.cumulated(BOUNDS_SECONDS), strict=True)
+        family.add_metric(values, [*buckets, ("+Inf", histogram.count)], histogram.sum_seconds)
     return family

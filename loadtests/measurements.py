@@ -1,4 +1,4 @@
-"""What this process has measured: requests and connects apart, in fine buckets, with closed sets of labels.
+"""Measurements of this process: requests and connects apart, in fine buckets, with closed sets of labels.
 
 Plain counts rather than `prometheus_client` objects: updating those would cost the generator more than
 the request. They only grow; a worker sends all it has with every report to the master, so that a report
@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from lab.measure.histogram import Histogram
+from loadtests.histogram import Histogram
 
 ERRORS = (
     "ConnectionRefusedError", "ConnectionResetError", "ConnectionAbortedError", "BrokenPipeError", "TimeoutError",
@@ -53,6 +53,10 @@ class Measurements:
 
     def __init__(self) -> None:
         self.responses: dict[tuple[str, str, str], Histogram] = {}
+        """By model, method and name; from sending a request to its whole response."""
+        self.intended: dict[tuple[str, str, str], Histogram] = {}
+        """The same of users that send at a pace, from when a request was due, with those that were never sent since
+        an earlier one took so long: what coordinated omission hides from `responses`."""
         self.connects: dict[str, Histogram] = {}
         self.failures: Counter[tuple[str, str]] = Counter()
         self.connect_failures: Counter[tuple[str, str]] = Counter()
@@ -70,13 +74,18 @@ class Measurements:
         key = (model, method, name)
         if key not in self.responses:
             self.responses[key] = Histogram()
-        self.responses[key].observe(seconds)
+        self.responses[key].record_seconds(seconds)
         if error is not None:
             self.failures[model, error_label(error)] += 1
 
+    def paced(self, model: str, method: str, name: str, seconds_from_due: float, pace_seconds: float) -> None:
+        """Count one request of a user that sends every `pace_seconds`, from when it was due."""
+        histogram = self.intended.setdefault((model, method, name), Histogram())
+        histogram.record_corrected_seconds(seconds_from_due, pace_seconds)
+
     def connected(self, model: str, seconds: float) -> None:
         """Count one connection made."""
-        self.connects[model].observe(seconds)
+        self.connects[model].record_seconds(seconds)
 
     def connect_failed(self, model: str, error: BaseException) -> None:
         """Count one connection that could not be made."""
@@ -85,18 +94,20 @@ class Measurements:
     def snapshot(self) -> Snapshot:
         """Everything so far."""
         return {
-            "responses": [[*key, h.counts, h.sum_seconds] for key, h in self.responses.items()],
-            "connects": [[model, h.counts, h.sum_seconds] for model, h in self.connects.items()],
+            "responses": [[*key, histogram.to_json()] for key, histogram in self.responses.items()],
+            "intended": [[*key, histogram.to_json()] for key, histogram in self.intended.items()],
+            "connects": [[model, histogram.to_json()] for model, histogram in self.connects.items()],
             "failures": [[*key, count] for key, count in self.failures.items()],
             "connect_failures": [[*key, count] for key, count in self.connect_failures.items()],
         }
 
     def include(self, snapshot: Snapshot) -> None:
         """Add what another process has measured."""
-        for model, method, name, counts, seconds in snapshot["responses"]:
-            self.responses.setdefault((model, method, name), Histogram()).add(Histogram(counts, seconds))
-        for model, counts, seconds in snapshot["connects"]:
-            self.connects.setdefault(model, Histogram()).add(Histogram(counts, seconds))
+        for mine, theirs in ((self.responses, snapshot["responses"]), (self.intended, snapshot["intended"])):
+            for model, method, name, stored in theirs:
+                mine.setdefault((model, method, name), Histogram()).add(Histogram.from_json(stored))
+        for model, stored in snapshot["connects"]:
+            self.connects.setdefault(model, Histogram()).add(Histogram.from_json(stored))
         for model, error, count in snapshot["failures"]:
             self.failures[model, error] += count
         for model, error, count in snapshot["connect_failures"]:

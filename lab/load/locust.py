@@ -7,16 +7,21 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from lab import settings
-from lab.measure.histogram import Histogram
+from lab.measure.latencies import HEADINGS, quantiles_ms, row_ms
 from lab.peers.process import accepts
 from lab.stack import beside, containers, status
+from loadtests.histogram import Histogram
 from loadtests.kinds import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LOCUSTFILE = settings.CHECKOUT / "loadtests" / "locustfile.py"
 SATURATED = 0.9
@@ -24,16 +29,23 @@ SATURATED = 0.9
 GOOD, FAILURES, BAD_USAGE, SATURATED_EXIT = 0, 1, 2, 3
 LOCUST_FAILURES = 1
 """Locust's exit code after a run with failures; any other than 0 and this means that it did not run."""
+AS_DUE = ", as due"
+OMISSION = (
+    "“as due” counts from when a request was due at its pace, and those that were never sent because an earlier one "
+    "took so long: the other row hides them (coordinated omission)."
+)
 
 
-def run(model: str, users: int, rate: float, seconds: float, kind: str, extra: list[str]) -> int:
+def run(
+    model: str, users: int, rate: float, seconds: float, kind: str, extra: list[str], *, as_json: bool = False
+) -> int:
     """Load `model` with `users` of `kind`, `rate` of them started a second, for `seconds`.
 
     `extra` goes to Locust as it is. Returns 0 when nothing failed, 1 when something did, 2 when there
     is nothing to load or no such kind, 3 when the generator was saturated, so that the figures are its own.
     """
     if _belongs_into_the_network(model, extra):
-        return _run_in_the_network(model, users, rate, seconds, kind, extra)
+        return _run_in_the_network(model, users, rate, seconds, kind, extra, as_json=as_json)
     errors = Console(stderr=True)
     refusal = _refusal(model, kind, extra)
     if refusal:
@@ -49,7 +61,10 @@ def run(model: str, users: int, rate: float, seconds: float, kind: str, extra: l
             )
             return BAD_USAGE
         result = json.loads(result_file.read_text(encoding="utf-8"))
-    report(result, Console())
+    if as_json:
+        print(json.dumps(document(result), indent=2))
+    else:
+        report(result, Console())
     if done.returncode or failures(result):
         return FAILURES
     return SATURATED_EXIT if busiest(result) > SATURATED else GOOD
@@ -86,12 +101,15 @@ def _belongs_into_the_network(model: str, extra: list[str]) -> bool:
     return not told and not _aimed_elsewhere(extra) and status.place() == containers.PLACE
 
 
-def _run_in_the_network(model: str, users: int, rate: float, seconds: float, kind: str, extra: list[str]) -> int:
+def _run_in_the_network(
+    model: str, users: int, rate: float, seconds: float, kind: str, extra: list[str], *, as_json: bool
+) -> int:
     """The same from a container beside the model's.
 
     At its published port it would be Docker's proxy that accepts, and the model's queues would never fill.
     """
     load = ["load", model, "--users", str(users), "--rate", str(rate), "--seconds", str(seconds), "--kind", kind]
+    load += ["--json"] if as_json else []
     return beside.run(*load, "--", *extra)
 
 
@@ -117,15 +135,14 @@ def report(result: dict[str, Any], console: Console) -> None:
     """Print what Locust measured, connects apart from requests."""
     target = result["target"]
     title = f"Load on {target['model']} ({target['host']}:{target['port']}), {result['seconds']:.1f} s"
-    table = Table(title=title, title_justify="left")
-    for heading in ("", "number", "a second", "mean ms", "p50 ms", "p99 ms"):
-        table.add_column(heading, justify="right" if heading else "left")
-    for _, method, name, counts, total in result["responses"]:
-        _add_row(table, f"{method} {name}", Histogram(counts, total), result["seconds"])
-    for _, counts, total in result["connects"]:
-        if any(counts):
-            _add_row(table, "connect", Histogram(counts, total), result["seconds"])
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("ms", "number", "a second", "mean", *HEADINGS):
+        table.add_column(heading, justify="left" if heading == "ms" else "right")
+    for name, histogram in _histograms(result):
+        _add_row(table, name, histogram, result["seconds"])
     console.print(table)
+    if result.get("intended"):
+        console.print(OMISSION, highlight=False)
     for what, rows in (("failed", result["failures"]), ("could not connect", result["connect_failures"])):
         for _, error, count in rows:
             if count:
@@ -139,16 +156,37 @@ def report(result: dict[str, Any], console: Console) -> None:
         )
 
 
+def _histograms(result: dict[str, Any]) -> Iterator[tuple[str, Histogram]]:
+    """Yield what was measured, by the name of its row; connects only where there were any."""
+    intended = {(method, name): stored for _, method, name, stored in result.get("intended", ())}
+    for _, method, name, stored in result["responses"]:
+        yield f"{method} {name}", Histogram.from_json(stored)
+        if (method, name) in intended:
+            yield f"{method} {name}{AS_DUE}", Histogram.from_json(intended[method, name])
+    for _, stored in result["connects"]:
+        if stored["count"]:
+            yield "connect", Histogram.from_json(stored)
+
+
+def document(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the table and what is printed beneath it as JSON: times in ms, histograms included."""
+    seconds = result["seconds"]
+    rows = [
+        {
+            "name": name,
+            "count": histogram.count,
+            "per_second": histogram.count / seconds if seconds > 0 else None,
+            "mean_ms": None if histogram.mean_seconds is None else 1000 * histogram.mean_seconds,
+            "quantiles_ms": quantiles_ms(histogram),
+            "histogram": histogram.to_json(),
+        }
+        for name, histogram in _histograms(result)
+    ]
+    named = {"failures": result["failures"], "connect_failures": result["connect_failures"]}
+    failed = {what: {error: count for _, error, count in found if count} for what, found in named.items()}
+    return {"target": result["target"], "seconds": seconds, "rows": rows, **failed, "generator_cpu": busiest(result)}
+
+
 def _add_row(table: Table, name: str, histogram: Histogram, seconds: float) -> None:
-    count = histogram.count
-    table.add_row(
-        name,
-        f"{count:,}",
-        f"{count / seconds:,.0f}" if seconds > 0 else "-",
-        f"{histogram.sum_seconds / count * 1000:.2f}" if count else "-",
-        *(_milliseconds(histogram.quantile(share)) for share in (0.5, 0.99)),
-    )
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1000:.2f}"
+    a_second = f"{histogram.count / seconds:,.0f}" if seconds > 0 else "-"
+    table.add_row(name, f"{histogram.count:,}", a_second, *row_ms(histogram))

@@ -10,9 +10,9 @@ from lab.harness.experiment import ArmResult, Check, Control, Experiment
 from lab.harness.observation import Arm, Observation, Quantity
 from lab.harness.run import RESULT, describe
 from lab.harness.verdict import judge
-from lab.load.generator import histogram
 from lab.report.evidence import read_stored, store
 from lab.report.stored import all_runs
+from loadtests.histogram import Histogram
 
 WHERE = {"kernel": "6.18", "cpus": 2, "python": "3.11.7", "gil": True, "commit": "abc"}
 EXPERIMENT = Experiment(
@@ -45,11 +45,11 @@ EXPERIMENT = Experiment(
 )
 
 
-def encoded(seed):
-    times, chance = histogram(), random.Random(seed)
+def latencies_of(seed):
+    times, chance = Histogram(), random.Random(seed)
     for _ in range(2000):
-        times.record_value(round(chance.lognormvariate(7, 1)) + 1)
-    return times.encode().decode()
+        times.record_seconds(chance.lognormvariate(-7, 1))
+    return times.to_json()
 
 
 def observation(arm, trial):
@@ -57,7 +57,7 @@ def observation(arm, trial):
         metrics={"mean": Quantity(1.5 + arm + trial / 10, "ms"), "drops": Quantity(trial)},
         shares={"requests by worker": {"0": 100, "1": 200 * arm + trial}},
         series={"accept queue 0": [(at / 10, (at + trial) % 7) for at in range(30)]},
-        latencies={"all": encoded(arm * 10 + trial)},
+        latencies={"all": latencies_of(arm * 10 + trial)},
         notes=["0.000 SYN <&>"] if arm == 0 else [],
     )
 
