@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from hdrh.histogram import HdrHistogram
     from matplotlib.axes import Axes
 
+    from loadtests.histogram import Histogram
+
 WIDTH_INCHES = 8.6
 INK, FAINT, PAPER = "#010101", "#020202", "#030303"
 SERIES = tuple(f"#0{number}0{number}0{number}" for number in range(4, 10))
@@ -248,6 +250,43 @@ def _figures(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
     if varying:
         caption = "A dot is a trial; the bar is the median. What was the same in all of them is in the table below."
         yield Picture("Every trial", caption, _draw(_dots, varying, [arm["name"] for arm in arms]))
+
+
+def every_unit(metrics: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str]) -> Picture:
+    """Return a panel for each metric, with a row for each of `names` and a dot for each of its units."""
+    caption = "A dot is a repeat, a trial, or a block of seconds; the bar is the median."
+    with mpl.rc_context(STYLE):
+        return Picture("Every unit", caption, _draw(_dots, metrics, names))
+
+
+def percentiles(found: Mapping[str, Histogram]) -> Picture:
+    """Return the response times of several loads by percentile, on one pair of axes."""
+    caption = "All repeats together: the slowest requests, stretched. Each step to the right leaves a tenth of them."
+    with mpl.rc_context(STYLE):
+        return Picture("Latency by percentile", caption, _draw(_percentile_lines, found))
+
+
+def _percentile_lines(found: Mapping[str, Histogram]) -> Figure:
+    figure = Figure(figsize=(WIDTH_INCHES, 3.3), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, times) in enumerate(found.items()):
+        seen = [share for share in PERCENTILES if (100 - share) / 100 * times.count >= 1 and share < 100]
+        axes.plot(
+            [100 / (100 - share) for share in seen],
+            [(times.quantile(share / 100) or 0.0) * 1000 for share in seen],
+            marker="o",
+            markersize=3,
+            label=name,
+            color=SERIES[number % len(SERIES)],
+            linestyle=DASHES[number % len(DASHES)],
+        )
+    axes.set(xscale="log", yscale="log", xlabel="percentile", ylabel="ms")
+    shown = [share for share in (0, 50, 90, 99, 99.9, 99.99) if 100 / (100 - share) <= axes.get_xlim()[1]]
+    axes.set_xticks([100 / (100 - share) for share in shown], [f"{share:g}" for share in shown])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    figure.legend(loc="outside lower center", ncols=min(4, len(found)))
+    return figure
 
 
 def _dots(metrics: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str]) -> Figure:
