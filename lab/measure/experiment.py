@@ -44,8 +44,8 @@ class Observation:
     """Counts side by side, `{"connections per worker": {"0": 100, "1": 101}}`: drawn as bars."""
     series: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """`{"accept queue": [(seconds since the start, value)]}`: drawn over time."""
-    latencies: dict[str, str] = field(default_factory=dict)
-    """HDR histograms of microseconds, as hdrhistogram encodes them: drawn as distributions."""
+    latencies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Histograms as `loadtests.histogram.Histogram.to_json` gives them: drawn as distributions."""
     notes: list[str] = field(default_factory=list)
     """What happened, in order, in words: a packet trace, the steps of a handshake."""
 

@@ -27,14 +27,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from hdrh.histogram import HdrHistogram
+
+from loadtests.histogram import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MICROSECONDS = 1_000_000
-LONGEST_MICROSECONDS = 600 * MICROSECONDS
-SIGNIFICANT_DIGITS = 3
 MOST_WAITING = 100_000
 """Arrivals of an open stream that may wait for a free connection; further ones are dropped and counted."""
 GRACE_SECONDS = 5.0
@@ -42,6 +40,9 @@ GRACE_SECONDS = 5.0
 SELECT_DESCRIPTORS = 900
 """select() sleeps to the microsecond where epoll rounds up to a millisecond, but takes descriptors below 1,024 only."""
 CONNECT_SECONDS = 10.0
+
+StoredHistogram = dict[str, Any]
+"""A histogram as `Histogram.to_json` gives it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,33 +100,20 @@ class StreamResult:
     mean_seconds: float = 0.0
     deviation_seconds: float = 0.0
     max_seconds: float = 0.0
-    intended: str = ""
-    """HDR histogram, µs from the moment a request was meant to start to its last byte."""
-    sent: str = ""
-    """HDR histogram, µs from the moment it was sent: what a generator that omits would report."""
-    connect: str = ""
-    """HDR histogram, µs, of connects."""
+    intended: StoredHistogram = field(default_factory=Histogram().to_json)
+    """From the moment a request was meant to start to its last byte."""
+    sent: StoredHistogram = field(default_factory=Histogram().to_json)
+    """From the moment it was sent: what a generator that omits would report."""
+    connect: StoredHistogram = field(default_factory=Histogram().to_json)
+    """Of connects."""
 
 
-def histogram(encoded: str = "") -> HdrHistogram:
-    """An empty histogram, or a decoded one."""
-    if encoded:
-        return HdrHistogram.decode(encoded)
-    return HdrHistogram(1, LONGEST_MICROSECONDS, SIGNIFICANT_DIGITS)
-
-
-def merged(parts: Iterable[str]) -> HdrHistogram:
-    """One histogram of several encoded ones."""
-    whole = histogram()
+def merged(parts: Iterable[StoredHistogram]) -> Histogram:
+    """One histogram of several stored ones."""
+    whole = Histogram()
     for part in parts:
-        whole.add(histogram(part))
+        whole.add(Histogram.from_json(part))
     return whole
-
-
-def encoded(times: HdrHistogram) -> str:
-    """A histogram as JSON can hold it; `histogram` reads it again."""
-    text: bytes = times.encode()
-    return text.decode()
 
 
 class Connection(asyncio.Protocol):
@@ -191,7 +179,7 @@ class Running:
     def __init__(self, plan: Plan, stream: Stream, random_source: random.Random, clock: Clock) -> None:
         self.result = StreamResult(stream.name, bool(stream.rate))
         self._plan, self._stream, self._random, self._clock = plan, stream, random_source, clock
-        self._intended, self._sent, self._connects = histogram(), histogram(), histogram()
+        self._intended, self._sent, self._connects = Histogram(), Histogram(), Histogram()
         self._sum = self._sum_of_squares = 0.0
         self._waiting: deque[float] = deque()
         self._arrived = asyncio.Event()
@@ -295,8 +283,8 @@ class Running:
         if not self._clock.counts(intended):
             return
         seconds = now - intended
-        self._intended.record_value(max(1, round(seconds * MICROSECONDS)))
-        self._sent.record_value(max(1, round((now - sent) * MICROSECONDS)))
+        self._intended.record_seconds(seconds)
+        self._sent.record_seconds(now - sent)
         self._sum += seconds
         self._sum_of_squares += seconds * seconds
         self.result.max_seconds = max(self.result.max_seconds, seconds)
@@ -312,7 +300,7 @@ class Running:
                 Connection, self._plan.host, self._plan.port, local_addr=source
             )
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connects.record_value(max(1, round((time.monotonic() - begun) * MICROSECONDS)))
+        self._connects.record_seconds(time.monotonic() - begun)
         return connection
 
     def finish(self) -> StreamResult:
@@ -322,7 +310,8 @@ class Running:
             result.mean_seconds = self._sum / result.requests
             variance = self._sum_of_squares / result.requests - result.mean_seconds**2
             result.deviation_seconds = max(0.0, variance) ** 0.5
-        result.intended, result.sent, result.connect = map(encoded, (self._intended, self._sent, self._connects))
+        result.intended, result.sent = self._intended.to_json(), self._sent.to_json()
+        result.connect = self._connects.to_json()
         return result
 
 

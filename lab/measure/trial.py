@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from lab.measure import wrk
 from lab.measure.experiment import AS_SENT, FAILED, GENERATOR_CPU, LITTLES_LAW, Arm, Observation, Quantity
-from lab.measure.generator import MICROSECONDS, Plan, Stream, StreamResult, encoded, histogram, merged
+from lab.measure.generator import Plan, Stream, StreamResult, merged
 from lab.peers import model
 from lab.peers.process import last_words
 from lab.settings import CHECKOUT
 from lab.top.samples import Sample, Source, take, take_state
+from loadtests.histogram import SHARES, Histogram
 
 if TYPE_CHECKING:
     import socket
@@ -149,28 +150,27 @@ class LoadResult:
         many are under way as the counting begins or ends, or where clients are meant to get no answer.
         """
         result = self.streams[stream] if stream else next(iter(self.streams.values()))
-        times = histogram(result.intended)
+        times = Histogram.from_json(result.intended)
         named = {
             "requests": Quantity(result.requests),
             FAILED: Quantity(self.failed),
             "rate": Quantity(result.completed / self.seconds, "1/s"),
             "mean": Quantity(result.mean_seconds * 1000, "ms"),
             "deviation": Quantity(result.deviation_seconds * 1000, "ms"),
-            "p50": Quantity(times.get_value_at_percentile(50) * 1000 / MICROSECONDS, "ms"),
-            "p99": Quantity(times.get_value_at_percentile(99) * 1000 / MICROSECONDS, "ms"),
+            **{name: Quantity(1000 * (times.quantile(share) or 0.0), "ms") for name, share in SHARES.items()},
             "max": Quantity(result.max_seconds * 1000, "ms"),
             GENERATOR_CPU: Quantity(self.cpu),
         }
         return named if self.littles_law is None else {**named, LITTLES_LAW: Quantity(self.littles_law)}
 
-    def latencies(self, name: str, *streams: str) -> dict[str, str]:
+    def latencies(self, name: str, *streams: str) -> dict[str, dict[str, Any]]:
         """The distribution over these streams, or all, as an observation has it. Open ones have two: as it is, and as
         it was sent. The distance is what a generator with coordinated omission does not see.
         """
         results = [self.streams[stream] for stream in streams or self.streams]
-        together = {name: encoded(merged(result.intended for result in results))}
+        together = {name: merged(result.intended for result in results).to_json()}
         if any(result.open for result in results):
-            together[name + AS_SENT] = encoded(merged(result.sent for result in results))
+            together[name + AS_SENT] = merged(result.sent for result in results).to_json()
         return together
 
 

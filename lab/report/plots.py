@@ -23,13 +23,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from lab.measure.experiment import AS_SENT
-from lab.measure.generator import MICROSECONDS, merged
+from lab.measure.generator import merged
 from lab.measure.summary import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from hdrh.histogram import HdrHistogram
     from matplotlib.axes import Axes
 
     from loadtests.histogram import Histogram
@@ -159,7 +158,7 @@ def _latencies(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
     for title in (name for name in names if not name.endswith(AS_SENT)):
         kinds = [kind for kind in ("", AS_SENT) if title + kind in names]
         found = {arm["name"] + kind: _merged(arm, title + kind) for arm in arms for kind in kinds}
-        found = {name: times for name, times in found.items() if times.get_total_count()}
+        found = {name: times for name, times in found.items() if times.count}
         if found:
             text = (
                 "All trials of an arm together. Left: how many of the requests took so long. Right: the slowest "
@@ -169,23 +168,23 @@ def _latencies(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
             yield Picture(f"Latencies: {title}", text, _draw(_latency_panels, found))
 
 
-def _merged(arm: Mapping[str, Any], title: str) -> HdrHistogram:
-    return merged(trial["latencies"][title] for trial in arm["trials"] if trial.get("latencies", {}).get(title))
+def _merged(arm: Mapping[str, Any], title: str) -> Histogram:
+    stored = (trial.get("latencies", {}).get(title) for trial in arm["trials"])
+    return merged(times for times in stored if isinstance(times, dict))  # older runs hold text of hdrhistogram's
 
 
-def _latency_panels(found: Mapping[str, HdrHistogram]) -> Figure:
+def _latency_panels(found: Mapping[str, Histogram]) -> Figure:
     figure = Figure(figsize=(WIDTH_INCHES, 3.3), layout="constrained")
     left, right = figure.subplots(1, 2)
     for number, (name, times) in enumerate(found.items()):
         style: dict[str, Any] = {"color": SERIES[number % len(SERIES)], "linestyle": DASHES[number % len(DASHES)]}
-        steps = [(item.value_iterated_to, item.percentile) for item in times.get_recorded_iterator()]
+        steps = times.steps()
         steps = [*steps[:: 1 + len(steps) // POINTS_A_CURVE], steps[-1]]
-        left.plot([_milliseconds(value) for value, _ in steps], [share for _, share in steps], label=name, **style)
-        total = times.get_total_count()
-        seen = [share for share in PERCENTILES if share < 100 and (100 - share) / 100 * total >= 1]
+        left.plot([1000 * seconds for seconds, _ in steps], [100 * share for _, share in steps], label=name, **style)
+        seen = [share for share in PERCENTILES if share < 100 and (100 - share) / 100 * times.count >= 1]
         right.plot(
             [100 / (100 - share) for share in seen],
-            [_milliseconds(times.get_value_at_percentile(share)) for share in seen],
+            [1000 * (times.quantile(share / 100) or 0.0) for share in seen],
             marker="o",
             markersize=3,
             **style,
@@ -199,10 +198,6 @@ def _latency_panels(found: Mapping[str, HdrHistogram]) -> Figure:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     figure.legend(loc="outside lower center", ncols=min(4, len(found)))
     return figure
-
-
-def _milliseconds(value: float) -> float:
-    return value * 1000 / MICROSECONDS
 
 
 def _series(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:

@@ -12,13 +12,15 @@ import socket
 import sys
 import threading
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from lab.measure.experiment import AS_SENT, FAILED, GENERATOR_CPU, LITTLES_LAW, Arm, Observation
-from lab.measure.generator import Plan, Stream, StreamResult, encoded, histogram
+from lab.measure.generator import Plan, Stream, StreamResult
 from lab.measure.trial import Load, LoadResult, Server, Trial, TrialError, ask_on
 from lab.peers.process import Peer
+from loadtests.histogram import Histogram
 
 
 class HereToo:
@@ -59,11 +61,11 @@ def one_answer(text: bytes):
     thread.join(5)
 
 
-def times(*milliseconds: int) -> str:
-    found = histogram()
+def times(*milliseconds: int) -> dict[str, Any]:
+    found = Histogram()
     for one in milliseconds:
-        found.record_value(one * 1000)
-    return encoded(found)
+        found.record_seconds(one / 1000)
+    return found.to_json()
 
 
 def result(**stream) -> LoadResult:
@@ -96,14 +98,14 @@ def test_littles_law_is_given_only_where_it_was_computed():
 
 def test_quantiles_are_milliseconds_from_when_a_request_was_meant_to_start():
     found = result(intended=times(*range(1, 101)), sent=times(1)).quantities()
-    assert found["p50"].value == pytest.approx(50, rel=0.01)
-    assert found["p99"].value == pytest.approx(99, rel=0.01)
+    quantiles = {name: found[name].value for name in ("p50", "p90", "p99", "p99.9")}
+    assert quantiles == pytest.approx({"p50": 50, "p90": 90, "p99": 99, "p99.9": 100}, rel=0.01)
 
 
 def test_open_load_has_its_latencies_as_they_were_sent_too():
     assert set(result().latencies("latency")) == {"latency"}
     found = result(open=True, intended=times(500), sent=times(1)).latencies("latency")
-    medians = {name: histogram(text).get_value_at_percentile(50) for name, text in found.items()}
+    medians = {name: Histogram.from_json(stored).quantile(0.5) for name, stored in found.items()}
     assert medians["latency"] > 100 * medians["latency" + AS_SENT]
 
 

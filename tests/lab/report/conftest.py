@@ -7,11 +7,11 @@ import pytest
 
 from lab.measure.checks import between
 from lab.measure.experiment import Arm, ArmResult, Check, Control, Experiment, Observation, Quantity
-from lab.measure.generator import histogram
 from lab.measure.running import RESULT, describe
 from lab.measure.verdict import judge
 from lab.report.evidence import read_stored, store
 from lab.report.stored import all_runs
+from loadtests.histogram import Histogram
 
 WHERE = {"kernel": "6.18", "cpus": 2, "python": "3.11.7", "gil": True, "commit": "abc"}
 EXPERIMENT = Experiment(
@@ -30,11 +30,11 @@ EXPERIMENT = Experiment(
 )
 
 
-def encoded(seed):
-    times, chance = histogram(), random.Random(seed)
+def latencies_of(seed):
+    times, chance = Histogram(), random.Random(seed)
     for _ in range(2000):
-        times.record_value(round(chance.lognormvariate(7, 1)) + 1)
-    return times.encode().decode()
+        times.record_seconds(chance.lognormvariate(-7, 1))
+    return times.to_json()
 
 
 def observation(arm, trial):
@@ -42,7 +42,7 @@ def observation(arm, trial):
         metrics={"mean": Quantity(1.5 + arm + trial / 10, "ms"), "drops": Quantity(trial)},
         shares={"requests by worker": {"0": 100, "1": 200 * arm + trial}},
         series={"accept queue 0": [(at / 10, (at + trial) % 7) for at in range(30)]},
-        latencies={"all": encoded(arm * 10 + trial)},
+        latencies={"all": latencies_of(arm * 10 + trial)},
         notes=["0.000 SYN <&>"] if arm == 0 else [],
     )
 

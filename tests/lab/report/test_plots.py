@@ -33,7 +33,7 @@ def test_a_key_that_a_trial_does_not_have_counts_as_none():
 
 
 def test_latencies_of_all_trials_come_together(document):
-    assert plots._merged(document["arms"][0], "all").get_total_count() == 6000
+    assert plots._merged(document["arms"][0], "all").count == 6000
 
 
 def test_latencies_as_sent_stand_beside_the_corrected_ones(document):
