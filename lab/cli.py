@@ -494,6 +494,38 @@ def compare(
 
 
 @app.command(rich_help_panel=MEASURING)
+def export(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A folder of .lab/results, an experiment (its last run), or a JSON file.",
+            show_default=False,
+        ),
+    ],
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    as_parquet: Annotated[bool, typer.Option("--parquet", help="Parquet; needs --output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, with what is known of the run.")] = False,
+    output: Annotated[Path | None, typer.Option(dir_okay=False, help="The file; standard output by default.")] = None,
+) -> None:  # fmt: skip
+    """Write the figures of a run as rows, for pandas, DuckDB or a spreadsheet: docs/analysis.md has the columns.
+
+    Example: lab export docs/benchmark.json --csv
+    """
+    from lab import records
+    from lab.report import exporting
+
+    chosen = [name for name, given in (("csv", as_csv), ("parquet", as_parquet), ("json", as_json)) if given]
+    if len(chosen) != 1:
+        refuse("give one of --csv, --parquet and --json")
+    if as_parquet and output is None:
+        refuse("Parquet is no text: name a file with --output")
+    try:
+        exporting.export(run, chosen[0], output)
+    except records.NoRecordsError as error:
+        refuse(str(error))
+
+
+@app.command(rich_help_panel=MEASURING)
 def bench(
     only: Annotated[
         list[str] | None,

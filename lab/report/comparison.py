@@ -6,18 +6,18 @@ interleaved load, the arms of an experiment, the servers of a benchmark.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.measure.difference import LEAST_BLOCKS, LEAST_UNITS, LEVEL, Difference, dependence, differences
+from lab.records import NoRecordsError, kind_of
 from lab.report import stored
-from lab.report.figures import Group, groups_of, kind_of
+from lab.report.figures import Group, groups_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from lab.measure.difference import Figure
 
@@ -132,7 +132,7 @@ def stored_run(name: str, document: Mapping[str, Any], group: str = "") -> Store
     """Return a run with all of its groups, or only the one named. Raises ComparisonError."""
     try:
         kind, groups = kind_of(document), groups_of(document)
-    except (ValueError, TypeError, KeyError) as error:
+    except NoRecordsError as error:
         raise ComparisonError(f"{name} {error}") from error
     chosen = [each for each in groups if each.name == group] if group else groups
     if not chosen:
@@ -143,16 +143,11 @@ def stored_run(name: str, document: Mapping[str, Any], group: str = "") -> Store
 def _read(asked: str, results: Path | None) -> Stored:
     """Return a run by its name, `RUN` or `RUN:GROUP`."""
     name, _, group = asked.partition(":")
-    path = Path(name)
     try:
-        if path.suffix == ".json" and path.is_file():
-            return stored_run(path.name, json.loads(path.read_text(encoding="utf-8")), group)
-        run = stored.named(name, results) if results else stored.named(name)
-    except (stored.UnknownRunError, json.JSONDecodeError) as error:
-        raise ComparisonError(f"{name}: {error}") from error
-    if run.document is None:
-        raise ComparisonError(f"{run.name} has no result: it was interrupted, or is still running")
-    return stored_run(run.name, run.document, group)
+        found, document = stored.document_of(name, results) if results else stored.document_of(name)
+    except stored.UnknownRunError as error:
+        raise ComparisonError(str(error)) from error
+    return stored_run(found, document, group)
 
 
 def _within(run: Stored) -> list[Side]:

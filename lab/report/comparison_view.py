@@ -148,17 +148,17 @@ def html(comparison: Comparison) -> str:
 
 
 def _pictures(comparison: Comparison) -> list[Picture]:
-    from lab.report.plots import every_unit, percentiles  # matplotlib: half a second that only a page needs
+    from lab.report.plots import every_unit, latencies  # matplotlib: half a second that only a page needs
 
     names = letters(comparison)
     found = [every_unit(units, names) for units in _units(comparison) if units]
-    latencies = {
+    times = {
         f"{name} {key}".strip(): group.latencies
         for name, side in zip(names, comparison.sides, strict=True)
         for key, group in side.groups.items()
         if group.latencies is not None and group.latencies.count
     }
-    return [*found, *([percentiles(latencies)] if latencies else [])]
+    return [*found, *([latencies(times)] if times else [])]
 
 
 def _units(comparison: Comparison) -> Iterator[dict[str, dict[str, list[float]]]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from lab.measure.difference import LEAST_BLOCKS, LEAST_UNITS, Figure, block_bounds, figure_of
+from lab.records import BENCHMARK, EXPERIMENT, LOAD, kind_of
 from loadtests.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from lab.measure.summary import Summary
 
-LOAD, EXPERIMENT, BENCHMARK = "load", "experiment", "benchmark"
 QUANTILES = ("p50", "p90", "p99", "p99.9", "max")
 HISTOGRAM_ERROR = 1 / 64
 """Of a quantile that was read from a histogram's buckets: a smaller difference may be one of buckets."""
@@ -45,21 +45,8 @@ class Group:
     """Response times of all repeats together, where there are some."""
 
 
-def kind_of(document: Any) -> str:
-    """Return which kind of run the document is of. Raises ValueError or TypeError for any other."""
-    if not isinstance(document, dict):
-        raise TypeError("is no JSON object, and so no run")
-    if document.get("kind") == LOAD:
-        return LOAD
-    if "experiment" in document:
-        return EXPERIMENT
-    if "spreads" in document:
-        return BENCHMARK
-    raise ValueError("is no load, experiment or benchmark with figures to compare")
-
-
 def groups_of(document: Mapping[str, Any]) -> list[Group]:
-    """Return the groups of a run's document, in its order. Raises ValueError as `kind_of` does."""
+    """Return the groups of a run's document, in its order. Raises NoRecordsError for one that has none."""
     return {LOAD: _of_load, EXPERIMENT: _of_experiment, BENCHMARK: _of_benchmark}[kind_of(document)](document)
 
 

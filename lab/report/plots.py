@@ -254,34 +254,14 @@ def every_unit(metrics: Mapping[str, Mapping[str, Sequence[float]]], names: Sequ
         return Picture("Every unit", caption, _draw(_dots, metrics, names))
 
 
-def percentiles(found: Mapping[str, Histogram]) -> Picture:
-    """Return the response times of several loads by percentile, on one pair of axes."""
-    caption = "All repeats together: the slowest requests, stretched. Each step to the right leaves a tenth of them."
+def latencies(found: Mapping[str, Histogram]) -> Picture:
+    """Return the response times of several loads: distribution and percentiles, all repeats of each together."""
+    caption = (
+        "Left: how many of the requests took so long. Right: the slowest requests, stretched: each step to the right "
+        "leaves a tenth of them."
+    )
     with mpl.rc_context(STYLE):
-        return Picture("Latency by percentile", caption, _draw(_percentile_lines, found))
-
-
-def _percentile_lines(found: Mapping[str, Histogram]) -> Figure:
-    figure = Figure(figsize=(WIDTH_INCHES, 3.3), layout="constrained")
-    axes = figure.subplots()
-    for number, (name, times) in enumerate(found.items()):
-        seen = [share for share in PERCENTILES if (100 - share) / 100 * times.count >= 1 and share < 100]
-        axes.plot(
-            [100 / (100 - share) for share in seen],
-            [(times.quantile(share / 100) or 0.0) * 1000 for share in seen],
-            marker="o",
-            markersize=3,
-            label=name,
-            color=SERIES[number % len(SERIES)],
-            linestyle=DASHES[number % len(DASHES)],
-        )
-    axes.set(xscale="log", yscale="log", xlabel="percentile", ylabel="ms")
-    shown = [share for share in (0, 50, 90, 99, 99.9, 99.99) if 100 / (100 - share) <= axes.get_xlim()[1]]
-    axes.set_xticks([100 / (100 - share) for share in shown], [f"{share:g}" for share in shown])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    figure.legend(loc="outside lower center", ncols=min(4, len(found)))
-    return figure
+        return Picture("Latency by percentile", caption, _draw(_latency_panels, found))
 
 
 def _dots(metrics: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str]) -> Figure:

@@ -51,7 +51,6 @@ def one_repeat(
         for _ in range(rate if second < seconds else rate // 3):
             times.record_seconds(level * chance.lognormvariate(0, spread) / 1000)
         whole.add(times)
-        users = 10 if second >= ramp else 5
         figures = {"requests": times.count, "failures": failures, "users": 10 if second >= ramp else 5}
         series.append({"second": second, **figures, "histogram": times.to_json()})
     return {

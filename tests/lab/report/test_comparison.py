@@ -109,7 +109,7 @@ def test_runs_of_other_machines_are_noted():
         (lambda document: (load(), document), "two kinds"),
         (lambda document: (document, {**document, "arms": [{**document["arms"][0], "name": "x"}]}), "no other run has"),
         (lambda document: ({"rows": []}, load()), "no load, experiment or benchmark"),
-        (lambda document: ([], load()), "no JSON object"),
+        (lambda document: ([], load()), "no load, experiment or benchmark"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(document, runs, said):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from support.loads import interleaved, load
 
-from lab.report.figures import groups_of, kind_of
+from lab.records import NoRecordsError
+from lab.report.figures import groups_of
 
 
 def test_one_load_has_blocks_of_its_steady_whole_seconds():
@@ -74,5 +75,5 @@ def test_metrics_about_the_measurement_are_not_judged(document):
 
 @pytest.mark.parametrize("strange", [{}, {"kind": "fidelity"}, {"rows": []}])
 def test_other_documents_are_refused(strange):
-    with pytest.raises(ValueError, match="no load, experiment or benchmark"):
-        kind_of(strange)
+    with pytest.raises(NoRecordsError, match="no load, experiment or benchmark"):
+        groups_of(strange)
