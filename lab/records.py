@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from lab.measure.summary import Summary
+
 SCHEMA = 1
 COLUMNS: dict[str, type] = {
     "run": str,
@@ -149,16 +151,35 @@ def _of_trial(thing: _Thing, trial: Mapping[str, Any], number: int) -> Iterator[
 
 
 def _of_benchmark(document: Mapping[str, Any], shared: Row) -> Iterator[Row]:
-    kinds = {row["server"]: row["kind"] for row in document.get("rows", ())}
-    for name, spreads in document["spreads"].items():
-        model = name if kinds.get(name) == "model" else None
-        yield from _of_summaries(_Thing({**shared, "subject": name, "model": model}), spreads)
+    models = {row["server"] for row in document.get("rows", ()) if row["kind"] == "model"}
+    for name, summaries in benchmark_parts(document).items():
+        yield from _of_summaries(
+            _Thing({**shared, "subject": name, "model": name if name in models else None}), summaries
+        )
+
+
+def benchmark_parts(document: Mapping[str, Any]) -> dict[str, dict[str, Summary]]:
+    """Return all summaries of a benchmark, by server, and by part where a part has its own."""
+    parts = dict(document["spreads"])
+    if "idle_connections" in document:
+        parts["idle connections"] = document["idle_connections"]
+    parts |= {f"watching {name}": found for name, found in document.get("watching", {}).items()}
+    return {part: {name: each for name, each in found.items() if _is_summary(each)} for part, found in parts.items()}
+
+
+def _is_summary(value: object) -> bool:
+    return isinstance(value, dict) and value.keys() >= {"median", "min", "max", "unit", "n"}
 
 
 def _of_summaries(thing: _Thing, summaries: Mapping[str, Any]) -> Iterator[Row]:
     for name, summary in summaries.items():
         for statistic in SUMMARY:
-            yield thing.row(name, summary[statistic], summary["unit"], statistic)
+            yield thing.row(_without_unit(name), summary[statistic], summary["unit"], statistic)
+
+
+def _without_unit(name: str) -> str:
+    """Return a benchmark's name for a figure without the unit in it, since a row has base units."""
+    return name.removesuffix("_ms").replace("_us_", "_").replace("_ms_", "_")
 
 
 # Files.

@@ -6,7 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from lab.records import NoRecordsError, as_csv, as_json, rows, write_parquet
+from lab import records
+from lab.records import NoRecordsError
 from lab.report import stored
 
 if TYPE_CHECKING:
@@ -16,33 +17,48 @@ PARQUET, CSV = "parquet", "csv"
 
 
 def export(name: str, form: str, output: Path | None) -> None:
-    """Write the rows of a run in one form. Raises NoRecordsError."""
-    run, document = read(name)
+    """Write the rows of a run in one form. Raises NoRecordsError, also where the file cannot be written."""
+    run, document = _read(name)
+    found = _rows(run, document)
     try:
-        found = rows(document, run)
-    except NoRecordsError as error:
-        raise NoRecordsError(f"{run} {error}") from error
-    if form == PARQUET and output:
-        _write_parquet(found, output)
-        return
-    text = as_csv(found) if form == CSV else f"{json.dumps(as_json(document, found), ensure_ascii=False, indent=1)}\n"
-    if output:
-        output.write_text(text, encoding="utf-8", newline="")
-    else:
-        sys.stdout.write(text)
+        if form == PARQUET and output:
+            _write_parquet(found, output)
+        elif output:
+            output.write_text(_text(form, document, found), encoding="utf-8", newline="")
+        else:
+            sys.stdout.write(_text(form, document, found))
+    except OSError as error:
+        raise NoRecordsError(f"{output} cannot be written: {error.strerror or error}") from error
 
 
-def read(name: str) -> tuple[str, dict[str, Any]]:
-    """Return name and document of a stored run, or of a JSON file. Raises NoRecordsError."""
+def rows_of(name: str) -> list[dict[str, Any]]:
+    """Return the rows of a stored run, or of a JSON file. Raises NoRecordsError."""
+    return _rows(*_read(name))
+
+
+def _read(name: str) -> tuple[str, dict[str, Any]]:
     try:
         return stored.document_of(name)
     except stored.UnknownRunError as error:
         raise NoRecordsError(str(error)) from error
 
 
+def _rows(run: str, document: dict[str, Any]) -> list[dict[str, Any]]:
+    try:
+        return records.rows(document, run)
+    except NoRecordsError as error:
+        raise NoRecordsError(f"{run} {error}") from error
+
+
+def _text(form: str, document: dict[str, Any], found: list[dict[str, Any]]) -> str:
+    if form == CSV:
+        return records.as_csv(found)
+    return f"{json.dumps(records.as_json(document, found), ensure_ascii=False, indent=1)}\n"
+
+
 def _write_parquet(found: list[dict[str, Any]], output: Path) -> None:
     try:
-        write_parquet(found, output)
+        records.write_parquet(found, output)
     except ModuleNotFoundError as error:
         raise NoRecordsError(
             f"Parquet needs the Python package {error.name!r}: `pip install -c constraints.txt -e .[analysis]` in the "

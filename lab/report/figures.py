@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from lab.measure.difference import LEAST_BLOCKS, LEAST_UNITS, Figure, block_bounds, figure_of
-from lab.records import BENCHMARK, EXPERIMENT, LOAD, kind_of
+from lab.records import BENCHMARK, EXPERIMENT, LOAD, benchmark_parts, kind_of
 from loadtests.histogram import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-    from lab.measure.summary import Summary
 
 QUANTILES = ("p50", "p90", "p99", "p99.9", "max")
 HISTOGRAM_ERROR = 1 / 64
@@ -73,19 +71,10 @@ def _of_metric(arm: Mapping[str, Any], name: str) -> Figure:
 
 
 def _of_benchmark(document: Mapping[str, Any]) -> list[Group]:
-    parts = dict(document["spreads"])
-    if "idle_connections" in document:
-        parts["idle connections"] = document["idle_connections"]
-    parts |= {f"watching {name}": found for name, found in document.get("watching", {}).items()}
-    return [Group(name, "round", _summaries(found)) for name, found in parts.items()]
-
-
-def _summaries(found: Mapping[str, Any]) -> dict[str, Figure]:
-    return {name: Figure(cast("Summary", value)) for name, value in found.items() if _is_summary(value)}
-
-
-def _is_summary(value: object) -> bool:
-    return isinstance(value, dict) and value.keys() >= {"median", "min", "max", "unit", "n"}
+    return [
+        Group(name, "round", {metric: Figure(summary) for metric, summary in summaries.items()})
+        for name, summaries in benchmark_parts(document).items()
+    ]
 
 
 # Loads.
