@@ -511,8 +511,9 @@ def export(
 
     Example: lab export docs/benchmark.json --csv
     """
-    from lab import records
+    from lab.records import NoRecordsError
     from lab.report import exporting
+    from lab.results import ResultsError
 
     chosen = [name for name, given in (("csv", as_csv), ("parquet", as_parquet), ("json", as_json)) if given]
     if len(chosen) != 1:
@@ -521,7 +522,7 @@ def export(
         refuse("Parquet is no text: name a file with --output")
     try:
         exporting.export(run, chosen[0], output)
-    except records.NoRecordsError as error:
+    except (ResultsError, NoRecordsError) as error:
         refuse(str(error))
 
 

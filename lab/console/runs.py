@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Query, Response
 
-from lab.measure.running import RESULTS
 from lab.report import comparison, comparison_view
-from lab.report.stored import all_runs
+from lab.results import RESULTS
+from lab.results import runs as stored_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from lab.report.stored import StoredRun
+    from lab.results import Stored
 
 PATH = "/comparison"
 NOT_FOUND, CANNOT = 404, 422
@@ -28,7 +28,7 @@ TOO_FEW = "Fewer than two runs are stored: <code>lab load MODEL</code> and <code
 
 def content(results: Path = RESULTS) -> str:
     """Return the page's content: a form with two lists, the newest run first."""
-    runs = [run for run in all_runs(results) if run.document][:MOST_SHOWN]
+    runs = [run for run in reversed(stored_runs(results)) if run.document][:MOST_SHOWN]
     if len(runs) < 2:
         return f"<h2>Runs</h2><p>{TOO_FEW}</p>"
     first, second = proposal(runs)
@@ -40,17 +40,22 @@ def content(results: Path = RESULTS) -> str:
     )
 
 
-def proposal(runs: Sequence[StoredRun]) -> tuple[str, str]:
+def proposal(runs: Sequence[Stored]) -> tuple[str, str]:
     """Return the newest run and the one before it of the same thing, the older first; else the two newest."""
     newest = runs[0]
-    before = next((run for run in runs[1:] if run.experiment == newest.experiment), runs[1])
-    return before.name, newest.name
+    before = next((run for run in runs[1:] if what(run) == what(newest)), runs[1])
+    return before.id, newest.id
 
 
-def choice(label: str, runs: Sequence[StoredRun], chosen: str) -> str:
+def what(run: Stored) -> str:
+    """Return what the run was of: its id without the time."""
+    return run.id.partition("-")[2]
+
+
+def choice(label: str, runs: Sequence[Stored], chosen: str) -> str:
     """Return one list."""
     options = "".join(
-        f'<option value="{escape(run.name)}"{" selected" if run.name == chosen else ""}>{escape(run.name)}</option>'
+        f'<option value="{escape(run.id)}"{" selected" if run.id == chosen else ""}>{escape(run.id)}</option>'
         for run in runs
     )
     return f'<label>{label} <select name="run">{options}</select></label>'
@@ -62,7 +67,7 @@ def add_comparison(app: FastAPI, results: Path = RESULTS) -> None:
 
     @app.get(PATH)
     def compared(run: Annotated[tuple[str, ...], Query()] = ()) -> Response:
-        known = {each.name for each in all_runs(results)}
+        known = {each.id for each in stored_runs(results)}
         if strange := [name for name in run if name not in known]:
             return plain(f"there is no run called {strange[0]!r}", NOT_FOUND)
         try:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from lab.measure.difference import LEAST_BLOCKS, LEAST_UNITS, LEVEL, Difference, dependence, differences
 from lab.records import NoRecordsError, kind_of
-from lab.report import stored
 from lab.report.figures import Group, groups_of
+from lab.results import ResultsError, find_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -144,8 +144,8 @@ def _read(asked: str, results: Path | None) -> Stored:
     """Return a run by its name, `RUN` or `RUN:GROUP`."""
     name, _, group = asked.partition(":")
     try:
-        found, document = stored.document_of(name, results) if results else stored.document_of(name)
-    except stored.UnknownRunError as error:
+        found, document = find_run(name, results)
+    except ResultsError as error:
         raise ComparisonError(str(error)) from error
     return stored_run(found, document, group)
 

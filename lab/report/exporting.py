@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import records
 from lab.records import NoRecordsError
-from lab.report import stored
+from lab.results import find_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +17,8 @@ PARQUET, CSV = "parquet", "csv"
 
 
 def export(name: str, form: str, output: Path | None) -> None:
-    """Write the rows of a run in one form. Raises NoRecordsError, also where the file cannot be written."""
-    run, document = _read(name)
+    """Write the rows of a run in one form. Raises ResultsError, and NoRecordsError where the file cannot be written, too."""
+    run, document = find_run(name)
     found = _rows(run, document)
     try:
         if form == PARQUET and output:
@@ -29,18 +29,6 @@ def export(name: str, form: str, output: Path | None) -> None:
             sys.stdout.write(_text(form, document, found))
     except OSError as error:
         raise NoRecordsError(f"{output} cannot be written: {error.strerror or error}") from error
-
-
-def rows_of(name: str) -> list[dict[str, Any]]:
-    """Return the rows of a stored run, or of a JSON file. Raises NoRecordsError."""
-    return _rows(*_read(name))
-
-
-def _read(name: str) -> tuple[str, dict[str, Any]]:
-    try:
-        return stored.document_of(name)
-    except stored.UnknownRunError as error:
-        raise NoRecordsError(str(error)) from error
 
 
 def _rows(run: str, document: dict[str, Any]) -> list[dict[str, Any]]:

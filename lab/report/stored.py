@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.measure.running import RESULT, RESULTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PAGE = "report.html"
 
@@ -70,27 +72,6 @@ def named(name: str, results: Path = RESULTS) -> StoredRun:
             "index of those that there are, `lab run NAME` a new one"
         )
     return matching[0]
-
-
-def document_of(name: str, results: Path = RESULTS) -> tuple[str, dict[str, Any]]:
-    """Return the name and the document of a run, or of a JSON file that has one. Raises UnknownRunError."""
-    path = Path(name)
-    if path.suffix == ".json" and path.is_file():
-        return path.name, _of_file(path)
-    run = named(name, results)
-    if run.document is None:
-        raise UnknownRunError(f"{run.name} has no result: it was interrupted, or is still running")
-    return run.name, run.document
-
-
-def _of_file(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UnknownRunError(f"{path} is no JSON document: {error}") from error
-    if not isinstance(document, dict):
-        raise UnknownRunError(f"{path} is no run: a run is a JSON object")
-    return document
 
 
 def read(folder: Path) -> dict[str, Any] | None:
