@@ -17,7 +17,7 @@ PARQUET, CSV = "parquet", "csv"
 
 
 def export(name: str, form: str, output: Path | None) -> None:
-    """Write the rows of a run in one form. Raises ResultsError, and NoRecordsError where the file cannot be written, too."""
+    """Write the rows of a run in one form. Raises ResultsError, and NoRecordsError if a file cannot be written, too."""
     run, document = find_run(name)
     found = _rows(run, document)
     try:
