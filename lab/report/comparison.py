@@ -209,8 +209,8 @@ def _notes(sides: Sequence[Side]) -> Iterator[str]:
         yield "a quick run beside a full one: their trials are not the same"
     if any(group.depends for side in sides for group in side.groups.values()):
         yield (
-            "within one run p90 and above are shown, not judged, and a difference below 5 % counts as none: nothing in "
-            "it says how one run differs from the next; `lab load A B --interleave --repeat 5` does"
+            "within one run a difference below 5 % counts as none, since nothing in it says how one run differs from "
+            "the next: `lab load A B --interleave --repeat 5` does"
         )
 
 

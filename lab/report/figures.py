@@ -17,12 +17,12 @@ from loadtests.histogram import Histogram
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-QUANTILES = ("p50", "p90", "p99", "p99.9", "max")
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 HISTOGRAM_ERROR = 1 / 64
 """Of a quantile that was read from a histogram's buckets: a smaller difference may be one of buckets."""
 SINGLE_RUN_ERROR = 0.05
-"""Share by which one run may differ from the next of the same thing. Of 40 loads of ten seconds, each compared with the
-next, two pairs differed by more, in p50 or in rate, and steadily so."""
+"""Share by which one run may differ from the next of the same thing, which nothing within one run tells. Of 40 loads of
+ten seconds, each compared with the next, two pairs differed by more, and steadily so."""
 FAILED_ERROR = 0.1
 """Percentage points of failed requests below which nothing is called different."""
 OF_THE_MEASUREMENT = frozenset({"generator cpu", "taken by others", "Little's law"})
@@ -97,7 +97,10 @@ def _of_repeats(name: str, repeats: Sequence[Mapping[str, Any]]) -> Group:
     blocks = [block for repeat in repeats for block in _blocks(repeat)]
     length = blocks[0]["seconds"] if blocks else 0
     measured = [_of_block(block) for block in blocks]
-    figures = _figures(measured, SINGLE_RUN_ERROR, LEAST_BLOCKS, unjudged=QUANTILES[1:])
+    fewest = min((block["requests"] for block in blocks), default=0)
+    # With less than one request beyond it, a quantile of a block is only the greatest of its values.
+    unjudged = [name for name, share in QUANTILES.items() if (1 - share) * fewest < 1]
+    figures = _figures(measured, SINGLE_RUN_ERROR, LEAST_BLOCKS, unjudged)
     return Group(name, f"block of {length} s", figures, depends=True, latencies=latencies)
 
 
@@ -122,7 +125,7 @@ def _of_repeat(repeat: Mapping[str, Any]) -> Measured:
 def _of_block(block: Mapping[str, Any]) -> Measured:
     found = _usual(block["requests"], block["failures"], block["seconds"])
     histogram: Histogram = block["histogram"]
-    for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)):
+    for name, share in QUANTILES.items():
         value = histogram.quantile(share)
         if value is not None:
             found[name] = (value * 1000, "ms")
@@ -161,7 +164,7 @@ def _blocks(repeat: Mapping[str, Any]) -> list[dict[str, Any]]:
     steady = [second for second, entry in seconds.items() if (entry.get("users") or 0) == most]
     if not steady:
         return []
-    begin, end = min(steady) + 1, min(max(seconds) + 1, math.floor(repeat["seconds"]))  # neither end is a whole second
+    begin, end = min(steady) + 1, min(max(steady) + 1, math.floor(repeat["seconds"]))  # neither end is a whole second
     bounds = block_bounds(max(0, end - begin))
     return [_block([seconds.get(begin + at) for at in range(first, last)]) for first, last in bounds]
 

@@ -41,7 +41,7 @@ def resampled(chance, document):
 
 
 def test_pairs_resampled_from_one_run_hardly_ever_differ():
-    chance, run = random.Random(1), load(seconds=30, rate=20, spread=0.4)
+    chance, run = random.Random(1), load(seconds=30, rate=120, spread=0.4)
     found = sum(compared(resampled(chance, run), resampled(chance, run)).differs for _ in range(200))
     assert found <= 6
 

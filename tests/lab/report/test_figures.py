@@ -17,10 +17,18 @@ def test_one_load_has_blocks_of_its_steady_whole_seconds():
     assert group.figures["p50"].summary["median"] == pytest.approx(20, rel=0.03)
 
 
-def test_of_one_load_tails_are_not_judged():
-    [group] = groups_of(load())
-    assert {name for name, figure in group.figures.items() if figure.judged} == {"requests", "failed", "p50"}
-    assert group.figures["p99"].summary["n"] == 10
+@pytest.mark.parametrize(("rate", "judged"), [(40, {"p50", "p90"}), (200, {"p50", "p90", "p99"})])
+def test_of_one_load_no_quantile_is_judged_that_is_the_maximum_of_a_block(rate, judged):
+    [group] = groups_of(load(rate=rate))
+    assert {name for name, figure in group.figures.items() if figure.judged} == {"requests", "failed", *judged}
+    assert group.figures["p99.9"].summary["n"] == 10
+
+
+def test_seconds_in_which_users_leave_are_no_part_of_a_block():
+    document = load(seconds=12)
+    for entry in document["repeats"][0]["series"][-4:]:
+        entry["users"] = 3
+    assert groups_of(document)[0].figures["requests"].values == (40.0,) * 7
 
 
 def test_three_repeats_are_the_units_and_all_is_judged():
@@ -48,6 +56,7 @@ def test_a_second_without_a_response_is_a_second_without_requests():
     [group] = groups_of(document)
     assert group.figures["requests"].summary["min"] == 0
     assert group.figures["p50"].summary["n"] == 9
+    assert not group.figures["p50"].judged
 
 
 def test_a_load_that_was_too_short_has_no_blocks_worth_it():
