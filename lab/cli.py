@@ -2,8 +2,8 @@
 
 Those modules are imported inside the commands, so that `lab --help` need not wait for them.
 
-Exit codes: 0 good, 1 the claim failed (`status`: not all of the stack works; `load`: requests failed),
-2 bad usage or environment, 3 inconclusive. Output that was asked for goes to stdout, and everything
+Exit codes: 0 good, 1 the claim failed (`status`: not all of the stack works; `load`: requests failed; `compare`:
+figures differ), 2 bad usage or environment, 3 inconclusive. Output that was asked for goes to stdout, and everything
 about the run itself to stderr, so that `--json` can always be piped.
 """
 
@@ -453,6 +453,77 @@ def load(
     from lab.measure import load as measuring
 
     raise typer.Exit(measuring.run(model, users, rate, seconds, kind, extra or []))
+
+
+@app.command(rich_help_panel=MEASURING)
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN…",
+            help="Folders of .lab/results, experiments (their last run), or JSON files such as docs/benchmark.json; "
+            "RUN:GROUP is one arm or server of it.",
+            show_default=False,
+        ),
+    ],
+    page: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Where the page goes [.lab/results/comparison.html].")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare runs with the first of them: loads, experiments or benchmarks; one alone is compared within itself.
+
+    Example: lab compare docs/benchmark.json:nodejs docs/benchmark.json:node
+
+    Exits with 0 if no figure differs, 1 if one does, 2 if they cannot be compared.
+    """
+    from lab.report import comparison, comparison_view
+
+    try:
+        found = comparison.of_runs(runs)
+    except comparison.ComparisonError as error:
+        refuse(str(error))
+    path = comparison_view.write(found, page)
+    if as_json:
+        print_json(comparison.as_json(found))
+    else:
+        print_rich(comparison_view.tables(found), least_columns=120)
+    say(f"plots: {path}")
+    if found.differs:
+        raise typer.Exit(CLAIM_FAILED)
+
+
+@app.command(rich_help_panel=MEASURING)
+def export(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A folder of .lab/results, an experiment (its last run), or a JSON file.",
+            show_default=False,
+        ),
+    ],
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    as_parquet: Annotated[bool, typer.Option("--parquet", help="Parquet; needs --output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, with what is known of the run.")] = False,
+    output: Annotated[Path | None, typer.Option(dir_okay=False, help="The file; standard output by default.")] = None,
+) -> None:  # fmt: skip
+    """Write the figures of a run as rows, for pandas, DuckDB or a spreadsheet: docs/analysis.md has the columns.
+
+    Example: lab export docs/benchmark.json --csv
+    """
+    from lab.records import NoRecordsError
+    from lab.report import exporting
+    from lab.results import ResultsError
+
+    chosen = [name for name, given in (("csv", as_csv), ("parquet", as_parquet), ("json", as_json)) if given]
+    if len(chosen) != 1:
+        refuse("give one of --csv, --parquet and --json")
+    if as_parquet and output is None:
+        refuse("Parquet is no text: name a file with --output")
+    try:
+        exporting.export(run, chosen[0], output)
+    except (ResultsError, NoRecordsError) as error:
+        refuse(str(error))
 
 
 @app.command(rich_help_panel=MEASURING)

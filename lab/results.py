@@ -13,9 +13,13 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lab import records
 from lab.settings import STATE_DIR, SettingError
+
+if TYPE_CHECKING:
+    import pandas
 
 RESULTS = STATE_DIR / "results"
 RESULT = "result.json"
@@ -99,19 +103,28 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def load_run(name: str | Path, results: Path | None = None) -> dict[str, Any]:
-    """Return the document of a run by its id, the beginning of one, its folder, or its file. Raises ResultsError."""
+    """Return the document of a run. Raises ResultsError as `find_run` does."""
+    return find_run(name, results)[1]
+
+
+def find_run(name: str | Path, results: Path | None = None) -> tuple[str, dict[str, Any]]:
+    """Return id and document of a run by its id, the beginning of one, its folder, or its file; or else the last run of
+    that name. Raises ResultsError.
+    """
     path = Path(name)
     if path.is_file():
-        return _checked(str(path), _of_file(path))
+        return path.name, _checked(str(path), _of_file(path))
     folder = path if (path / RESULT).is_file() else _folder_named(path.name, results or RESULTS)
     document = read(folder)
     if document is None:
         raise ResultsError(f"{folder.name} has no result: it was interrupted, or is still running")
-    return _checked(folder.name, document)
+    return folder.name, _checked(folder.name, document)
 
 
 def _folder_named(name: str, results: Path) -> Path:
-    found = [run for run in runs(results) if run.id.startswith(name)]
+    known = runs(results)
+    found = [run for run in known if run.id.startswith(name)]
+    found = found or [run for run in known if run.id.partition("-")[2] == name]
     if not found or not name:
         raise ResultsError(f"no run in {results} is called {name!r}: `lab results` lists those that there are")
     return found[-1].folder
@@ -139,6 +152,23 @@ def too_new(document: dict[str, Any]) -> str:
     if isinstance(schema, int) and 1 <= schema <= SCHEMA:
         return ""
     return f"has schema {schema!r}, and this lab reads 1 to {SCHEMA}: read it with the lab that wrote it"
+
+
+# For notebooks.
+
+
+def rows(*names: str) -> list[dict[str, Any]]:
+    """Return runs, by name or file, as the rows that docs/analysis.md explains. Raises ResultsError, NoRecordsError."""
+    found = [find_run(name) for name in names]
+    return [row for run, document in found for row in records.rows(document, run)]
+
+
+def frame(*names: str) -> pandas.DataFrame:
+    """Return the same as a DataFrame. `repeat` is a whole number that may be missing."""
+    import pandas
+
+    table = pandas.DataFrame(rows(*names), columns=list(records.COLUMNS))
+    return table.astype({"repeat": "Int64", "second": "float64", "value": "float64"})
 
 
 # The bound.

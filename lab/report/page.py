@@ -27,14 +27,14 @@ def write(run: StoredRun) -> Path:
     """The page of a run that came to a result: where it is. Raises ValueError where there is none."""
     if run.document is None:
         raise ValueError(f"{run.name} came to no result")
-    _put(run.page, of_run(run.document))
+    put(run.page, of_run(run.document))
     return run.page
 
 
 def write_index(results: Path = RESULTS) -> Path:
     """The page of all runs: where it is."""
     page = results / INDEX
-    _put(page, of_all(all_runs(results)))
+    put(page, of_all(all_runs(results)))
     return page
 
 
@@ -43,7 +43,7 @@ def of_run(document: dict[str, Any]) -> str:
     from lab.report.plots import pictures  # matplotlib: half a second that only this page needs
 
     return (
-        _templates()
+        templates()
         .get_template("run.html")
         .render(
             run=document,
@@ -57,7 +57,7 @@ def of_run(document: dict[str, Any]) -> str:
 
 def of_all(runs: Sequence[StoredRun]) -> str:
     """HTML of the index: what each experiment came to last, then every run."""
-    return _templates().get_template("index.html").render(runs=runs, latest=_latest(runs))
+    return templates().get_template("index.html").render(runs=runs, latest=_latest(runs))
 
 
 def _latest(runs: Sequence[StoredRun]) -> list[StoredRun]:
@@ -80,24 +80,25 @@ def markdown(text: str) -> Markup:
 
 
 @cache
-def _templates() -> Environment:
-    templates = Environment(
+def templates() -> Environment:
+    """Return the pages' templates, with the filters that they use."""
+    made = Environment(
         loader=PackageLoader("lab.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"shown": shown, "number": number, "setting": _setting}
-    return templates
+    made.filters |= {"shown": shown, "number": number, "setting": _setting}
+    return made
 
 
 def _setting(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _put(page: Path, html: str) -> None:
-    """All or nothing: two runs may end at the same time, and a browser may look."""
+def put(page: Path, html: str) -> None:
+    """Write a page, all or nothing: two runs may end at the same time, and a browser may look."""
     new = page.with_name(f"{page.name}.{os.getpid()}.new")
     new.write_text(html, encoding="utf-8")
     new.replace(page)

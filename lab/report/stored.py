@@ -39,7 +39,7 @@ class StoredRun:
     @property
     def experiment(self) -> str:
         """Of which experiment; from the folder's name where nothing else tells."""
-        return self.document["experiment"] if self.document else self.name.partition("-")[2]
+        return (self.document or {}).get("experiment") or self.name.partition("-")[2]
 
     @property
     def begun(self) -> datetime | None:

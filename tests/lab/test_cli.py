@@ -26,8 +26,8 @@ from services.options import COMMON, MODELS
 
 LAB = Path(sys.executable).with_name("lab")
 COMMANDS = (
-    "doctor", "up", "down", "status", "models", "serve", "set", "chaos", "top", "console", "grafana", "load", "bench",
-    "list", "run", "report",
+    "doctor", "up", "down", "status", "models", "serve", "set", "chaos", "top", "console", "grafana", "load", "compare", "export",
+    "bench", "list", "run", "report",
 )  # fmt: skip
 PORT_VARIABLE = "LAB_NGINX_ADMIN_PORT"
 
