@@ -18,7 +18,6 @@ from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner, WorkerRu
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from lab import settings
 from loadtests.measurements import CPU, MEASURED, REPORTED_SECONDS, Measurements, Snapshot
 from loadtests.options import options_of, target_of
 
@@ -54,6 +53,7 @@ class Exporter:
         self._run: str = options_of(environment).run
         self._began = self._ended = 0.0
         self._scrapes = 0
+        self._finished = False
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -189,6 +189,9 @@ class Exporter:
         return [self.text()]
 
     def _finish(self, **_: object) -> None:
+        if self._finished:  # a second signal
+            return
+        self._finished = True
         # Users may find out at their very end that something went wrong (`RetryingUser.on_stop`); ended by
         # a signal, Locust would decide on its exit code before it stops them.
         if self.environment.runner:
@@ -212,8 +215,11 @@ class Exporter:
                 "cpu": self.cpu_ratios("cpu_mean"),
                 "target": target_of(self.environment)._asdict(),
                 "run": self._run,
+                "began": self._began,  # CLOCK_MONOTONIC, which all processes of a machine share
             }
-            Path(path).write_text(json.dumps(result), encoding="utf-8")
+            new = Path(f"{path}.new")
+            new.write_text(json.dumps(result), encoding="utf-8")
+            new.replace(path)
 
 
 def _tick_forever(environment: Environment) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from prometheus_client import CollectorRegistry, Enum, Gauge, start_http_server
 from prometheus_client.registry import Collector
 
 from lab.measure.verdict import FAILS, HOLDS, INCONCLUSIVE
-from lab.peers.process import accepts
+from lab.peers.process import accepts, free_port
 from lab.settings import HOST, PROMETHEUS, STATE_DIR, SettingError
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 TARGETS = STATE_DIR / "prometheus" / "targets"
 LISTEN = "LAB_EXPERIMENTS_LISTEN"
+LOADS_LISTEN = "LAB_LOADS_LISTEN"
+"""In containers, where Prometheus asks by name: the host and the ports of which each load takes one."""
 SEEN_SECONDS = 8.0
 """How long the verdict stays to be seen at most: Prometheus looks for new targets every 5 s, and asks every second."""
 POLL_SECONDS = 0.05
@@ -101,7 +104,7 @@ def _served(registry: CollectorRegistry) -> Iterator[bool]:
     host, port = _address(listen) if listen else (HOST, 0)
     server, thread = start_http_server(port, host, registry)
     try:
-        with contextlib.nullcontext() if listen else _target(f"{host}:{server.server_port}"):
+        with contextlib.nullcontext() if listen else _target(f"{host}:{server.server_port}", "experiments"):
             yield True
     finally:
         server.shutdown()
@@ -110,20 +113,55 @@ def _served(registry: CollectorRegistry) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def _target(address: str) -> Iterator[None]:
+def load_address(run: str) -> Iterator[tuple[str, int] | None]:
+    """Yield where a load is to serve its metrics so that Prometheus finds it; None where there is no Prometheus.
+
+    Raises SettingError for a wrong LAB_LOADS_LISTEN.
+    """
+    listen = os.environ.get(LOADS_LISTEN)
+    if listen:
+        yield _first_free(listen)
+    elif TARGETS.is_dir() and accepts(PROMETHEUS.number):
+        port = free_port()
+        with _target(f"{HOST}:{port}", "loads", f"load-{run}"):
+            yield HOST, port
+    else:
+        yield None
+
+
+def _first_free(listen: str) -> tuple[str, int] | None:
+    """Return the first free port of `HOST:FIRST-LAST`; None if none is, so that the load is not seen."""
+    wrong = SettingError(f"{LOADS_LISTEN}={listen!r}: give HOST:FIRST-LAST, for example 0.0.0.0:9111-9115")
+    host, _, ports = listen.rpartition(":")
+    first, dash, last = ports.partition("-")
+    if not (host and first.isdecimal() and (last if dash else first).isdecimal()):
+        raise wrong
+    for port in range(int(first), int(last or first) + 1):
+        try:
+            with socket.create_server((host, port)):
+                return host, port
+        except OverflowError:
+            raise wrong from None
+        except OSError:  # another load's
+            continue
+    return None
+
+
+@contextlib.contextmanager
+def _target(address: str, job: str, instance: str = "") -> Iterator[None]:
     """A file that names the run to Prometheus. Those of runs that were killed are removed by the next.
 
     Its lock, which the kernel takes from whoever dies, says that the run lives: a process's number is used again.
     """
-    for file in TARGETS.glob("experiments-*.yml"):
+    for file in TARGETS.glob(f"{job}-*.yml"):
         if _is_left_over(file):
             file.unlink(missing_ok=True)
-    file = TARGETS / f"experiments-{os.getpid()}.yml"
+    file = TARGETS / f"{job}-{os.getpid()}.yml"
     new = file.with_suffix(".new")
     with new.open("w", encoding="utf-8") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         # JSON is YAML, too.
-        json.dump([{"targets": [address], "labels": {"instance": "experiments"}}], stream)
+        json.dump([{"targets": [address], "labels": {"instance": instance or job}}], stream)
         stream.flush()
         new.replace(file)
         try:

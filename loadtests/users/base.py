@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import gevent
 import httptools
-from locust import User
-from locust.user.task import LOCUST_STATE_STOPPING
 
 from loadtests.connection import (
     ConnectionClosedError,
@@ -20,6 +18,7 @@ from loadtests.connection import (
 )
 from loadtests.measurements import MEASURED, BadStatusError, NoResponseError
 from loadtests.options import options_of, target_of
+from loadtests.users.gentle import GentleUser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,7 +42,7 @@ def successful(reply: Reply) -> Exception | None:
     return None if 200 <= reply.status < 400 else BadStatusError(reply.status)
 
 
-class LabUser(User):
+class LabUser(GentleUser):
     """A user with one connection. Subclasses make their request bytes beforehand and say `send`."""
 
     abstract = True
@@ -108,11 +107,6 @@ class LabUser(User):
         """Locust stops this user."""
         self.disconnect()
 
-    @property
-    def stopping(self) -> bool:
-        """Return whether the run is over: a task of many requests ends early then."""
-        return bool(self._state == LOCUST_STATE_STOPPING)
-
     def _connect(self, method: str, name: str) -> HttpConnection | MemcacheConnection | None:
         began = perf_counter()
         row = self.environment.stats.get("connect", "CONNECT")
@@ -134,7 +128,7 @@ class LabUser(User):
         return self._connection
 
     def _no_response(self, method: str, name: str) -> None:
-        """Count the request that this user still waits for. Called when Locust's patience is over and it kills the user."""
+        """Count the request that this user waits for. Called when Locust's patience is over, and it kills the user."""
         MEASURED.unanswered(self.target.model)
         self.environment.stats.log_error(method, name, NoResponseError("no response at the end of the run"))
 

@@ -1,0 +1,1 @@
+"""Making load on a server, and what is read from the server meanwhile."""
