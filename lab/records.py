@@ -153,9 +153,16 @@ def _of_trial(thing: _Thing, trial: Mapping[str, Any], number: int) -> Iterator[
 def _of_benchmark(document: Mapping[str, Any], shared: Row) -> Iterator[Row]:
     models = {row["server"] for row in document.get("rows", ()) if row["kind"] == "model"}
     for name, summaries in benchmark_parts(document).items():
-        yield from _of_summaries(
-            _Thing({**shared, "subject": name, "model": name if name in models else None}), summaries
-        )
+        thing = _Thing({**shared, "subject": name, "model": name if name in models else None})
+        rounds = document.get("rounds", {}).get(name, {})
+        yield from _of_rounds(thing, summaries, rounds)
+        yield from _of_summaries(thing, {metric: each for metric, each in summaries.items() if metric not in rounds})
+
+
+def _of_rounds(thing: _Thing, summaries: Mapping[str, Summary], rounds: Mapping[str, Iterable[float]]) -> Iterator[Row]:
+    for name, values in rounds.items():
+        for number, value in enumerate(values):
+            yield thing.row(_without_unit(name), value, summaries[name]["unit"], repeat=number)
 
 
 def benchmark_parts(document: Mapping[str, Any]) -> dict[str, dict[str, Summary]]:

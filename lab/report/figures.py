@@ -17,6 +17,8 @@ from loadtests.histogram import Histogram
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from lab.measure.summary import Summary
+
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 HISTOGRAM_ERROR = 1 / 64
 """Of a quantile that was read from a histogram's buckets: a smaller difference may be one of buckets."""
@@ -67,14 +69,24 @@ def _of_metric(arm: Mapping[str, Any], name: str) -> Figure:
     return figure_of(values, summary["unit"], judged=judged)
 
 
-# Benchmarks, of which only summaries are kept.
+# Benchmarks.
 
 
 def _of_benchmark(document: Mapping[str, Any]) -> list[Group]:
+    rounds = document.get("rounds", {})
     return [
-        Group(name, "round", {metric: Figure(summary) for metric, summary in summaries.items()})
-        for name, summaries in benchmark_parts(document).items()
+        Group(
+            part,
+            "round",
+            {name: _of_rounds(summary, rounds.get(part, {}).get(name)) for name, summary in summaries.items()},
+        )
+        for part, summaries in benchmark_parts(document).items()
     ]
+
+
+def _of_rounds(summary: Summary, values: Sequence[float] | None) -> Figure:
+    """Return a figure of its rounds, or of its summary in a document that did not keep them."""
+    return figure_of(values, summary["unit"]) if values else Figure(summary)
 
 
 # Loads.

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from lab import settings
 from lab.cli import app
+from lab.measure.summary import summarise
 from lab.report import comparison, comparison_view
 from lab.report.comparison import ComparisonError, of_runs, of_stored, stored_run
 
@@ -93,6 +94,15 @@ def test_servers_of_a_benchmark_are_chosen_by_name():
     found = of_runs([f"{BENCHMARK}:nodejs", f"{BENCHMARK}:real-nginx"])
     assert "pss_bytes" in different(found)
     assert not of_runs([str(BENCHMARK), str(BENCHMARK)]).differs
+
+
+def test_rounds_of_a_benchmark_tell_more_than_their_summaries():
+    values = {"one": [10, 11, 10.5, 10, 11, 10.5, 10.2], "other": [12, 13, 12.5, 12, 13, 12.4, 12.2]}
+    document = {"spreads": {name: {"rate": summarise(each, "1/s")} for name, each in values.items()}}
+    kept = {**document, "rounds": {name: {"rate": each} for name, each in values.items()}}
+    [guessed], [known] = (compared(each).rows[0].differences for each in (document, kept))
+    assert known.differs
+    assert known.high - known.low < 0.8 * (guessed.high - guessed.low)
 
 
 def test_runs_of_other_machines_are_noted():
