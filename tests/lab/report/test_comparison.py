@@ -102,7 +102,7 @@ def test_rounds_of_a_benchmark_tell_more_than_their_summaries():
     kept = {**document, "rounds": {name: {"rate": each} for name, each in values.items()}}
     [guessed], [known] = (compared(each).rows[0].differences for each in (document, kept))
     assert known.differs
-    assert known.high - known.low < 0.8 * (guessed.high - guessed.low)
+    assert known.high - known.low < guessed.high - guessed.low
 
 
 def test_runs_of_other_machines_are_noted():
