@@ -282,7 +282,7 @@ def failures(result: dict[str, Any]) -> int:
 
 def no_response(result: dict[str, Any]) -> int:
     """Return how many requests had no response at the end."""
-    return sum(count for _, count in result["no_response"])
+    return sum(int(count) for _, count in result["no_response"])
 
 
 def exit_code(turns: Sequence[Turn]) -> int:

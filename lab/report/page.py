@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from lab.measure.checks import number, shown
 from lab.measure.experiment import CHAPTERS
-from lab.measure.running import RESULTS
+from lab.results import RESULTS
 from lab.report.stored import StoredRun, all_runs
 
 if TYPE_CHECKING:
