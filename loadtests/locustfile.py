@@ -29,9 +29,7 @@ runners.HEARTBEAT_LIVENESS = 30
 # to every run, so shapes are chosen in `begin` instead.
 # `LAB_USER_FILE` names a file whose classes take the place of the lab's: `lab load MODEL --file my.py`.
 USER_FILE = os.environ.get("LAB_USER_FILE", "")
-globals().update(
-    users_in(USER_FILE) if USER_FILE else classes_of(os.environ.get("LAB_USERS", "").split() or KINDS)
-)
+globals().update(users_in(USER_FILE) if USER_FILE else classes_of(os.environ.get("LAB_USERS", "").split() or KINDS))
 
 events.init_command_line_parser.add_listener(add_options)
 

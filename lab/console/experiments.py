@@ -21,7 +21,7 @@ from fastapi.responses import FileResponse
 
 from lab import settings
 from lab.console import tryit
-from lab.measure.running import RESULTS
+from lab.results import RESULTS
 from lab.report.page import INDEX
 from lab.report.stored import PAGE as REPORT
 from lab.report.stored import all_runs

@@ -38,7 +38,7 @@ REQUESTS = {"cheap": "cheap ones", "heavy": "every 20th is heavy", "hot": "one h
 ON_HOSTS_HINT = "As a line of the models' hosts in your inventory; `make lab-up PLACE=vms` applies it:"
 OUTCOMES = {
     GOOD: "ended: nothing failed",
-    FAILURES: "ended: some requests or connections failed",
+    FAILURES: "ended: some requests or connections failed, or had no response",
     SATURATED_EXIT: "ended: the generator was saturated, so its figures are its own",
 }
 

@@ -7,7 +7,7 @@ such a second is left out of the series.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from lab import settings
 from lab.top.readings import STAGES, Change, quantile, read
@@ -34,7 +34,7 @@ class Watch:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch {model}", daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         self._take()
         self._thread.start()
         return self
@@ -63,9 +63,12 @@ class Watch:
         if self._last is None:
             return {}
         before = next((sample for sample in reversed(self._early) if sample.taken <= began), self._early[0])
-        during = [(taken, reading) for taken, reading in self._readings if began < taken <= ended + INTERVAL_SECONDS]
-        return {**_totals(Change(before, self._last)), "series": [_point(taken - began, each) for taken, each in during],
-                "queue_max": max((each.accept_queue.length for _, each in during), default=0)}  # fmt: skip
+        during = [(taken, each) for taken, each in self._readings if began < taken <= ended + INTERVAL_SECONDS]
+        return {
+            **_totals(Change(before, self._last)),
+            "queue_max": max((each.accept_queue.length for _, each in during), default=0),
+            "series": [_point(taken - began, each) for taken, each in during],
+        }
 
 
 def _totals(change: Change) -> dict[str, Any]:
@@ -94,5 +97,3 @@ def _point(second: float, reading: Reading) -> dict[str, Any]:
         "drops_per_second": reading.drops_per_second,
         "cpu_ratio": sum(worker.cpu_percent or 0.0 for worker in reading.workers) / 100,
     }
-
-

@@ -63,7 +63,9 @@ class Load:
 
     def turns(self) -> Iterator[tuple[int, str, str | None]]:
         """Yield (number of the repeat, model, A or B or None) of each Locust, in order."""
-        sides = [(name, chr(ord("A") + place) if len(self.models) > 1 else None) for place, name in enumerate(self.models)]
+        sides = [
+            (name, chr(ord("A") + place) if len(self.models) > 1 else None) for place, name in enumerate(self.models)
+        ]
         if self.interleave:
             yield from ((number, *side) for number in range(self.repeat) for side in sides)
         else:
@@ -127,7 +129,7 @@ def _made(load: Load, errors: Console, console: Console) -> dict[str, Any]:
     started = time.monotonic()
     try:
         for number, model, variant in load.turns():
-            turn = one(replace(load, models=(model,)), f"{folder.name}-{len(turns)}", number, variant, folder)
+            turn = one(replace(load, models=(model,)), f"{folder.name}-{len(turns)}", number, variant)
             turns.append(turn)
             report(turn.result, console)
             if turn.code not in (0, 1):
@@ -146,9 +148,9 @@ def _made(load: Load, errors: Console, console: Console) -> dict[str, Any]:
 def _show(document: Mapping[str, Any], folder: Path) -> None:
     """Write the run's page and the index, and mark the run in Grafana if there is one."""
     from lab.grafana.annotate import mark
-    from lab.report import load_page, page  # matplotlib
+    from lab.report import page, stored
 
-    load_page.write(folder, document)
+    page.write(stored.StoredRun(folder, dict(document)))
     page.write_index(folder.parent)
     begun = datetime.fromisoformat(document["started"]).timestamp()
     models = document["model"] if isinstance(document["model"], list) else [document["model"]]
@@ -157,7 +159,7 @@ def _show(document: Mapping[str, Any], folder: Path) -> None:
     mark(text, ["load", *models, document["id"]], begun, time.time())
 
 
-def one(load: Load, run: str, number: int, variant: str | None, folder: Path) -> Turn:
+def one(load: Load, run: str, number: int, variant: str | None) -> Turn:
     """Run one Locust to its end. Raises LoadError when it left no result."""
     (model,) = load.models
     with tempfile.TemporaryDirectory(prefix="lab-load-") as temporary, Watch(model) as watch:
@@ -170,7 +172,7 @@ def one(load: Load, run: str, number: int, variant: str | None, folder: Path) ->
                 command[command.index("--result-file") : command.index("--result-file")] = [
                     "--metrics-host", address[0], "--metrics-port", str(address[1]), "--run", run, "--watched",
                 ]  # fmt: skip
-            code = _followed(command, load.file, watch)
+            code = _followed(command, load.file)
         if not result_file.exists():
             raise LoadError(f"Locust did not run to its end (exit code {code}); its words are above")
         result = json.loads(result_file.read_text(encoding="utf-8"))
@@ -178,7 +180,7 @@ def one(load: Load, run: str, number: int, variant: str | None, folder: Path) ->
     return Turn(number, model, variant, result, code, server)
 
 
-def _followed(command: Sequence[str], file: Path | None, watch: Watch) -> int:
+def _followed(command: Sequence[str], file: Path | None) -> int:
     """Run Locust; a signal that ends `lab` ends it early, and what was measured is kept."""
     parent = os.getpid()
     process = subprocess.Popen(
@@ -280,7 +282,7 @@ def failures(result: dict[str, Any]) -> int:
 
 def no_response(result: dict[str, Any]) -> int:
     """Return how many requests had no response at the end."""
-    return sum(count for _, count in result["no_response"])
+    return sum(int(count) for _, count in result["no_response"])
 
 
 def exit_code(turns: Sequence[Turn]) -> int:

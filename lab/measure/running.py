@@ -20,8 +20,8 @@ from lab.measure import environment
 from lab.measure.announce import annotate, announced
 from lab.measure.experiment import ArmResult, Observation, Quantity
 from lab.measure.verdict import Verdict, judge
+from lab.results import RESULT, RESULTS, prune
 from lab.sandbox import outside
-from lab.settings import STATE_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     Progress = Callable[[float, str], None]
     """Called with the share that is done, and what is being done."""
 
-RESULTS = STATE_DIR / "results"
-RESULT, LOG = "result.json", "log"
+LOG = "log"
 LONGEST_SECONDS = {"quick": 60.0, "full": 360.0}
 """Two or three times what an experiment may take: beyond it something hangs, and is ended."""
 LAST_WORDS_BYTES = 2000
@@ -85,6 +84,7 @@ def run(experiment: Experiment, effort: str, progress: Progress, control: Contro
     _write(folder / RESULT, document)
     _report(folder, document)
     annotate(document, begun.timestamp())
+    prune(results=RESULTS)
     return Run(folder, document)
 
 

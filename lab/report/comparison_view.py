@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lab.measure.checks import number, shown
 from lab.measure.difference import RATIO
-from lab.measure.running import RESULTS
+from lab.results import RESULTS
 from lab.report.comparison import DIFFERENT, SAME, Comparison, Row, verdict
 
 if TYPE_CHECKING:

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from loadtests.histogram import SHARES, Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
-
-PAGE = "report.html"
-
-
-def write(folder: Path, document: Mapping[str, Any]) -> Path:
-    """Write the page of a load into its folder, all or nothing; return where it is."""
-    page = folder / PAGE
-    new = page.with_name(f"{page.name}.{os.getpid()}.new")
-    new.write_text(of_load(document), encoding="utf-8")
-    new.replace(page)
-    return page
 
 
 def of_load(document: Mapping[str, Any]) -> str:

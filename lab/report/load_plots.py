@@ -5,14 +5,13 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from lab.report.plots import DASHES, SERIES, STYLE, WIDTH_INCHES, Picture, draw, latency_panels
+from lab.report.plots import DASHES, SERIES, Picture, draw, empty_figure, latencies, styled
 from loadtests.histogram import Histogram
-
-import matplotlib as mpl  # noqa: I001 - after lab.report.plots, which says where its cache goes
-from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
 
 MOST_CURVES = 6
 """More cannot be told apart: further repeats are in the table."""
@@ -25,13 +24,9 @@ def pictures(repeats: Sequence[Mapping[str, Any]]) -> list[Picture]:
     shown = {title(repeat): repeat for repeat in repeats[:MOST_CURVES]}
     found = {name: Histogram.from_json(repeat["histogram"]) for name, repeat in shown.items() if repeat["requests"]}
     drawn = []
-    with mpl.rc_context(STYLE):
+    with styled():
         if found:
-            caption = (
-                "Left: how many of the requests took so long. Right: the slowest requests, stretched: each step to the "
-                "right leaves a tenth of them."
-            )
-            drawn.append(Picture("Latency by percentile", caption, draw(latency_panels, found)))
+            drawn.append(latencies(found))
         if any(repeat["series"] for repeat in shown.values()):
             caption = "Requests that ended in each second, and the longest that one of them took."
             drawn.append(Picture("Throughput and latency over time", caption, draw(_client, shown)))
@@ -68,7 +63,7 @@ def _server(shown: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def _over_time(shown: Mapping[str, Mapping[str, Any]], panels: Mapping[str, Any]) -> Figure:
-    figure = Figure(figsize=(WIDTH_INCHES, 1.9 * len(panels)), layout="constrained")
+    figure = empty_figure(1.9 * len(panels))
     grid = list(chain(figure.subplots(len(panels), 1, sharex=True, squeeze=False).flat))
     for axes, (title, points) in zip(grid, panels.items(), strict=True):
         for number, (name, repeat) in enumerate(shown.items()):

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from lab.measure.checks import number, shown
 from lab.measure.experiment import CHAPTERS
-from lab.measure.running import RESULTS
+from lab.results import RESULTS
 from lab.report.stored import StoredRun, all_runs
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def write(run: StoredRun) -> Path:
     """The page of a run that came to a result: where it is. Raises ValueError where there is none."""
     if run.document is None:
         raise ValueError(f"{run.name} came to no result")
-    put(run.page, of_run(run.document))
+    if run.trouble:
+        raise ValueError(f"{run.name} {run.trouble}")
+    put(run.page, of_load(run.document) if run.is_load else of_run(run.document))
     return run.page
 
 
@@ -55,6 +57,13 @@ def of_run(document: dict[str, Any]) -> str:
     )
 
 
+def of_load(document: dict[str, Any]) -> str:
+    """Return the HTML of a load."""
+    from lab.report import load_page
+
+    return load_page.of_load(document)
+
+
 def of_all(runs: Sequence[StoredRun]) -> str:
     """HTML of the index: what each experiment came to last, then every run."""
     return templates().get_template("index.html").render(runs=runs, latest=_latest(runs))
@@ -64,7 +73,7 @@ def _latest(runs: Sequence[StoredRun]) -> list[StoredRun]:
     """The newest result of each experiment, its full form before its quick one; controls are meant to fail."""
     newest: dict[str, StoredRun] = {}
     for run in sorted(runs, key=lambda run: (run.document or {}).get("effort") == "quick"):
-        if run.document and not run.document.get("control"):
+        if run.document and not (run.is_load or run.trouble or run.document.get("control")):
             newest.setdefault(run.experiment, run)
     return sorted(newest.values(), key=_place)
 

@@ -28,6 +28,7 @@ from lab.measure.summary import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -105,7 +106,7 @@ def _shares(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
             yield Picture(
                 title[:1].upper() + title[1:],
                 "Median of the trials; the thin line is their spread.",
-                _draw(_bar_panels, panels),
+                draw(_bar_panels, panels),
             )
 
 
@@ -168,7 +169,7 @@ def _latencies(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
                 "requests, stretched: each step to the right leaves a tenth of them."
             )
             text += OMISSION if AS_SENT in kinds else ""
-            yield Picture(f"Latencies: {title}", text, _draw(_latency_panels, found))
+            yield Picture(f"Latencies: {title}", text, draw(_latency_panels, found))
 
 
 def _merged(arm: Mapping[str, Any], title: str) -> Histogram:
@@ -219,7 +220,7 @@ def _series(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
         }
         lines = {name: trials for name, trials in lines.items() if trials}
         if lines:
-            yield Picture(f"Over time: {title}", "A line for each trial.", _draw(_lines, lines))
+            yield Picture(f"Over time: {title}", "A line for each trial.", draw(_lines, lines))
 
 
 def _lines(lines: Mapping[str, Sequence[Sequence[Sequence[float]]]]) -> Figure:
@@ -255,14 +256,14 @@ def _figures(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
     varying = {title: found for title, found in metrics.items() if len(set(chain(*found.values()))) > 1}
     if varying:
         caption = "A dot is a trial; the bar is the median. What was the same in all of them is in the table below."
-        yield Picture("Every trial", caption, _draw(_dots, varying, [arm["name"] for arm in arms]))
+        yield Picture("Every trial", caption, draw(_dots, varying, [arm["name"] for arm in arms]))
 
 
 def every_unit(metrics: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str]) -> Picture:
     """Return a panel for each metric, with a row for each of `names` and a dot for each of its units."""
     caption = "A dot is a repeat, a trial, or a block of seconds; the bar is the median."
     with mpl.rc_context(STYLE):
-        return Picture("Every unit", caption, _draw(_dots, metrics, names))
+        return Picture("Every unit", caption, draw(_dots, metrics, names))
 
 
 def latencies(found: Mapping[str, Histogram]) -> Picture:
@@ -272,7 +273,7 @@ def latencies(found: Mapping[str, Histogram]) -> Picture:
         "leaves a tenth of them."
     )
     with mpl.rc_context(STYLE):
-        return Picture("Latency by percentile", caption, _draw(_latency_panels, found))
+        return Picture("Latency by percentile", caption, draw(_latency_panels, found))
 
 
 def _dots(metrics: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str]) -> Figure:
@@ -307,7 +308,17 @@ def _hide_unused(grid: Sequence[Axes], used: int) -> None:
         axes.set_visible(False)
 
 
-def _draw(make: Any, *data: Any) -> str:
+def styled() -> AbstractContextManager[None]:
+    """Return the context in which plots are drawn."""
+    return mpl.rc_context(STYLE)
+
+
+def empty_figure(height_inches: float) -> Figure:
+    """Return a figure as wide as a page's column."""
+    return Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+
+
+def draw(make: Any, *data: Any) -> str:
     """The figure as an `<svg>` that may stand in a page beside others."""
     file = io.StringIO()
     make(*data).savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

@@ -11,7 +11,7 @@ class GentleUser(User):
 
     abstract = True
 
-    def stop(self, force: bool = False) -> bool:  # noqa: FBT001, FBT002 - Locust's signature
+    def stop(self, force: bool = False) -> bool:
         """End after the request that is under way. Locust kills whoever needs longer than its patience."""
         if not force and self._state == LOCUST_STATE_WAITING:
             # Locust would throw GreenletExit into the pause. If the pause ends in the same iteration of the loop, that
