@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 """Of the JSON document."""
-SAME, DIFFERENT = "no difference", "difference"
+SAME, DIFFERENT, INCONCLUSIVE = "no difference", "difference", "inconclusive"
 UNTOLD = "not judged"
 OF_THE_MACHINE = ("kernel", "cpus", "python", "gil")
 """Keys of an environment that say whether two runs were made in like places."""
@@ -93,6 +93,12 @@ class Comparison:
     def differs(self) -> bool:
         """Whether anything does."""
         return any(row.verdict == DIFFERENT for row in self.rows)
+
+    @property
+    def is_inconclusive(self) -> bool:
+        """Whether nothing differs, but others kept the processors so busy that most of it was not judged."""
+        hindered = any(group.is_hindered for side in self.sides for group in side.groups.values())
+        return hindered and not self.differs
 
 
 def of_runs(names: Sequence[str], results: Path | None = None) -> Comparison:
@@ -207,7 +213,13 @@ def _notes(sides: Sequence[Side]) -> Iterator[str]:
     efforts = {side.document["effort"] for side in sides if side.document.get("effort")}
     if len(efforts) > 1:
         yield "a quick run beside a full one: their trials are not the same"
-    if any(group.depends for side in sides for group in side.groups.values()):
+    groups = [group for side in sides for group in side.groups.values()]
+    if any(group.is_hindered for group in groups):
+        yield (
+            f"other programs took {max(group.taken for group in groups):.0%} of the processors: within one run rates "
+            "and times are not judged then; make the load again on a quieter machine, or with --interleave --repeat 5"
+        )
+    if any(group.depends for group in groups):
         yield (
             "within one run a difference below 5 % counts as none, since nothing in it says how one run differs from "
             "the next: `lab load A B --interleave --repeat 5` does"
@@ -223,6 +235,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "schema": SCHEMA,
         "level": LEVEL,
         "differs": comparison.differs,
+        "inconclusive": comparison.is_inconclusive,
         "runs": [{"name": side.name, "units": side.units, "settings": side.settings} for side in comparison.sides],
         "metrics": [_row_as_json(row, comparison.sides) for row in comparison.rows],
         "notes": list(comparison.notes),

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from lab.measure.checks import number, shown
 from lab.measure.difference import RATIO
+from lab.report.comparison import DIFFERENT, INCONCLUSIVE, SAME, Comparison, Row, verdict
 from lab.results import RESULTS
-from lab.report.comparison import DIFFERENT, SAME, Comparison, Row, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PAGE = "comparison.html"
 """One page, of the last comparison: a folder of them would grow without end. `--page` keeps one elsewhere."""
-STYLES = {DIFFERENT: "bold yellow", SAME: "green"}
+STYLES = {DIFFERENT: "bold yellow", SAME: "green", INCONCLUSIVE: "yellow"}
 
 
 def letters(comparison: Comparison) -> list[str]:
@@ -40,7 +40,9 @@ def summary(comparison: Comparison) -> str:
     found = [
         f"{row.group + ': ' if row.group else ''}{row.metric}" for row in comparison.rows if row.verdict == DIFFERENT
     ]
-    return f"{DIFFERENT}: {', '.join(found)}" if found else SAME
+    if found:
+        return f"{DIFFERENT}: {', '.join(found)}"
+    return INCONCLUSIVE if comparison.is_inconclusive else SAME
 
 
 # In a terminal.
@@ -52,7 +54,8 @@ def tables(comparison: Comparison) -> Iterator[RenderableType]:
     yield _figures(comparison)
     for note in comparison.notes:
         yield Text(note, style="yellow")
-    yield Text(summary(comparison), style=STYLES[DIFFERENT if comparison.differs else SAME])
+    found = summary(comparison)
+    yield Text(found, style=STYLES[found.partition(":")[0]])
 
 
 def _legend(comparison: Comparison) -> Table:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.measure.difference import LEAST_BLOCKS, LEAST_UNITS, Figure, block_bounds, figure_of
+from lab.measure.verdict import BUSY_MACHINE
 from lab.records import BENCHMARK, EXPERIMENT, LOAD, benchmark_parts, kind_of
 from loadtests.histogram import Histogram
 
@@ -43,6 +44,13 @@ class Group:
     """Whether each unit follows closely on the one before, so that what disturbed one may disturb the next."""
     latencies: Histogram | None = None
     """Response times of all repeats together, where there are some."""
+    taken: float = 0.0
+    """Share of the processors that others took meanwhile, where nothing but one run says what it did to the figures."""
+
+    @property
+    def is_hindered(self) -> bool:
+        """Whether that was so much that nothing which depends on time is judged."""
+        return self.taken > BUSY_MACHINE
 
 
 def groups_of(document: Mapping[str, Any]) -> list[Group]:
@@ -112,8 +120,11 @@ def _of_repeats(name: str, repeats: Sequence[Mapping[str, Any]]) -> Group:
     fewest = min((block["requests"] for block in blocks), default=0)
     # With less than one request beyond it, a quantile of a block is only the greatest of its values.
     unjudged = [name for name, share in QUANTILES.items() if (1 - share) * fewest < 1]
+    taken = max(repeat.get("others_cpu_ratio") or 0.0 for repeat in repeats)
+    if taken > BUSY_MACHINE:  # what others took of the next run is another share: counts are left to judge
+        unjudged += ["requests", *QUANTILES]
     figures = _figures(measured, SINGLE_RUN_ERROR, LEAST_BLOCKS, unjudged)
-    return Group(name, f"block of {length} s", figures, depends=True, latencies=latencies)
+    return Group(name, f"block of {length} s", figures, depends=True, latencies=latencies, taken=taken)
 
 
 Measured = dict[str, tuple[float, str]]

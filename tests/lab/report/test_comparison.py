@@ -96,6 +96,19 @@ def test_servers_of_a_benchmark_are_chosen_by_name():
     assert not of_runs([str(BENCHMARK), str(BENCHMARK)]).differs
 
 
+def test_on_a_busy_machine_only_counts_of_one_run_are_judged():
+    found = compared(load(1, others=0.4), load(2, milliseconds=40))
+    assert found.is_inconclusive
+    assert {row.metric for row in found.rows if row.verdict == comparison.SAME} == {"failed"}
+    assert any("40%" in note for note in found.notes)
+    assert compared(load(1, others=0.4), load(2, failures=4)).differs
+
+
+def test_repeats_are_judged_on_a_busy_machine_too():
+    found = compared(load(1, others=0.4, repeats=5), load(2, others=0.5, repeats=5, milliseconds=40))
+    assert "p50" in different(found)
+
+
 def test_rounds_of_a_benchmark_tell_more_than_their_summaries():
     values = {"one": [10, 11, 10.5, 10, 11, 10.5, 10.2], "other": [12, 13, 12.5, 12, 13, 12.4, 12.2]}
     document = {"spreads": {name: {"rate": summarise(each, "1/s")} for name, each in values.items()}}
@@ -140,15 +153,15 @@ def stored(tmp_path):
     return stored
 
 
-@pytest.mark.parametrize(("milliseconds", "code"), [(20, 0), (22, 1)])
-def test_exit_code_says_whether_anything_differs(stored, tmp_path, milliseconds, code):
-    runs = stored(load(1), load(2, milliseconds=milliseconds))
+@pytest.mark.parametrize(("milliseconds", "others", "code"), [(20, 0, 0), (22, 0, 1), (22, 0.9, 3)])
+def test_exit_code_says_whether_anything_differs(stored, tmp_path, milliseconds, others, code):
+    runs = stored(load(1), load(2, milliseconds=milliseconds, others=others))
     done = CliRunner().invoke(app, ["compare", *runs, "--json", "--page", str(tmp_path / "page.html")])
     assert done.exit_code == code
     document = json.loads(done.stdout)
-    assert document["differs"] is bool(code)
+    assert (document["differs"], document["inconclusive"]) == (code == 1, code == 3)
     [p50] = [row for row in document["metrics"] if row["metric"] == "p50"]
-    assert p50["verdict"] == ("difference" if code else "no difference")
+    assert p50["verdict"] == {0: "no difference", 1: "difference", 3: "not judged"}[code]
     assert p50["differences"][0]["low"] < p50["differences"][0]["value"] < p50["differences"][0]["high"]
 
 
