@@ -13,8 +13,8 @@ from rich.text import Text
 
 from lab.measure.checks import number, shown
 from lab.measure.difference import RATIO
-from lab.results import RESULTS
 from lab.report.comparison import DIFFERENT, SAME, Comparison, Row, verdict
+from lab.results import RESULTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
