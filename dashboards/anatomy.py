@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.parts import COLUMNS, Experiment, Query, Section, graph, page, spread
-from dashboards.promql import WORKER, mean_stage, or_zero, rate, stage_quantile
+from dashboards.promql import MODEL, WORKER, mean_stage, or_zero, rate, stage_quantile
 
 STAGES = {
     "accept_wait": "Established, but not accepted yet: the accept queue. Once a connection, so keep-alive hides it.",
@@ -30,8 +30,8 @@ SHOWN_BY: dict[str, Sequence[Experiment]] = {
 
 def waited(stage: str, share: float) -> str:
     """What this share of the requests stays below; 0 where a model has no such stage, or nobody asks."""
-    quantile = stage_quantile(share, "model", f'{WORKER}, stage="{stage}"')
-    return or_zero(f"{quantile} >= 0", "lab_requests_total", WORKER)  # without samples a quantile is NaN
+    quantile = stage_quantile(share, "model", f'{MODEL}, stage="{stage}"')
+    return or_zero(f"{quantile} >= 0", "lab_requests_total")  # without samples a quantile is NaN
 
 
 def together() -> Section:
@@ -66,13 +66,29 @@ def one_by_one() -> Section:
     return "Stage by stage, p50 and p99", panels
 
 
+def by_worker() -> Section:
+    """The stages of each worker: means, since buckets are kept of all workers together."""
+    each = "model, worker, stage"
+    sums, counts = (rate(f"lab_stage_worker_seconds_{part}", each, WORKER) for part in ("sum", "count"))
+    means = graph(
+        "Mean of each stage, by worker",
+        "s",
+        "One worker whose stage stands out has the heavy requests, or is stalled. A mean of what it timed itself: main "
+        "accepts and hands off, workers serve.",
+        [Query(f"{sums} / ({counts} > 0)", "{{model}} {{worker}} {{stage}}")],
+        width=COLUMNS,
+        shown_by=["stalled-worker", "hot-connections"],
+    )
+    return "Worker by worker", [means]
+
+
 def every_request() -> Section:
     """The distribution that quantiles are taken from."""
     heatmap = spread(
         "How long requests wait in the kernel, how many each second",
         "Two bands are two kinds of requests: those that met a free loop, and those behind a slow one. A quantile "
         "alone hides the difference.",
-        rate("lab_stage_duration_seconds_bucket", "le", f'{WORKER}, stage="kernel_wait"'),
+        rate("lab_stage_duration_seconds_bucket", "le", f'{MODEL}, stage="kernel_wait"'),
         shown_by=["event-loop-blocking", "stalled-worker"],
     )
     return "Every request", [heatmap]
@@ -85,6 +101,6 @@ def dashboard() -> Dashboard:
         "Anatomy of a request",
         "Accept queue, socket buffer, hand-off, handler, way back, write: which of them a request waits in, by the "
         "kernel's clock.",
-        [together(), one_by_one(), every_request()],
+        [together(), one_by_one(), by_worker(), every_request()],
         by_worker=True,
     )

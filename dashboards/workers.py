@@ -104,14 +104,14 @@ def trouble() -> Section:
             "cps",
             "client and server are the usual ends. Timeouts are slow clients; queue_full and max_connections are "
             "bounds.",
-            [Query(rate("lab_connections_closed_total", "model, reason", WORKER), "{{model}} {{reason}}")],
+            [Query(rate("lab_connections_closed_total", "model, reason"), "{{model}} {{reason}}")],
         ),
         graph(
             "Failed accepts and replaced workers, each second",
             "cps",
             "EMFILE: no descriptor is left, so accepting pauses. A replaced worker took its connections with it.",
             [
-                Query(rate("lab_accept_errors_total", "model, errno", WORKER), "{{model}} {{errno}}"),
+                Query(rate("lab_accept_errors_total", "model, errno"), "{{model}} {{errno}}"),
                 Query(rate("lab_worker_restarts_total", "model"), "{{model}} replaced"),
             ],
         ),

@@ -93,6 +93,10 @@ class Measurements:
         self.no_response: Counter[str] = Counter()
         self._began: float | None = None
         self.responses: dict[tuple[str, str, str], Histogram] = {}
+        """By model, method and name; from sending a request to its whole response."""
+        self.intended: dict[tuple[str, str, str], Histogram] = {}
+        """The same of users that send at a pace, from when a request was due, with those that were never sent since
+        an earlier one took so long: what coordinated omission hides from `responses`."""
         self.connects: dict[str, Histogram] = {}
         self.failures: Counter[tuple[str, str]] = Counter()
         self.connect_failures: Counter[tuple[str, str]] = Counter()
@@ -139,6 +143,11 @@ class Measurements:
         """Count one request that had no response when the run ended."""
         self.no_response[model] += 1
 
+    def paced(self, model: str, method: str, name: str, seconds_from_due: float, pace_seconds: float) -> None:
+        """Count one request of a user that sends every `pace_seconds`, from when it was due."""
+        histogram = self.intended.setdefault((model, method, name), Histogram())
+        histogram.record_corrected_seconds(seconds_from_due, pace_seconds)
+
     def connected(self, model: str, seconds: float) -> None:
         """Count one connection made."""
         self.connects[model].record_seconds(seconds)
@@ -152,6 +161,7 @@ class Measurements:
         last = max(self.series, default=0)
         return {
             "responses": [[*key, histogram.to_json()] for key, histogram in self.responses.items()],
+            "intended": [[*key, histogram.to_json()] for key, histogram in self.intended.items()],
             "connects": [[model, histogram.to_json()] for model, histogram in self.connects.items()],
             "failures": [[*key, count] for key, count in self.failures.items()],
             "connect_failures": [[*key, count] for key, count in self.connect_failures.items()],
@@ -161,8 +171,9 @@ class Measurements:
 
     def include(self, snapshot: Snapshot) -> None:
         """Add what another process has measured."""
-        for model, method, name, stored in snapshot["responses"]:
-            self.responses.setdefault((model, method, name), Histogram()).add(Histogram.from_json(stored))
+        for mine, theirs in ((self.responses, snapshot["responses"]), (self.intended, snapshot["intended"])):
+            for model, method, name, stored in theirs:
+                mine.setdefault((model, method, name), Histogram()).add(Histogram.from_json(stored))
         for model, stored in snapshot["connects"]:
             self.connects.setdefault(model, Histogram()).add(Histogram.from_json(stored))
         for model, error, count in snapshot["failures"]:

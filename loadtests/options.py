@@ -37,6 +37,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     add("--cpu", default="0ms", help="processor time of a heavy request, e.g. 5ms")
     add("--block", default="20ms", help="time that a heavy request blocks its worker, e.g. 20ms")
     add("--think", type=float, default=0.01, help="seconds a user waits between two requests; 0: none at all")
+    add("--pace", type=float, default=0.0, help="seconds from one of a user's requests to its next; 0: --think instead")
     add("--timeout", type=float, default=10.0, help="seconds to wait for a connection or a response")
     add("--effect", default="0ms", help="how long the effect of a counter's POST takes, e.g. 5ms (RetryingUser)")
     add("--fresh-counters", action="store_true", help="a counter for each POST instead of each user (RetryingUser)")

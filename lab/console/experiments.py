@@ -21,10 +21,10 @@ from fastapi.responses import FileResponse
 
 from lab import settings
 from lab.console import tryit
-from lab.results import RESULTS
 from lab.report.page import INDEX
 from lab.report.stored import PAGE as REPORT
 from lab.report.stored import all_runs
+from lab.results import RESULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

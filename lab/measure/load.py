@@ -27,6 +27,7 @@ from lab import results, settings
 from lab.load.served import Watch
 from lab.measure import environment
 from lab.measure.announce import load_address
+from lab.measure.latencies import HEADINGS, quantiles_ms, row_ms
 from lab.measure.others import Others
 from lab.peers.process import accepts, die_with
 from lab.stack import beside, containers, status
@@ -34,7 +35,7 @@ from loadtests.histogram import SHARES, Histogram
 from loadtests.kinds import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 LOCUSTFILE = settings.CHECKOUT / "loadtests" / "locustfile.py"
 USER_FILE = "LAB_USER_FILE"
@@ -42,6 +43,11 @@ USER_FILE = "LAB_USER_FILE"
 SATURATED = 0.9
 """Share of a core above which the generator rather than the server decides the figures."""
 GOOD, FAILURES, BAD_USAGE, SATURATED_EXIT = 0, 1, 2, 3
+AS_DUE = ", as due"
+OMISSION = (
+    "“as due” counts from when a request was due at its pace, and those that were never sent because an earlier one "
+    "took so long: the other row hides them (coordinated omission)."
+)
 MOST_REPEATS = 100
 STORED_OPTIONS = ("users", "rate", "seconds", "kind", "file", "extra", "repeat", "interleave")
 
@@ -100,9 +106,11 @@ class LoadError(Exception):
     """No load can be made; the text says why and what to do."""
 
 
-def run(model: str, users: int, rate: float, seconds: float, kind: str, extra: list[str]) -> int:
+def run(
+    model: str, users: int, rate: float, seconds: float, kind: str, extra: list[str], *, as_json: bool = False
+) -> int:
     """Make one load as `make` does, and return its exit code."""
-    return make(Load((model,), users, rate, seconds, kind, extra=tuple(extra)))
+    return make(Load((model,), users, rate, seconds, kind, extra=tuple(extra)), as_json=as_json)
 
 
 def make(load: Load, *, as_json: bool = False) -> int:
@@ -116,13 +124,13 @@ def make(load: Load, *, as_json: bool = False) -> int:
     errors = Console(stderr=True)
     try:
         _check(load)
-        document = _made(load, errors, Console(stderr=True) if as_json else Console())
+        made = _made(load, errors, Console(stderr=True) if as_json else Console())
     except (LoadError, results.ResultsError) as error:
         errors.print(str(error), style="red", highlight=False, soft_wrap=True)
         return BAD_USAGE
     if as_json:
-        print(json.dumps(document, ensure_ascii=False))
-    return int(document["exit_code"])
+        print(json.dumps(made, ensure_ascii=False))
+    return int(made["exit_code"])
 
 
 def _made(load: Load, errors: Console, console: Console) -> dict[str, Any]:
@@ -139,27 +147,27 @@ def _made(load: Load, errors: Console, console: Console) -> dict[str, Any]:
                 break
     finally:
         if not turns:
-            folder.rmdir() if not any(folder.iterdir()) else None
-    document = describe(load, folder.name, begun, time.monotonic() - started, turns)
-    results.write(folder / results.RESULT, document)
+            folder.rmdir()
+    made = describe(load, folder.name, begun, time.monotonic() - started, turns)
+    results.write(folder / results.RESULT, made)
     errors.print(f"kept: {folder}", style="dim", highlight=False, soft_wrap=True)
-    _show(document, folder)
+    _show(made, folder)
     results.prune()
-    return document
+    return made
 
 
-def _show(document: Mapping[str, Any], folder: Path) -> None:
+def _show(made: Mapping[str, Any], folder: Path) -> None:
     """Write the run's page and the index, and mark the run in Grafana if there is one."""
     from lab.grafana.annotate import mark
     from lab.report import page, stored
 
-    page.write(stored.StoredRun(folder, dict(document)))
+    page.write(stored.StoredRun(folder, dict(made)))
     page.write_index(folder.parent)
-    begun = datetime.fromisoformat(document["started"]).timestamp()
-    models = document["model"] if isinstance(document["model"], list) else [document["model"]]
-    requests, failed = (sum(each[name] for each in document["repeats"]) for name in ("requests", "failures"))
-    text = f"load on {' and '.join(models)}: {requests:,} requests, {failed:,} failed\n{document['command']}"
-    mark(text, ["load", *models, document["id"]], begun, time.time())
+    begun = datetime.fromisoformat(made["started"]).timestamp()
+    models = made["model"] if isinstance(made["model"], list) else [made["model"]]
+    requests, failed = (sum(each[name] for each in made["repeats"]) for name in ("requests", "failures"))
+    text = f"load on {' and '.join(models)}: {requests:,} requests, {failed:,} failed\n{made['command']}"
+    mark(text, ["load", *models, made["id"]], begun, time.time())
 
 
 def one(load: Load, run: str, number: int, variant: str | None) -> Turn:
@@ -294,7 +302,7 @@ def failures(result: dict[str, Any]) -> int:
 
 def no_response(result: dict[str, Any]) -> int:
     """Return how many requests had no response at the end."""
-    return sum(int(count) for _, count in result["no_response"])
+    return sum(int(count) for _, count in result.get("no_response", ()))
 
 
 def exit_code(turns: Sequence[Turn]) -> int:
@@ -325,9 +333,7 @@ def describe(load: Load, name: str, begun: datetime, seconds: float, turns: Sequ
 
 
 def _repeat(turn: Turn) -> dict[str, Any]:
-    times = Histogram()
-    for *_, stored in turn.result["responses"]:
-        times.add(Histogram.from_json(stored))
+    times, corrected = (_together(turn.result.get(kind, ())) for kind in ("responses", "intended"))
     return {
         "repeat": turn.repeat,
         "model": turn.model,
@@ -345,10 +351,19 @@ def _repeat(turn: Turn) -> dict[str, Any]:
             "max": times.max_seconds if times.count else None,
         },
         "histogram": times.to_json(),
-        "corrected_histogram": None,
+        "corrected_histogram": corrected.to_json() if corrected.count else None,
+        "rows": document(turn.result)["rows"],
         "series": _series(turn.result),
         "server": turn.server,
     }  # fmt: skip
+
+
+def _together(stored: Iterable[Sequence[Any]]) -> Histogram:
+    """Return the histograms of all kinds of requests in one."""
+    whole = Histogram()
+    for *_, histogram in stored:
+        whole.add(Histogram.from_json(histogram))
+    return whole
 
 
 def _series(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -368,14 +383,13 @@ def report(result: dict[str, Any], console: Console) -> None:
     target = result["target"]
     title = f"Load on {target['model']} ({target['host']}:{target['port']}), {result['seconds']:.1f} s"
     table = Table(title=title, title_justify="left")
-    for heading in ("", "number", "a second", "mean ms", *(f"{name} ms" for name in SHARES), "max ms"):
-        table.add_column(heading, justify="right" if heading else "left")
-    for _, method, name, stored in result["responses"]:
-        _add_row(table, f"{method} {name}", Histogram.from_json(stored), result["seconds"])
-    for _, stored in result["connects"]:
-        if stored["count"]:
-            _add_row(table, "connect", Histogram.from_json(stored), result["seconds"])
+    for heading in ("ms", "number", "a second", "mean", *HEADINGS):
+        table.add_column(heading, justify="left" if heading == "ms" else "right")
+    for name, histogram in _histograms(result):
+        _add_row(table, name, histogram, result["seconds"])
     console.print(table)
+    if result.get("intended"):
+        console.print(OMISSION, highlight=False)
     for what, rows in (("failed", result["failures"]), ("could not connect", result["connect_failures"])):
         for _, error, count in rows:
             if count:
@@ -395,17 +409,44 @@ def report(result: dict[str, Any], console: Console) -> None:
         )
 
 
+def _histograms(result: dict[str, Any]) -> Iterator[tuple[str, Histogram]]:
+    """Yield what was measured, by the name of its row; connects only where there were any."""
+    intended = {(method, name): stored for _, method, name, stored in result.get("intended", ())}
+    for _, method, name, stored in result["responses"]:
+        yield f"{method} {name}", Histogram.from_json(stored)
+        if (method, name) in intended:
+            yield f"{method} {name}{AS_DUE}", Histogram.from_json(intended[method, name])
+    for _, stored in result["connects"]:
+        if stored["count"]:
+            yield "connect", Histogram.from_json(stored)
+
+
+def document(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the table and what is printed beneath it as JSON: times in ms, histograms included."""
+    seconds = result["seconds"]
+    rows = [
+        {
+            "name": name,
+            "count": histogram.count,
+            "per_second": histogram.count / seconds if seconds > 0 else None,
+            "mean_ms": None if histogram.mean_seconds is None else 1000 * histogram.mean_seconds,
+            "quantiles_ms": quantiles_ms(histogram),
+            "histogram": histogram.to_json(),
+        }
+        for name, histogram in _histograms(result)
+    ]
+    named = {"failures": result["failures"], "connect_failures": result["connect_failures"]}
+    failed = {what: {error: count for _, error, count in found if count} for what, found in named.items()}
+    return {
+        "target": result["target"],
+        "seconds": seconds,
+        "rows": rows,
+        **failed,
+        "no_response": no_response(result),
+        "generator_cpu": busiest(result),
+    }
+
+
 def _add_row(table: Table, name: str, histogram: Histogram, seconds: float) -> None:
-    count = histogram.count
-    table.add_row(
-        name,
-        f"{count:,}",
-        f"{count / seconds:,.0f}" if seconds > 0 else "-",
-        _milliseconds(histogram.mean_seconds),
-        *(_milliseconds(histogram.quantile(share)) for share in SHARES.values()),
-        _milliseconds(histogram.max_seconds if count else None),
-    )
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1000:.2f}"
+    a_second = f"{histogram.count / seconds:,.0f}" if seconds > 0 else "-"
+    table.add_row(name, f"{histogram.count:,}", a_second, *row_ms(histogram))

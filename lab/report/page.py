@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from lab.measure.checks import number, shown
 from lab.measure.experiment import CHAPTERS
-from lab.results import RESULTS
 from lab.report.stored import StoredRun, all_runs
+from lab.results import RESULTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

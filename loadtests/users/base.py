@@ -52,12 +52,21 @@ class LabUser(GentleUser):
         self.target = target_of(environment)
         self.options = options_of(environment)
         self.keep_alive: bool = self.options.keep_alive
+        self.pace: float = self.options.pace
+        """Seconds from the beginning of a task to that of the next; 0: `--think` from its end to there instead."""
+        self._begin = perf_counter()
+        self._due: float | None = None
+        """When the task's request should be sent, at a pace; None once it has been."""
         self._connection: HttpConnection | MemcacheConnection | None = None
 
     def wait_time(self) -> float:
-        """Seconds until the next task."""
-        think: float = self.options.think
-        return think
+        """Return the seconds until the next task. At a pace, one that is late begins now, and the pace anew."""
+        if not self.pace:
+            think: float = self.options.think
+            return think
+        now = perf_counter()
+        self._begin = self._due = max(now, self._begin + self.pace)
+        return self._begin - now
 
     def request(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
         """HTTP request bytes for this user's target."""
@@ -86,6 +95,10 @@ class LabUser(GentleUser):
         seconds = perf_counter() - began
         if reply is None or not (reply.keep_alive and self.keep_alive):
             self.disconnect()
+        if self.pace:
+            due, self._due = self._due, None
+            late = began - due if due is not None else 0.0  # connecting counts: the request waited for it
+            MEASURED.paced(self.target.model, method, name, seconds + late, self.pace)
         self._record(method, name, seconds, reply, error)
         return reply
 

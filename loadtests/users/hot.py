@@ -23,6 +23,7 @@ class HotUser(LabUser):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self.keep_alive = True
+        self.pace = 0.0
         self._request = self.request("GET", f"/work?cpu={self.options.cpu}&block={self.options.block}")
 
     def wait_time(self) -> float:
@@ -42,7 +43,8 @@ class QuietUser(LabUser):
         self._request = self.request("GET", "/")
 
     def wait_time(self) -> float:
-        return super().wait_time() or QUIET_SECONDS
+        seconds = super().wait_time()
+        return seconds if self.pace else seconds or QUIET_SECONDS
 
     @task
     def get(self) -> None:

@@ -22,7 +22,7 @@ class KeepAliveUser(LabUser):
         super().__init__(environment)
         self.keep_alive = True
         self._request = self.request("GET", "/")
-        self._turn = 1 if self.options.think else REQUESTS_PER_TURN
+        self._turn = 1 if self.options.think or self.pace else REQUESTS_PER_TURN
 
     @task
     def get(self) -> None:

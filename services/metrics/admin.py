@@ -9,7 +9,7 @@ reaches a random worker: figures of all of them come out of one place, even whil
 asyncio rather than `http.server`: there a slow client holds a thread for as long as it drips; here
 one deadline covers a whole request head.
 
-Imported by the admin process only: asyncio and prometheus_client are 8 MiB, which main and every worker would carry.
+Imported by the admin process only: asyncio is some MiB, which main and every worker would carry.
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ import socket
 from collections.abc import Callable
 from http import HTTPStatus
 
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.registry import CollectorRegistry
-
 from services.metrics.collector import Collector
 from services.metrics.description import Description
+from services.metrics.exposition import CONTENT_TYPE
 from services.metrics.slots import Slots
 from services.metrics.state import health, state
 
@@ -56,11 +54,10 @@ def serve_admin(listener: socket.socket, description: Description, slots: Slots)
 
 def routes(description: Description, slots: Slots) -> Routes:
     """Return the function that makes the content of each path."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(Collector(description, slots))
+    collector = Collector(description, slots)
 
     def make_metrics() -> Content:
-        return HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(registry)
+        return HTTPStatus.OK, CONTENT_TYPE, collector.text()
 
     def make_state() -> Content:
         body = json.dumps(state(description, slots), default=str).encode() + b"\n"

@@ -28,8 +28,12 @@ FEW_A_SECOND = 700
 stays as it is, or a load near the limit would change N every second."""
 NEVER = 1 << 62
 
-BOUNDS_NS = tuple(round(bound * 1e9) for bound in slots.BUCKETS_SECONDS)
-STAGE_SLOTS = {stage: (tuple(slots.STAGE_BUCKETS[stage]), slots.STAGE_SUM_NS[stage]) for stage in slots.STAGES}
+SHORTEST_NS = round(slots.SHORTEST_SECONDS * 1e9)
+STAGE_SLOTS = {
+    stage: (tuple(round(bound * 1e9) for bound in bounds), slots.STAGE_BUCKETS[stage][0], slots.STAGE_SUM_NS[stage])
+    for stage, bounds in slots.STAGE_BOUNDS_SECONDS.items()
+}
+"""Stage → its bounds in ns, the slot of its first bucket, and that of its sum."""
 
 
 class Rate:
@@ -111,12 +115,12 @@ class Sampler:
         """Add the times noted since the last call to the slots. Clocks of two kinds meet in a stage: below 0 is 0."""
         block = self.block
         for stage, duration_ns, weight in self._times:
-            buckets, total = STAGE_SLOTS[stage]
+            bounds_ns, bucket, total = STAGE_SLOTS[stage]
             if duration_ns > 0:
                 block[total] += weight * duration_ns
-                block[buckets[bisect_left(BOUNDS_NS, duration_ns)]] += weight
-            else:
-                block[buckets[0]] += weight
+            if duration_ns > SHORTEST_NS:  # most of some stages are not: what the finer ladder costs, this saves
+                bucket += bisect_left(bounds_ns, duration_ns)
+            block[bucket] += weight
         self._times.clear()
 
     def tick(self, requests_total: int, now_ns: int) -> None:

@@ -24,12 +24,35 @@ its predecessor's block, so counters never fall."""
 
 from __future__ import annotations
 
+import math
 import mmap
 import time
 
 STAGES = ("accept_wait", "kernel_wait", "dispatch_wait", "service", "return_wait", "write")
-BUCKETS_SECONDS = (*(float(f"{digits}e{exponent}") for exponent in range(-5, 1) for digits in (1, 2.5, 5)), 10.0)
+BUCKET_RATIO = 1.1
+"""Between neighbours, so that a quantile, wherever it is put within its bucket, is off by 10 % at the most."""
+SHORTEST_SECONDS, LONGEST_FINE_SECONDS = 1e-5, 2.0
+LONG_SECONDS = (3.0, 4.5, 6.7, 10.0)
+"""Beyond the longest fine bound: 50 % apart, since each bound is a line of every scrape for each stage."""
+JIFFIES_SECONDS = 1e-3
+"""The kernel tells `accept_wait` in milliseconds: there is 0, and then nothing below this."""
+
+
+def _ladder() -> tuple[float, ...]:
+    """Return the upper bounds: steps of BUCKET_RATIO, of four digits at the most so that they can be read."""
+    bounds = [SHORTEST_SECONDS]
+    while bounds[-1] < LONGEST_FINE_SECONDS:
+        digits = 3 - math.floor(math.log10(bounds[-1] * BUCKET_RATIO))
+        bounds.append(round(math.floor(bounds[-1] * BUCKET_RATIO * 10**digits + 1e-6) / 10**digits, digits))
+    return (*bounds, *LONG_SECONDS)
+
+
+BUCKETS_SECONDS = _ladder()
 """Upper bounds, 10 µs to 10 s; one more bucket holds what is above."""
+STAGE_BOUNDS_SECONDS = dict.fromkeys(STAGES, BUCKETS_SECONDS) | {
+    "accept_wait": (SHORTEST_SECONDS, *(bound for bound in BUCKETS_SECONDS if bound * BUCKET_RATIO > JIFFIES_SECONDS)),
+}
+"""Each stage's own: only those between which it can tell."""
 
 CODES = (
     "100", "200", "201", "204", "400", "404", "405", "408", "409", "411", "413", "414", "417", "422",
@@ -91,7 +114,11 @@ BYTES = _slots("bytes", DIRECTIONS)
 OUTCOME = _slots("outcome", OUTCOMES)
 RESTARTS = _slot("restarts")
 STAGE_SUM_NS = _slots("stage_sum_ns", STAGES)
-STAGE_BUCKETS = {stage: [_slot(f"stage:{stage}:{n}") for n in range(len(BUCKETS_SECONDS) + 1)] for stage in STAGES}
+STAGE_BUCKETS = {
+    stage: [_slot(f"stage:{stage}:{n}") for n in range(len(bounds) + 1)]
+    for stage, bounds in STAGE_BOUNDS_SECONDS.items()
+}
+"""The slots of a stage's buckets, one after the other. They are most of a block: 848 slots, 7 KiB a worker."""
 
 SLOTS_PER_BLOCK = -(-len(_names) // 8) * 8
 """Rounded up to whole cache lines, so that two workers never write to the same one."""

@@ -38,9 +38,9 @@ LOAD_SECONDS = 4.0
 STEP_SECONDS = 5
 CLIENT = httpx.Client(trust_env=False, timeout=30)
 """One for all: making a client takes longer than most of the queries."""
-MOST_SAMPLES = 30_000
+MOST_SAMPLES = 40_000
 """Samples that a query may touch for one step, with four workers a model, everything chosen and rates over 10 s: ten scrapes
-of each of its series. The dearest reads the buckets of six stages of 25 workers. Rates over 5 min touch thirty times as many;
+of each of its series. The dearest reads all buckets of six stages of five models. Rates over 5 min touch thirty times as many;
 a stack that is a minute old cannot show that, so only the first of the intervals is held to this."""
 FILTER = re.compile(r" >=? 0$")
 """What is 0, or NaN, is left out of a panel, but is there for the asking."""

@@ -79,7 +79,7 @@ class FakeModel:
             cumulated = 0
             for bound, values in zip(BOUNDS, self.stages.get(stage, (0,) * len(BOUNDS)), strict=True):
                 cumulated += values
-                label = f'model="{self.model}",worker="0",stage="{stage}",le="{bound}"'
+                label = f'model="{self.model}",stage="{stage}",le="{bound}"'
                 lines.append(f"lab_stage_duration_seconds_bucket{{{label}}} {cumulated}")
         return "\n".join(lines) + "\n"
 

@@ -68,7 +68,7 @@ def test_sampler_estimates_a_share_within_its_error(block):
         is_slow = chance.random() < 0.3
         slow += is_slow
         loop.serve(1, 2 * SECOND if is_slow else 1000)
-    over = sum(block[slot] for slot in slots.STAGE_BUCKETS["service"][-4:])
+    over = sum(block[slot] for slot in slots.STAGE_BUCKETS["service"][-10:])
     assert over == pytest.approx(slow, rel=0.15)  # 4 standard deviations of 3,125 samples, weights included
 
 
@@ -184,7 +184,7 @@ def test_sampler_refuses_a_rate_that_is_none(block, rate):
 
 @pytest.mark.parametrize(
     ("duration_ns", "bucket"),
-    [(-5, 0), (0, 0), (10_000, 0), (10_001, 1), (25_000, 1), (10 * SECOND, 18), (10 * SECOND + 1, 19)],
+    [(-5, 0), (0, 0), (10_000, 0), (10_001, 1), (11_000, 1), (11_001, 2), (10 * SECOND, -2), (10 * SECOND + 1, -1)],
 )
 def test_record_puts_a_time_under_the_first_bound_that_is_not_below_it(block, duration_ns, bucket):
     sampler = Sampler(block, "1")
