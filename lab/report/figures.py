@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from lab.measure.summary import Summary
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+AS_DUE = ("p50", "p99")
+"""Quantiles that are compared of a paced load also from when each request was due."""
 HISTOGRAM_ERROR = 1 / 64
 """Of a quantile that was read from a histogram's buckets: a smaller difference may be one of buckets."""
 SINGLE_RUN_ERROR = 0.05
@@ -122,7 +124,7 @@ def _of_repeats(name: str, repeats: Sequence[Mapping[str, Any]]) -> Group:
     unjudged = [name for name, share in QUANTILES.items() if (1 - share) * fewest < 1]
     taken = max(repeat.get("others_cpu_ratio") or 0.0 for repeat in repeats)
     if taken > BUSY_MACHINE:  # what others took of the next run is another share: counts are left to judge
-        unjudged += ["requests", *QUANTILES]
+        unjudged += ["requests", "mean", *QUANTILES]
     figures = _figures(measured, SINGLE_RUN_ERROR, LEAST_BLOCKS, unjudged)
     return Group(name, f"block of {length} s", figures, depends=True, latencies=latencies, taken=taken)
 
@@ -134,7 +136,11 @@ Measured = dict[str, tuple[float, str]]
 def _of_repeat(repeat: Mapping[str, Any]) -> Measured:
     quantiles = repeat["quantiles_seconds"]
     found = _usual(repeat["requests"], repeat["failures"], repeat["seconds"])
+    found |= _mean(Histogram.from_json(repeat["histogram"]))
     found |= {name: (quantiles[name] * 1000, "ms") for name in QUANTILES if quantiles.get(name) is not None}
+    if repeat.get("corrected_histogram"):
+        due = Histogram.from_json(repeat["corrected_histogram"])
+        found |= {f"{name} as due": ((due.quantile(QUANTILES[name]) or 0.0) * 1000, "ms") for name in AS_DUE}
     found["no response"] = (repeat.get("no_response", 0), "")
     server = repeat.get("server") or {}
     if server.get("cpu_seconds") is not None and repeat["requests"]:
@@ -148,6 +154,7 @@ def _of_repeat(repeat: Mapping[str, Any]) -> Measured:
 def _of_block(block: Mapping[str, Any]) -> Measured:
     found = _usual(block["requests"], block["failures"], block["seconds"])
     histogram: Histogram = block["histogram"]
+    found |= _mean(histogram)
     for name, share in QUANTILES.items():
         value = histogram.quantile(share)
         if value is not None:
@@ -160,6 +167,12 @@ def _usual(requests: int, failures: int, seconds: float) -> Measured:
         "requests": (requests / seconds if seconds else math.nan, "1/s"),
         "failed": (100 * failures / requests if requests else 0.0, "%"),
     }
+
+
+def _mean(times: Histogram) -> Measured:
+    """Return the mean: where requests wait for one another, times have two peaks, and the median is of neither."""
+    mean = times.mean_seconds
+    return {} if mean is None else {"mean": (mean * 1000, "ms")}
 
 
 def _figures(

@@ -182,7 +182,7 @@ def test_table_says_figures_interval_and_verdict(stored, tmp_path):
     runs = stored(load(1), load(2, milliseconds=22))
     done = CliRunner().invoke(app, ["compare", *runs, "--page", str(tmp_path / "page.html")])
     assert re.search(r"B +22\.\d \(.*\) +\+\d+\.\d % \(\+\d+\.\d to \+\d+\.\d\) +difference", done.stdout)
-    assert "difference: p50" in done.stdout
+    assert "difference: mean, p50" in done.stdout
     assert str(tmp_path / "page.html") in done.stderr
 
 

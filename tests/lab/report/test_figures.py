@@ -20,7 +20,7 @@ def test_one_load_has_blocks_of_its_steady_whole_seconds():
 @pytest.mark.parametrize(("rate", "judged"), [(40, {"p50", "p90"}), (200, {"p50", "p90", "p99"})])
 def test_of_one_load_no_quantile_is_judged_that_is_the_maximum_of_a_block(rate, judged):
     [group] = groups_of(load(rate=rate))
-    assert {name for name, figure in group.figures.items() if figure.judged} == {"requests", "failed", *judged}
+    assert {name for name, figure in group.figures.items() if figure.judged} == {"requests", "failed", "mean", *judged}
     assert group.figures["p99.9"].summary["n"] == 10
 
 
@@ -35,8 +35,16 @@ def test_three_repeats_are_the_units_and_all_is_judged():
     [group] = groups_of(load(repeats=3))
     assert (group.unit, group.depends) == ("repeat", False)
     assert all(figure.judged for figure in group.figures.values())
-    assert {"requests", "failed", "p50", "p90", "p99", "p99.9", "max", "no response"} <= set(group.figures)
+    assert {"requests", "failed", "mean", "p50", "p90", "p99", "p99.9", "max", "no response"} <= set(group.figures)
     assert group.figures["server's CPU a request"].summary["median"] == pytest.approx(25)
+
+
+def test_repeats_of_a_paced_load_have_times_from_when_requests_were_due():
+    document = load(repeats=3)
+    for repeat in document["repeats"]:
+        repeat["corrected_histogram"] = repeat["histogram"]
+    figures = groups_of(document)[0].figures
+    assert figures["p99 as due"] == figures["p99"]
 
 
 def test_two_repeats_are_too_few_and_their_seconds_are_taken_together():
