@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.servers import wait_until
@@ -125,7 +126,7 @@ def _connected(port):
 
 
 def _established():
-    lines = open("/proc/net/tcp").read().splitlines()[1:]  # noqa: SIM115
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     return "\n".join(f"{line.split()[2]} {line.split()[3]}" for line in lines)
 
 
