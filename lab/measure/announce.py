@@ -134,14 +134,13 @@ def _first_free(listen: str) -> tuple[str, int] | None:
     wrong = SettingError(f"{LOADS_LISTEN}={listen!r}: give HOST:FIRST-LAST, for example 0.0.0.0:9111-9115")
     host, _, ports = listen.rpartition(":")
     first, dash, last = ports.partition("-")
-    if not (host and first.isdecimal() and (last if dash else first).isdecimal()):
+    ends = [first, last] if dash else [first, first]
+    if not host or not all(end.isdecimal() and 0 < int(end) < 65536 for end in ends):
         raise wrong
-    for port in range(int(first), int(last or first) + 1):
+    for port in range(int(ends[0]), int(ends[1]) + 1):
         try:
             with socket.create_server((host, port)):
                 return host, port
-        except OverflowError:
-            raise wrong from None
         except OSError:  # another load's
             continue
     return None
