@@ -27,7 +27,7 @@ from services.options import MODELS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from lab.measure.experiment import Control, Experiment
+    from lab.harness.experiment import Control, Experiment
     from lab.top.samples import Source
 
 CLAIM_FAILED, BAD_USAGE, INCONCLUSIVE = 1, 2, 3
@@ -115,7 +115,7 @@ def doctor(as_json: JsonOption = False) -> None:
     if as_json:
         print_json([asdict(finding) for finding in found])
     else:
-        from lab.tables import findings
+        from lab.stack.tables import findings
 
         print_rich([findings(found)])
     if any(finding.level == "fail" for finding in found):
@@ -155,7 +155,7 @@ def status(place: PlaceOption = Place.auto, as_json: JsonOption = False) -> None
     if as_json:
         print_json([asdict(part) for part in found])
     else:
-        from lab.tables import parts as table
+        from lab.stack.tables import parts as table
 
         print_rich([table(found)])
     running = [part for part in found if part.pid]
@@ -490,12 +490,14 @@ def load(
         refuse(f"there is no file {file}: give a Python file with classes of Locust's users")
     if interleave and len(models) == 1:
         refuse("--interleave takes two models: lab load nodejs nginx --interleave")
-    from lab.measure import load as measuring
+    from lab.load import locust as measuring
+    from lab.report import page
 
     asked = measuring.Load(
         tuple(models), users, rate, seconds, kind, file, tuple(words), repeat=repeat, interleave=interleave
     )
-    raise typer.Exit(measuring.make(asked, as_json=as_json))
+
+    raise typer.Exit(measuring.make(asked, as_json=as_json, pages=page.write_with_index))
 
 
 results_app = typer.Typer(no_args_is_help=True, help="List, pin and remove the runs that are kept in .lab/results.")
@@ -656,7 +658,7 @@ def bench(
 
     Exits with 3 on a machine with too few cores to tell.
     """
-    from lab.measure import bench as measuring
+    from lab.bench import run as measuring
 
     chosen = [*(only or ()), *(server or ())]
     document = measured(chosen, seconds or (1.0 if quick else 2.0), rounds or (1 if quick else 7))
@@ -675,9 +677,9 @@ def bench(
 
 def measured(only: Sequence[str], seconds: float, rounds: int) -> dict[str, Any]:
     """The document of a bench, of all or only some servers and parts."""
-    from lab.measure import bench as measuring
-    from lab.measure.idle import IdleError
-    from lab.measure.wrk import WrkError
+    from lab.bench import run as measuring
+    from lab.load.idle_connections import IdleError
+    from lab.load.wrk import WrkError
     from lab.peers.process import PeerError
 
     parts = set(only) & measuring.PARTS
@@ -697,7 +699,7 @@ def list_experiments(as_json: JsonOption = False) -> None:
         fields = ("name", "chapter", "question", "predict")
         print_json([{field: getattr(found, field) for field in fields} for found in all_experiments()])
     else:
-        from lab.tables import experiments
+        from lab.harness.tables import experiments
 
         print_rich([experiments(all_experiments())])
 
@@ -730,7 +732,7 @@ def run(
 
     Exits with 0 if every claim holds, 1 if one fails, 2 if one cannot be tried here, 3 if one is inconclusive.
     """
-    from lab.measure import show
+    from lab.harness import show
 
     if everything == bool(names):
         refuse("give the names of experiments, or --all; `lab list` shows them")

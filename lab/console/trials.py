@@ -12,12 +12,12 @@ from lab import settings
 from lab.console import experiments
 from lab.console.tryit import plain_button
 from lab.experiments import all_experiments
-from lab.measure.checks import shown
+from lab.harness.checks import shown
 from lab.report.page import INDEX, markdown
 
 if TYPE_CHECKING:
     from lab.console.experiments import Trial
-    from lab.measure.experiment import Experiment
+    from lab.harness.experiment import Experiment
     from lab.measure.summary import Summary
 
 VERDICTS = {"holds": "✓ the claim holds", "fails": "✕ the claim fails", "inconclusive": "? inconclusive"}

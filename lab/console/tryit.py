@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from nicegui import run, ui
 
 from lab import settings
-from lab.measure.load import FAILURES, GOOD, SATURATED_EXIT
+from lab.load.locust import FAILURES, GOOD, SATURATED_EXIT
 from lab.stack import control
 from lab.top.readings import MAIN
 from services.options import MODELS, options_of

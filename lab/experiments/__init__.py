@@ -8,7 +8,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lab.measure.experiment import Control, Experiment
+    from lab.harness.experiment import Control, Experiment
 
 
 class UnknownExperimentError(Exception):
@@ -18,10 +18,12 @@ class UnknownExperimentError(Exception):
 @cache
 def all_experiments() -> tuple[Experiment, ...]:
     """Every experiment, by chapter in the order of the theory, then as the files are called."""
-    from lab.measure.experiment import CHAPTERS
+    from lab.harness.experiment import CHAPTERS
 
     found: list[Experiment] = [
-        import_module(f"{__name__}.{module.name}").EXPERIMENT for module in iter_modules(__path__)
+        import_module(f"{__name__}.{module.name}").EXPERIMENT
+        for module in iter_modules(__path__)
+        if module.name != "__main__"
     ]
     return tuple(sorted(found, key=lambda experiment: (CHAPTERS.index(experiment.chapter), experiment.name)))
 

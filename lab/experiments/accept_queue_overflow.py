@@ -10,17 +10,18 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from lab.measure.checks import shown
-from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
-from lab.measure.trial import TrialError
+from lab.harness.checks import shown
+from lab.harness.experiment import Check, Control, Experiment, Finding
+from lab.harness.observation import Arm, Observation, Quantity
+from lab.harness.trial import TrialError
 from lab.sandbox.sockets import accept_queue
 from lab.sandbox.wire import Ghost, Segment, capturing, ghost_addresses, ghost_socket, retry_steps, route_ghosts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from lab.measure.experiment import Results
-    from lab.measure.trial import Trial
+    from lab.harness.experiment import Results
+    from lab.harness.trial import Trial
     from lab.sandbox.wire import Capture
 
 PORT = 8000

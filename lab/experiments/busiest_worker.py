@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from lab.measure.checks import between, shown
-from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
+from lab.harness.checks import between, shown
+from lab.harness.experiment import Check, Control, Experiment, Finding
+from lab.harness.observation import Arm, Observation, Quantity
 
 if TYPE_CHECKING:
-    from lab.measure.experiment import Results
-    from lab.measure.trial import Trial
+    from lab.harness.experiment import Results
+    from lab.harness.trial import Trial
 
 WORKERS = 3
 CONNECTIONS = 300

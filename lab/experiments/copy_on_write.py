@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.measure.checks import always, ratio, shown
-from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
+from lab.harness.checks import always, ratio, shown
+from lab.harness.experiment import Check, Control, Experiment, Finding
+from lab.harness.observation import Arm, Observation, Quantity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lab.measure.experiment import Results
-    from lab.measure.trial import Trial
+    from lab.harness.experiment import Results
+    from lab.harness.trial import Trial
 
 MEBIBYTE = 2**20
 SMALL_BYTES, LARGE_BYTES = 4 * MEBIBYTE, 192 * MEBIBYTE

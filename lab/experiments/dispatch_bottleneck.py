@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from lab.measure.checks import between, ratio
-from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
-from lab.measure.generator import Stream
+from lab.harness.checks import between, ratio
+from lab.harness.experiment import Check, Control, Experiment
+from lab.harness.observation import Arm, Observation, Quantity
+from lab.load.generator import Stream
 from lab.measure.processes import cpu_seconds, tree
 
 if TYPE_CHECKING:
-    from lab.measure.trial import Server, Trial
+    from lab.harness.trial import Server, Trial
 
 FEW, MANY = 1, 4
 CLIENTS = 16

@@ -5,26 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from lab.measure.checks import always, between, shown
-from lab.measure.experiment import (
-    FAILED,
-    GENERATOR_CPU,
-    Arm,
-    Check,
-    Control,
-    Experiment,
-    Finding,
-    Observation,
-    Quantity,
-)
-from lab.measure.generator import Stream
-from lab.measure.trial import TrialError, ask_on
+from lab.harness.checks import always, between, shown
+from lab.harness.experiment import Check, Control, Experiment, Finding
+from lab.harness.observation import FAILED, GENERATOR_CPU, Arm, Observation, Quantity
+from lab.harness.trial import TrialError, ask_on
+from lab.load.generator import Stream
 
 if TYPE_CHECKING:
     import socket
 
-    from lab.measure.experiment import Results
-    from lab.measure.trial import Server, Trial
+    from lab.harness.experiment import Results
+    from lab.harness.trial import Server, Trial
 
 WORKERS = 4
 CONNECTIONS = 32

@@ -7,13 +7,14 @@ import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from lab.measure.checks import always, every_trial
-from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
+from lab.harness.checks import always, every_trial
+from lab.harness.experiment import Check, Control, Experiment
+from lab.harness.observation import Arm, Observation, Quantity
 from lab.sandbox.sockets import accept_queue, half_open, sender
 from lab.sandbox.wire import Ghost, Segment, capturing, ghost_addresses, ghost_socket, retry_steps, route_ghosts
 
 if TYPE_CHECKING:
-    from lab.measure.trial import Trial
+    from lab.harness.trial import Trial
     from lab.sandbox.wire import Capture
 
 PORT = 8000

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from lab.measure.checks import always, between
-from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
-from lab.measure.generator import Stream
+from lab.harness.checks import always, between
+from lab.harness.experiment import Check, Control, Experiment
+from lab.harness.observation import Arm, Observation, Quantity
+from lab.load.generator import Stream
 
 if TYPE_CHECKING:
-    from lab.measure.trial import Trial
+    from lab.harness.trial import Trial
 
 WORKERS = 4
 CONNECTIONS = 16

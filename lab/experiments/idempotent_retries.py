@@ -11,20 +11,21 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lab.measure.checks import always, between, shown
-from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
-from lab.measure.injector import CUT, REPEAT, Plan
-from lab.measure.load import busiest, locust_command
+from lab.harness.checks import always, between, shown
+from lab.harness.experiment import Check, Control, Experiment, Finding
+from lab.harness.observation import Arm, Observation, Quantity
+from lab.harness.trial import TrialError
+from lab.load.fault_proxy import CUT, REPEAT, Plan
+from lab.load.locust import busiest, locust_command
 from lab.measure.processes import cpu_seconds, tree
-from lab.measure.trial import TrialError
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
-    from lab.measure.checks import Judge
-    from lab.measure.experiment import Results
-    from lab.measure.trial import Server, Trial
+    from lab.harness.checks import Judge
+    from lab.harness.experiment import Results
+    from lab.harness.trial import Server, Trial
 
 WORKERS = 8
 USERS = 16
@@ -118,7 +119,7 @@ def injecting(trial: Trial, server: Server) -> Iterator[tuple[int, Any]]:
     """The injector in front of the server: its port, and a function that ends it and returns what it has seen."""
     share = trial.parameter("faults")
     plan = Plan(*server.address, trial.client.address, share, share, seed=trial.repetition)
-    command = [sys.executable, "-m", "lab.measure.injector", json.dumps(asdict(plan))]
+    command = [sys.executable, "-m", "lab.load.fault_proxy", json.dumps(asdict(plan))]
     with trial.started(*command, stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
         if not select.select([process.stdout], [], [], INJECTOR_SECONDS)[0]:

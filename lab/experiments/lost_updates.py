@@ -8,13 +8,14 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lab.measure.checks import always
-from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
+from lab.harness.checks import always
+from lab.harness.experiment import Check, Control, Experiment
+from lab.harness.observation import Arm, Observation, Quantity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lab.measure.trial import Trial
+    from lab.harness.trial import Trial
 
 THREADS = 4
 UPDATES = 250_000

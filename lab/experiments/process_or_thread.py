@@ -7,27 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.gil import models_have_gil
+from lab.harness.checks import shown
+from lab.harness.experiment import Check, Control, Experiment, Finding
+from lab.harness.observation import FAILED, GENERATOR_CPU, LITTLES_LAW, Arm, Observation, Quantity
+from lab.load.generator import Stream
 from lab.measure import processes
-from lab.measure.checks import shown
-from lab.measure.experiment import (
-    FAILED,
-    GENERATOR_CPU,
-    LITTLES_LAW,
-    Arm,
-    Check,
-    Control,
-    Experiment,
-    Finding,
-    Observation,
-    Quantity,
-)
-from lab.measure.generator import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lab.measure.experiment import Results
-    from lab.measure.trial import LoadResult, Server, Trial
+    from lab.harness.experiment import Results
+    from lab.harness.trial import LoadResult, Server, Trial
 
 FEW_WORKERS, MANY_WORKERS = 2, 8
 CONNECTIONS_A_WORKER = 4

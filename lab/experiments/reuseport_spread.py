@@ -8,14 +8,15 @@ from collections import Counter
 from statistics import pstdev
 from typing import TYPE_CHECKING
 
-from lab.measure.checks import always, between, number
-from lab.measure.chi_square import evenness
-from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
+from lab.harness.checks import always, between, number
+from lab.harness.experiment import Check, Control, Experiment, Finding
+from lab.harness.observation import Arm, Observation, Quantity
+from lab.measure.statistics import evenness
 
 if TYPE_CHECKING:
-    from lab.measure.checks import Judge
-    from lab.measure.experiment import Results
-    from lab.measure.trial import Trial
+    from lab.harness.checks import Judge
+    from lab.harness.experiment import Results
+    from lab.harness.trial import Trial
 
 FEW = 8
 """Connections on two workers: a small service's connection pool."""

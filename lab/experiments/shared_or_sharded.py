@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.measure.checks import ratio
-from lab.measure.experiment import Arm, Check, Control, Experiment, Observation
-from lab.measure.generator import Stream
+from lab.harness.checks import ratio
+from lab.harness.experiment import Check, Control, Experiment
+from lab.harness.observation import Arm, Observation
+from lab.load.generator import Stream
 
 if TYPE_CHECKING:
-    from lab.measure.trial import Trial
+    from lab.harness.trial import Trial
 
 WORKERS = 4
 CLIENTS = 32

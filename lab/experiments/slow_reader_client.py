@@ -10,20 +10,21 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.harness.checks import between, shown
+from lab.harness.experiment import Check, Control, Experiment, Finding
+from lab.harness.observation import LITTLES_LAW, Arm, Observation, Quantity
+from lab.harness.trial import Server
+from lab.load.generator import Stream
 from lab.measure import processes
-from lab.measure.checks import between, shown
-from lab.measure.experiment import LITTLES_LAW, Arm, Check, Control, Experiment, Finding, Observation, Quantity
-from lab.measure.generator import Stream
 from lab.measure.summary import overlap
-from lab.measure.trial import Server
 from lab.peers.process import Peer, launched, wait_until_accepting
 from lab.sandbox.sockets import unsent_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.measure.experiment import Results
-    from lab.measure.trial import Trial
+    from lab.harness.experiment import Results
+    from lab.harness.trial import Trial
 
 SLOW_CLIENTS = 8
 ASKED_BYTES = 16 << 20

@@ -9,16 +9,17 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from lab.measure.checks import always, between, every_trial, shown
-from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
+from lab.harness.checks import always, between, every_trial, shown
+from lab.harness.experiment import Check, Control, Experiment, Finding
+from lab.harness.observation import Arm, Observation, Quantity
 from lab.sandbox.sockets import sender, unread_bytes
 from lab.sandbox.wire import capturing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lab.measure.experiment import Results
-    from lab.measure.trial import Trial
+    from lab.harness.experiment import Results
+    from lab.harness.trial import Trial
 
 PORT = 8000
 RECEIVE_BUFFER_BYTES = 64 * 1024

@@ -10,15 +10,16 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from lab.measure.checks import always, between
-from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
-from lab.measure.trial import RESPONSE_BYTES, TrialError
+from lab.harness.checks import always, between
+from lab.harness.experiment import Check, Control, Experiment
+from lab.harness.observation import Arm, Observation, Quantity
+from lab.harness.trial import RESPONSE_BYTES, TrialError
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
-    from lab.measure.trial import Server, Trial
+    from lab.harness.trial import Server, Trial
 
 WORKERS = 4
 CONNECTIONS = 200

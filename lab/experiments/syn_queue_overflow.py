@@ -8,16 +8,17 @@ import time
 from itertools import cycle
 from typing import TYPE_CHECKING
 
-from lab.measure.checks import always, between, shown
-from lab.measure.experiment import Arm, Check, Control, Experiment, Finding, Observation, Quantity
+from lab.harness.checks import always, between, shown
+from lab.harness.experiment import Check, Control, Experiment, Finding
+from lab.harness.observation import Arm, Observation, Quantity
 from lab.sandbox.sockets import half_open
 from lab.sandbox.wire import Ghost, ghost_addresses, ghost_socket, route_ghosts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.measure.experiment import Results
-    from lab.measure.trial import Server, Trial
+    from lab.harness.experiment import Results
+    from lab.harness.trial import Server, Trial
 
 BACKLOG = 8
 """Also the limit of half-open connections: Linux has one number for both queues."""

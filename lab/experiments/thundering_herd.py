@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from lab.measure.checks import always, no_more, ratio
-from lab.measure.experiment import Arm, Check, Control, Experiment, Observation, Quantity
+from lab.harness.checks import always, no_more, ratio
+from lab.harness.experiment import Check, Control, Experiment
+from lab.harness.observation import Arm, Observation, Quantity
 from lab.measure.processes import tree
 from lab.sandbox.sockets import epoll_watchers
 
 if TYPE_CHECKING:
-    from lab.measure.trial import Server, Trial
+    from lab.harness.trial import Server, Trial
 
 WORKERS = 4
 GAP_SECONDS = 0.002

@@ -1,1 +1,1 @@
-"""Making load on a server, and what is read from the server meanwhile."""
+"""Load: its generators, and what they are aimed at or pass through."""

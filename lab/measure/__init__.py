@@ -1,1 +1,1 @@
-"""Measuring: load, histograms, summaries, processes, and the benchmark."""
+"""Measuring: processes, the machine, histograms, summaries, tests of significance."""

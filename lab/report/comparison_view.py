@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from lab.measure.checks import number, shown
+from lab.harness.checks import number, shown
 from lab.measure.difference import RATIO
 from lab.report.comparison import DIFFERENT, INCONCLUSIVE, SAME, Comparison, Row, verdict
 from lab.results import RESULTS

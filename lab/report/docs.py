@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.experiments import UnknownExperimentError, all_experiments
 from lab.experiments import named as experiment_named
-from lab.measure.checks import shown
+from lab.harness.checks import shown
 from lab.report.evidence import is_full, read_stored, same, store
 from lab.report.stored import StoredRun, UnknownRunError, all_runs, named
 from lab.settings import CHECKOUT
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from lab.measure.experiment import Check, Control, Experiment
+    from lab.harness.experiment import Check, Control, Experiment
 
 FOLDER = CHECKOUT / "docs" / "experiments"
 WORDS = {True: "holds", False: "**fails**", None: "open"}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from lab.measure.experiment import Check, Control, Experiment
+    from lab.harness.experiment import Check, Control, Experiment
     from lab.report.stored import StoredRun
 
 STORED = CHECKOUT / "docs" / "experiments" / "results"

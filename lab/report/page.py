@@ -11,9 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from lab.measure.checks import number, shown
-from lab.measure.experiment import CHAPTERS
-from lab.report.stored import StoredRun, all_runs
+from lab.harness.checks import number, shown
+from lab.harness.experiment import CHAPTERS
+from lab.report.stored import StoredRun, all_runs, read
 from lab.results import RESULTS
 
 if TYPE_CHECKING:
@@ -31,6 +31,14 @@ def write(run: StoredRun) -> Path:
         raise ValueError(f"{run.name} {run.trouble}")
     put(run.page, of_load(run.document) if run.is_load else of_run(run.document))
     return run.page
+
+
+def write_with_index(folder: Path) -> None:
+    """Write the page of the run in this folder, if it came to a result, and the index beside it."""
+    run = StoredRun(folder, read(folder))
+    if run.document is not None:
+        write(run)
+    write_index(folder.parent)
 
 
 def write_index(results: Path = RESULTS) -> Path:

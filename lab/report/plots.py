@@ -22,8 +22,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from lab.measure.experiment import AS_SENT
-from lab.measure.generator import merged
+from lab.harness.observation import AS_SENT
+from lab.load.generator import merged
 from lab.measure.summary import summarise
 
 if TYPE_CHECKING:

@@ -76,6 +76,8 @@ class Owner(EventLoop, ABC):
     timeouts_ns: dict[str, int]
     draining: bool
     sampler: Sampler
+    received: list[tuple[Connection, bytes]]
+    """Read by connections that wait for `take_up`."""
     codes: defaultdict[str, int]
     """Responses since the last look, by code."""
     submitted: int
@@ -84,6 +86,10 @@ class Owner(EventLoop, ABC):
     handle: Handler
     choose: Callable[[bytes], Protocol]
     withdraw: Callable[[Job], None]
+
+    @abstractmethod
+    def take_up(self) -> None:
+        """Parse what is in `received`, and execute it."""
 
     @abstractmethod
     def take_sample(self) -> int:
@@ -99,7 +105,7 @@ class Connection(Source):
 
     __slots__ = (
         "_events", "_execute", "_inbox", "_job", "_linger", "_loop", "_outbox", "_protocol",
-        "_write_sample", "arrived_ns", "deadline_ns", "handed_off_ns", "socket", "state",
+        "_request_came_ns", "_write_sample", "arrived_ns", "deadline_ns", "handed_off_ns", "socket", "state",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, arrived_ns: int = 0, handed_off_ns: int = 0) -> None:
@@ -120,6 +126,8 @@ class Connection(Source):
         self._job: Job | None = None
         """With whoever executes it."""
         self._linger: Linger | None = None
+        self._request_came_ns = NOT_TIMED
+        """CLOCK_MONOTONIC; of the sample that was read and not yet executed."""
         self._write_sample: tuple[int, int] | None = None
         self.state = "idle"
         self._events = READABLE
@@ -129,9 +137,9 @@ class Connection(Source):
     # Reading.
 
     def ready(self, events: int, most: int = READ_BYTES) -> None:
-        """Called by the loop when epoll reports this socket; reads at most `most` bytes.
+        """Called by the loop when epoll reports this socket; reads at most `most` bytes, for `Owner.take_up`.
 
-        This, `_advance` and `_send` are the way of nearly every request, so they are long: a call costs much.
+        This, `parse`, `advance` and `_send` are the way of nearly every request, so they are long: a call costs much.
         """
         if self.state not in READING:
             self._ready_for_other_than_reading(events)
@@ -139,12 +147,11 @@ class Connection(Source):
         loop = self._loop
         sampler = loop.sampler
         sampler.gap -= 1
-        kernel_wait = NOT_TIMED
         try:
             if sampler.gap >= 0:
                 data = self.socket.recv(most, DONTWAIT)
             else:
-                data, kernel_wait = timestamps.receive(self.socket, most, self.arrived_ns)
+                data, self._request_came_ns = timestamps.receive(self.socket, most, self.arrived_ns)
         except BlockingIOError:
             return
         except OSError:
@@ -154,19 +161,7 @@ class Connection(Source):
             self.close("client")
             return
         loop.bytes_in += len(data)
-        protocol = self._protocol
-        if protocol is NOT_CHOSEN:
-            protocol = self._protocol = loop.choose(data)
-        inbox = protocol.receive(data)
-        self._inbox = iter(inbox)
-        if inbox:
-            self.state = "idle"  # a head that begins behind it has a deadline of its own
-        if kernel_wait >= 0 and inbox and not isinstance(inbox[0], (Response, BodyPiece)):
-            weight = loop.take_sample()
-            sampler.record(("kernel_wait", kernel_wait, weight))
-            self._advance(weight)
-        else:
-            self._advance()
+        loop.received.append((self, data))
 
     def _ready_for_other_than_reading(self, events: int) -> None:
         if self.state == "writing":
@@ -183,11 +178,24 @@ class Connection(Source):
         else:
             self._resume(0.0, READ_BYTES)  # all of the body is in the kernel: its sender is not held up any more
 
+    def parse(self, data: bytes) -> None:
+        """Called by the loop with what `ready` has read."""
+        protocol = self._protocol
+        if protocol is NOT_CHOSEN:
+            protocol = self._protocol = self._loop.choose(data)
+        inbox = protocol.receive(data)
+        self._inbox = iter(inbox)
+        if inbox:
+            self.state = "idle"  # a head that begins behind it has a deadline of its own
+        if self._request_came_ns >= 0 and not (inbox and isinstance(inbox[0], Message)):
+            self._request_came_ns = NOT_TIMED
+
     # Executing and responding.
 
-    def _advance(self, weight: int = 0) -> None:
-        """Execute what was received until something has to be waited for; `weight` is that of the first message."""
+    def advance(self) -> None:
+        """Execute what was received until something has to be waited for. Called by the loop after `parse`."""
         loop, protocol = self._loop, self._protocol
+        weight = loop.take_sample() if self._request_came_ns >= 0 else 0
         for message in self._inbox:
             if message.__class__ is Response:  # the protocol's own
                 self._respond(message)
@@ -222,6 +230,8 @@ class Connection(Source):
         if loop.draining:
             make_last(message)
         started = time.monotonic_ns()
+        if weight:
+            self._end_kernel_wait(started, weight)
         response = loop.handle(message)
         done = time.monotonic_ns()
         if weight:
@@ -245,7 +255,13 @@ class Connection(Source):
         if not (isinstance(message, Command) and message.partial):
             self._loop.submitted += 1
         self._job = job = Job(self, message, weight, time.monotonic_ns() if weight else 0)
+        if weight:
+            self._end_kernel_wait(job.submitted_ns, weight)
         self._execute(job)
+
+    def _end_kernel_wait(self, now: int, weight: int) -> None:
+        self._loop.sampler.record(("kernel_wait", now - self._request_came_ns, weight))
+        self._request_came_ns = NOT_TIMED
 
     def reply(self, job: Job, response: Response) -> None:
         """Called by the loop when whoever executed `job` has responded."""
@@ -262,7 +278,7 @@ class Connection(Source):
             self._write_sample = (job.weight, now)
         self._send(self._protocol.encode(job.message, response), response)
         if self.state in READING:
-            self._advance()
+            self.advance()
 
     def _pause(self, seconds: float, most: int) -> None:
         """Leave the body in the kernel, whose receive window then closes, for so long; then read at most `most`."""
@@ -278,9 +294,10 @@ class Connection(Source):
             self._pause(rest_seconds, most)
             return
         self._enter("body")
-        self._advance()
+        self.advance()
         if self.state in READING:
             self.ready(READABLE, most)
+            self._loop.take_up()
 
     # Writing.
 
@@ -317,7 +334,7 @@ class Connection(Source):
         if self._write_sample is not None:
             self._end_write_sample()
         self.state = "idle"
-        self._advance()
+        self.advance()
 
     def _end_write_sample(self) -> None:
         assert self._write_sample is not None

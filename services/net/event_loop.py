@@ -80,13 +80,17 @@ class EventLoop:
         self.now_ns = time.monotonic_ns()
         for inspect in self.after_poll:
             inspect(events)
+        self.call_ready(events)
+        while self._timers and self._timers[0][0] <= self.now_ns:
+            heapq.heappop(self._timers)[2]()
+
+    def call_ready(self, events: list[tuple[int, int]]) -> None:
+        """Call the sources of these events, in their order."""
         sources = self._sources
         for fd, mask in events:
             source = sources.get(fd)
             if source is not None:
                 source.ready(mask)
-        while self._timers and self._timers[0][0] <= self.now_ns:
-            heapq.heappop(self._timers)[2]()
 
     def _wait_seconds(self) -> float | None:
         if not self._timers:

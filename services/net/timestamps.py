@@ -15,15 +15,15 @@ LAST_DATA_SENT = struct.Struct("@44xI")
 
 
 def receive(sock: socket.socket, most: int, since_ns: int) -> tuple[bytes, int]:
-    """Receive at most `most` bytes, and return how long the last of them had been there, in ns.
+    """Receive at most `most` bytes, and return when the last of them came: CLOCK_MONOTONIC, in ns.
 
-    Not longer than since `since_ns` (CLOCK_REALTIME): what was before accept() or pick-up is accept_wait's or
+    Not before `since_ns` (CLOCK_REALTIME): what was before accept() or pick-up is accept_wait's or
     dispatch_wait's. Raises OSError, BlockingIOError when there is nothing. Costs more than `recv`: for samples only.
     """
     data, ancillary, _flags, _address = sock.recvmsg(most, ANCILLARY_BYTES, socket.MSG_DONTWAIT)
     now = time.time_ns()
     waited = kernel_wait_ns(ancillary, now) or 0
-    return data, max(0, min(waited, now - since_ns))
+    return data, time.monotonic_ns() - max(0, min(waited, now - since_ns))
 
 
 def kernel_wait_ns(ancillary: Sequence[tuple[int, int, bytes]], now_realtime_ns: int) -> int | None:

@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lab import cli
-from lab.measure import bench as bench_module
-from lab.measure import load as load_module
+from lab.bench import run as bench_module
+from lab.load import locust as load_module
 from lab.models_table import document
 from lab.stack import doctor as doctor_module
 from lab.stack import playbook
@@ -92,6 +92,9 @@ def test_help_imports_nothing_heavy():
         "psutil",
         "prometheus_client",
         "lab.top",
+        "lab.bench",
+        "lab.harness",
+        "lab.load",
         "lab.measure",
         "lab.report",
         "lab.stack",

@@ -233,6 +233,32 @@ def test_kernel_wait_is_what_the_request_waited_for_the_loop(serve) -> None:
     pytest.fail("the loop was never busy for long enough")
 
 
+def test_requests_read_together_are_responded_to_one_by_one(serve) -> None:
+    """All three are read before one is executed: the first does not wait for the second, the third's wait is counted."""
+    server = serve("nodejs", "--sample-rate", "1")
+    blocker, first, second, third = (server.connect() for _ in range(4))
+    for client in (blocker, first, second, third):
+        server.ask(GET, client)
+    for seconds in BLOCKS_SECONDS:
+        _, before = waited_seconds(server)
+        blocked_until = keep_busy(server, blocker, seconds)
+        first.sendall(GET)
+        second.sendall(b"GET /work?block=500ms HTTP/1.1\r\nHost: x\r\n\r\n")
+        third.sendall(GET)
+        all_sent = time.monotonic()
+        read_response(first)
+        first_done = time.monotonic()
+        read_response(second)
+        second_done = time.monotonic()
+        read_response(third)
+        read_response(blocker)
+        if all_sent < blocked_until:  # else they were not read together
+            assert second_done - first_done > 0.25
+            assert waited_seconds(server)[1] - before >= 0.5
+            return
+    pytest.fail("the loop was never busy for long enough")
+
+
 def test_accept_wait_and_kernel_wait_never_count_the_same_time(serve) -> None:
     server = serve("nodejs", "--sample-rate", "1")
     jiffy = 0.01

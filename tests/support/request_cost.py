@@ -81,6 +81,7 @@ def parts() -> dict[str, Part]:
         wire.requests = iter(data)
         for _ in data:
             connection.ready(1)
+            connection._loop.take_up()
 
     def nothing() -> None:
         wire.requests = iter(data)

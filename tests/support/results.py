@@ -1,6 +1,7 @@
 """Results of an experiment, made up: what do its judges say of them?"""
 
-from lab.measure.experiment import Arm, ArmResult, Observation, Quantity
+from lab.harness.experiment import ArmResult
+from lab.harness.observation import Arm, Observation, Quantity
 
 
 def arms(**trials):

@@ -5,7 +5,7 @@ from support import results
 
 from lab.experiments import event_loop_blocking
 from lab.experiments.event_loop_blocking import CONNECTIONS, MISMATCH, blocked_on
-from lab.measure import trial
+from lab.harness import trial
 
 
 @pytest.mark.parametrize(

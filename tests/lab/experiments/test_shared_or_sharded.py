@@ -3,7 +3,7 @@
 import pytest
 
 from lab.experiments import shared_or_sharded
-from lab.measure.trial import Trial
+from lab.harness.trial import Trial
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from lab.experiments.stalled_worker import none_accepted
-from lab.measure.trial import TrialError
+from lab.harness.trial import TrialError
 
 
 def test_stalled_worker_that_accepts_is_no_trial():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ import pytest
 from support.servers import wait_until
 from support.tools import require_tool
 
-from lab.measure import announce
+from lab.load import seen
 from lab.peers.process import free_port
 from lab.settings import CHECKOUT, SettingError
 
@@ -91,18 +90,18 @@ def _requests(folder):
 
 def test_each_load_takes_a_port_of_its_own_where_the_variable_says(monkeypatch):
     first = free_port()
-    monkeypatch.setenv(announce.LOADS_LISTEN, f"127.0.0.1:{first}-{first + 20}")
-    with announce.load_address("one") as one:
+    monkeypatch.setenv(seen.LOADS_LISTEN, f"127.0.0.1:{first}-{first + 20}")
+    with seen.load_address("one") as one:
         assert one is not None
         import socket
 
-        with socket.create_server(one), announce.load_address("two") as two:
+        with socket.create_server(one), seen.load_address("two") as two:
             assert two is not None
             assert one[1] < two[1] <= first + 20
 
 
 @pytest.mark.parametrize("text", ["9111", "127.0.0.1:many", "127.0.0.1:1-", "127.0.0.1:9111-99999999"])
 def test_wrong_address_is_refused(monkeypatch, text):
-    monkeypatch.setenv(announce.LOADS_LISTEN, text)
-    with pytest.raises(SettingError, match=announce.LOADS_LISTEN), announce.load_address("one"):
+    monkeypatch.setenv(seen.LOADS_LISTEN, text)
+    with pytest.raises(SettingError, match=seen.LOADS_LISTEN), seen.load_address("one"):
         pass

@@ -13,7 +13,7 @@ import pytest
 from support.servers import wait_until
 
 from lab import results
-from lab.measure import load
+from lab.load import locust
 from lab.report import page
 from lab.settings import CHECKOUT
 from loadtests.histogram import Histogram
@@ -36,7 +36,10 @@ def only_run():
 
 def test_document_has_what_the_client_and_the_server_saw(model, kept):
     model("memcached", "--workers", "2")
-    assert load.make(load.Load(("memcached",), users=4, rate=50.0, seconds=3)) == load.GOOD
+    assert (
+        locust.make(locust.Load(("memcached",), users=4, rate=50.0, seconds=3), pages=page.write_with_index)
+        == locust.GOOD
+    )
     document = only_run().document
     assert (document["schema"], document["kind"], document["model"]) == (2, "load", "memcached")
     assert document["id"] == only_run().id
@@ -57,7 +60,7 @@ def test_document_has_what_the_client_and_the_server_saw(model, kept):
 
 def test_page_and_index_show_the_run(model, kept):
     model("nodejs")
-    load.make(load.Load(("nodejs",), users=2, rate=50.0, seconds=2))
+    locust.make(locust.Load(("nodejs",), users=2, rate=50.0, seconds=2), pages=page.write_with_index)
     html = (only_run().folder / "report.html").read_text()
     for title in ("Latency by percentile", "Throughput and latency over time", "The server over time"):
         assert title in html
@@ -68,8 +71,8 @@ def test_page_and_index_show_the_run(model, kept):
 def test_two_models_in_turns(model, kept):
     model("nodejs")
     model("nginx")
-    asked = load.Load(("nodejs", "nginx"), users=2, rate=50.0, seconds=1, repeat=2, interleave=True)
-    assert load.make(asked) == load.GOOD
+    asked = locust.Load(("nodejs", "nginx"), users=2, rate=50.0, seconds=1, repeat=2, interleave=True)
+    assert locust.make(asked, pages=page.write_with_index) == locust.GOOD
     made = [(each["repeat"], each["model"], each["variant"]) for each in only_run().document["repeats"]]
     assert made == [(0, "nodejs", "A"), (0, "nginx", "B"), (1, "nodejs", "A"), (1, "nginx", "B")]
 
@@ -78,7 +81,10 @@ def test_own_locustfile_is_run_measured_and_stored(model, tmp_path):
     model("nodejs")
     file = tmp_path / "own.py"
     file.write_text(OWN)
-    assert load.make(load.Load(("nodejs",), users=2, rate=50.0, seconds=2, file=file)) == load.GOOD
+    assert (
+        locust.make(locust.Load(("nodejs",), users=2, rate=50.0, seconds=2, file=file), pages=page.write_with_index)
+        == locust.GOOD
+    )
     document = only_run().document
     assert document["options"]["file"] == str(file)
     (row,) = document["repeats"][0]["rows"]
@@ -91,7 +97,10 @@ def test_own_users_requests_without_a_response_are_counted(model, tmp_path):
     server.process.send_signal(signal.SIGSTOP)
     file = tmp_path / "own.py"
     file.write_text(OWN)
-    assert load.make(load.Load(("nodejs",), users=2, rate=50.0, seconds=2, file=file)) == load.FAILURES
+    assert (
+        locust.make(locust.Load(("nodejs",), users=2, rate=50.0, seconds=2, file=file), pages=page.write_with_index)
+        == locust.FAILURES
+    )
     assert only_run().document["repeats"][0]["no_response"] == 2
 
 
@@ -99,7 +108,10 @@ def test_file_without_users_says_so(model, tmp_path, capfd):
     model("nodejs")
     file = tmp_path / "own.py"
     file.write_text("")
-    assert load.make(load.Load(("nodejs",), users=1, rate=1.0, seconds=1, file=file)) == load.BAD_USAGE
+    assert (
+        locust.make(locust.Load(("nodejs",), users=1, rate=1.0, seconds=1, file=file), pages=page.write_with_index)
+        == locust.BAD_USAGE
+    )
     assert "has no user class" in capfd.readouterr().err
     assert results.runs() == []
 
@@ -141,5 +153,5 @@ def test_run_of_a_newer_schema_is_named_in_one_line(kept):
 
 def test_json_is_the_stored_document(model, capsys):
     model("nodejs")
-    load.make(load.Load(("nodejs",), users=1, rate=50.0, seconds=1), as_json=True)
+    locust.make(locust.Load(("nodejs",), users=1, rate=50.0, seconds=1), as_json=True, pages=page.write_with_index)
     assert json.loads(capsys.readouterr().out) == only_run().document

@@ -9,14 +9,15 @@ import threading
 import pytest
 
 from lab import results
-from lab.measure import load
+from lab.load import locust
+from lab.report import page
 from loadtests.options import STOP_SECONDS
 
 USERS = 4
 
 
 def make(seconds):
-    return load.make(load.Load(("nodejs",), users=USERS, rate=50.0, seconds=seconds))
+    return locust.make(locust.Load(("nodejs",), users=USERS, rate=50.0, seconds=seconds), pages=page.write_with_index)
 
 
 def repeat():
@@ -32,7 +33,7 @@ def pages(kept):
 def test_server_paused_before_the_load(model, kept, capsys):
     server = model("nodejs")
     server.process.send_signal(signal.SIGSTOP)
-    assert make(2) == load.FAILURES
+    assert make(2) == locust.FAILURES
     assert f"{USERS} requests had no response at the end" in capsys.readouterr().out
     found = repeat()
     assert (found["requests"], found["no_response"], found["failures"]) == (0, USERS, USERS)
@@ -43,7 +44,7 @@ def test_server_paused_half_way(model, kept, capsys):
     server = model("nodejs")
     pause = threading.Timer(3.5, server.process.send_signal, [signal.SIGSTOP])
     pause.start()
-    assert make(5) == load.FAILURES
+    assert make(5) == locust.FAILURES
     pause.join()
     assert f"{USERS} requests had no response at the end" in capsys.readouterr().out
     found = repeat()
@@ -58,8 +59,8 @@ def test_server_paused_half_way(model, kept, capsys):
 @pytest.mark.parametrize("think", ["0", "0.001", "0.01"])
 def test_server_that_responds_leaves_none_without(model, think):
     model("nodejs")
-    asked = load.Load(("nodejs",), users=30, rate=100.0, seconds=2, extra=("--think", think))
-    assert load.make(asked) in {load.GOOD, load.SATURATED_EXIT}
+    asked = locust.Load(("nodejs",), users=30, rate=100.0, seconds=2, extra=("--think", think))
+    assert locust.make(asked, pages=page.write_with_index) in {locust.GOOD, locust.SATURATED_EXIT}
     found = repeat()
     assert (found["failures"], found["no_response"]) == (0, 0)
     assert json.dumps(found)

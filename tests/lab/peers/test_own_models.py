@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from lab.measure import processes, watching
+from lab.bench import metrics_cost
+from lab.measure import processes
 from lab.peers import model, process
 
 
@@ -29,7 +30,7 @@ def test_bad_option_is_reported_with_what_the_server_said():
 
 def test_admin_process_is_told_from_those_that_serve():
     with model.start("nginx", "--workers", "2") as peer:
-        serving, admin = watching.roles(peer)
+        serving, admin = metrics_cost.roles(peer)
         assert len(serving) == 3
         assert len(admin) == 1
         assert sorted(serving + admin) == sorted(processes.tree(peer.pid))

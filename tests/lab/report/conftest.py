@@ -5,10 +5,11 @@ import random
 
 import pytest
 
-from lab.measure.checks import between
-from lab.measure.experiment import Arm, ArmResult, Check, Control, Experiment, Observation, Quantity
-from lab.measure.running import RESULT, describe
-from lab.measure.verdict import judge
+from lab.harness.checks import between
+from lab.harness.experiment import ArmResult, Check, Control, Experiment
+from lab.harness.observation import Arm, Observation, Quantity
+from lab.harness.run import RESULT, describe
+from lab.harness.verdict import judge
 from lab.report.evidence import read_stored, store
 from lab.report.stored import all_runs
 from loadtests.histogram import Histogram

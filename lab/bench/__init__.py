@@ -1,0 +1,1 @@
+"""The benchmark: our servers and their peers, measured in one run."""

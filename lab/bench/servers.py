@@ -1,0 +1,81 @@
+"""The servers that a benchmark starts, on a core of their own, and the load on them from another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import httpx
+
+from lab.load import wrk
+from lab.measure import processes
+from lab.peers import model as own
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from lab import peers
+    from lab.peers.process import Peer
+
+WARM_UP_SECONDS = 1.0
+
+
+class Cores(NamedTuple):
+    """Who runs where."""
+
+    server: int
+    load: int
+
+
+class BenchError(Exception):
+    """The benchmark cannot be run as asked; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that can be measured. `expect` is a text that its response to `GET /` must contain."""
+
+    name: str
+    kind: str
+    expect: str
+    start: Callable[[int], AbstractContextManager[Peer]]
+    version: str | None = None
+    """None for our own, whose version is the commit."""
+
+
+def peer_server(kind: peers.PeerKind) -> Server:
+    """A real server with one worker."""
+    return Server(kind.NAME, "peer", "hello", lambda cpu: kind.start(0, 1, {cpu}), kind.available())
+
+
+def model_server(name: str, *options: str, module: str = "services") -> Server:
+    """One of our models with one worker and its defaults, run by `module`; `nodejs` has no workers at all."""
+    given = (*(() if name == "nodejs" else ("--workers", "1")), *options)
+    return Server(name, "model", name, lambda cpu: own.start(name, *given, cpus={cpu}, module=module))
+
+
+def check(server: Server, url: str) -> None:
+    """A figure counts only if the answers are right. Raises BenchError."""
+    response = httpx.get(url, timeout=5.0, trust_env=False)
+    said = response.text + response.headers.get("X-Model", "")
+    if response.status_code != httpx.codes.OK or server.expect not in said:
+        raise BenchError(f"{server.name} answered GET / with {response.status_code} {response.text[:100]!r}")
+
+
+def load(url: str, seconds: float, cores: Cores, *, keep_alive: bool = True) -> wrk.WrkResult:
+    """wrk on its own core. Raises BenchError when a request failed."""
+    result = wrk.run(url, seconds, cpu=cores.load, keep_alive=keep_alive)
+    if result.errors or not result.requests:
+        raise BenchError(f"{url}: {result.errors} of {result.requests} requests failed under load")
+    return result
+
+
+def roles(running: Peer) -> tuple[list[int], list[int]]:
+    """(pids that serve, pids that watch): `/state` names main and the workers, the rest is the admin process."""
+    everyone = processes.tree(running.pid)
+    if not running.admin_url:
+        return everyone, []
+    state = httpx.get(f"{running.admin_url}/state", timeout=5.0, trust_env=False).json()
+    serving = {running.pid, state["pid"], *(worker["pid"] for worker in state["workers"])}
+    return [pid for pid in everyone if pid in serving], [pid for pid in everyone if pid not in serving]

@@ -1,0 +1,215 @@
+"""`lab run`: starts the sandbox, follows the trials, judges them, and keeps the result.
+
+A run's folder, `.lab/results/<time>-<name>`, has `result.json` (the document of docs/design.md, "Command line", and all
+observations), `log` (what the programs inside said) and, once reported, `report.html`. The result is written last and
+at once: a folder without it is a run that was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from lab.harness.announce import annotate, announced
+from lab.harness.experiment import ArmResult
+from lab.harness.observation import Observation, Quantity
+from lab.harness.verdict import Verdict, judge
+from lab.measure import environment
+from lab.results import RESULT, RESULTS, prune
+from lab.sandbox import outside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lab.harness.experiment import Control, Experiment, Results
+
+    Progress = Callable[[float, str], None]
+    """Called with the share that is done, and what is being done."""
+
+LOG = "log"
+LONGEST_SECONDS = {"quick": 60.0, "full": 360.0}
+"""Two or three times what an experiment may take: beyond it something hangs, and is ended."""
+LAST_WORDS_BYTES = 2000
+
+
+class RunError(Exception):
+    """The experiment came to no result; the text says why and where to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that came to its end."""
+
+    folder: Path
+    document: dict[str, Any]
+
+
+def run(experiment: Experiment, effort: str, progress: Progress, control: Control | None = None) -> Run:
+    """Make all trials in a sandbox and judge them. `effort` is quick or full. Raises RunError, SandboxError."""
+    declared = experiment.without_cause(control) if control else experiment
+    missing = [program for program in declared.programs if not shutil.which(program)]
+    if missing:
+        raise RunError(f"{experiment.name} needs {missing[0]}: apt-get install {missing[0]}, or {outside.CONTAINER}")
+    begun = datetime.now(UTC)
+    folder = RESULTS / f"{begun:%Y%m%dT%H%M%S.%f}"[:-3]
+    folder = folder.with_name(f"{folder.name}-{experiment.name}{f'-{control.name}' if control else ''}")
+    folder.mkdir(parents=True)
+    words = [experiment.name, effort, *([control.name] if control else [])]
+    started = time.monotonic()
+    command = [sys.executable, "-m", "lab.experiments", *words]
+    with announced(experiment.name) as announcement:
+
+        def tell(share: float, doing: str) -> None:
+            announcement.progress(share)
+            progress(share, doing)
+
+        results = _follow(declared, command, folder, effort, tell)
+        where = environment.describe()
+        verdict = _judge(declared, results, where)
+        document = describe(declared, results, verdict, where, time.monotonic() - started)
+        announcement.progress(1)
+        announcement.verdict(document["verdict"])
+    document |= {
+        "begun": begun.isoformat(),
+        "effort": effort,
+        "command": command_line(words),
+        "control": control and control.name,
+    }
+    _write(folder / RESULT, document)
+    _report(folder, document)
+    annotate(document, begun.timestamp())
+    prune(results=RESULTS)
+    return Run(folder, document)
+
+
+def command_line(words: list[str]) -> str:
+    """What to type to repeat a run: its name, effort and, perhaps, control."""
+    name, effort, *control = words
+    return " ".join(
+        ["lab run", name, *(["--quick"] if effort == "quick" else []), *(f"--control {name}" for name in control)]
+    )
+
+
+def _follow(experiment: Experiment, command: list[str], folder: Path, effort: str, progress: Progress) -> Results:
+    """Read what the sandbox says, until its end."""
+    results = {arm.name: ArmResult(arm, []) for arm in experiment.arms}
+    with outside.launched(command, folder / LOG) as process:
+        watchdog = threading.Timer(LONGEST_SECONDS[effort], process.kill)
+        watchdog.start()
+        try:
+            for line in process.stdout or ():
+                said = _read(line, experiment, folder)
+                if "error" in said:
+                    raise RunError(f"{experiment.name}: {said['error']} (log: {folder / LOG})")
+                if "observation" in said:
+                    results[said["arm"]].observations.append(read_observation(said["observation"]))
+                else:
+                    progress(said["progress"], said["doing"])
+        finally:
+            hung = not watchdog.is_alive()
+            watchdog.cancel()
+        code = process.wait()
+    if hung:
+        raise RunError(
+            f"{experiment.name} did not end within {LONGEST_SECONDS[effort]:.0f} s (log: {folder / LOG}); "
+            "run it again when this machine is less busy"
+        )
+    if code:
+        last_words = (folder / LOG).read_bytes()[-LAST_WORDS_BYTES:].decode(errors="replace").strip()
+        reason = (last_words.splitlines() or ["it said nothing"])[-1]
+        raise RunError(
+            f"{experiment.name} broke off with {code}, {reason}; mend what {folder / LOG} shows, and run it again"
+        )
+    return results
+
+
+def _judge(experiment: Experiment, results: Results, where: environment.Environment) -> Verdict:
+    try:
+        return judge(experiment, results, where)
+    except KeyError as error:
+        raise RunError(
+            f"{experiment.name}: a check asks for what no trial measured, {error}: mend its file in lab/experiments"
+        ) from error
+
+
+def _read(line: str, experiment: Experiment, folder: Path) -> dict[str, Any]:
+    try:
+        said: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError:
+        raise RunError(
+            f"{experiment.name} printed {line.strip()!r}, which is no JSON (log: {folder / LOG}): standard output is "
+            "for results, so have its trial write to sys.stderr"
+        ) from None
+    return said
+
+
+def read_observation(fields: dict[str, Any]) -> Observation:
+    """An observation from its JSON."""
+    return Observation(**{**fields, "metrics": {name: Quantity(*pair) for name, pair in fields["metrics"].items()}})
+
+
+def describe(
+    experiment: Experiment, results: Results, verdict: Verdict, where: environment.Environment, seconds: float
+) -> dict[str, Any]:
+    """The document of one run."""
+    arms = [
+        {
+            "name": name,
+            "parameters": result.arm.described(),
+            "metrics": result.summaries(),
+            "trials": [asdict(observation) for observation in result.observations],
+        }
+        for name, result in results.items()
+    ]
+    checks = [
+        {
+            "name": outcome.check.name,
+            "claim": outcome.check.claim,
+            "source": outcome.check.source,
+            "expected": outcome.check.expected,
+            "measured": outcome.measured,
+            "holds": outcome.holds,
+        }
+        for outcome in verdict.outcomes
+    ]
+    return {
+        "experiment": experiment.name,
+        "chapter": experiment.chapter,
+        "question": experiment.question,
+        "predict": experiment.predict,
+        "explanation": experiment.explanation,
+        "arms": arms,
+        "checks": checks,
+        "verdict": verdict.word,
+        "inconclusive": verdict.reasons,
+        "environment": where,
+        "seconds": round(seconds, 2),
+    }
+
+
+def in_one_line(document: dict[str, Any]) -> str:
+    """The document as `lab run --json` prints it: without the single trials, which result.json keeps."""
+    arms = [{key: value for key, value in arm.items() if key != "trials"} for arm in document["arms"]]
+    return json.dumps({**document, "arms": arms}, ensure_ascii=False)
+
+
+def _report(folder: Path, document: dict[str, Any]) -> None:
+    """The page of this run, and the index."""
+    from lab.report import page, stored  # they read what this module writes
+
+    page.write(stored.StoredRun(folder, document))
+    page.write_index(folder.parent)
+
+
+def _write(file: Path, document: dict[str, Any]) -> None:
+    """All or nothing, for whoever reads meanwhile."""
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+    new.replace(file)

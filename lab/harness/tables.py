@@ -1,0 +1,50 @@
+"""Tables of experiments, their checks and their verdicts, for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from lab.stack.tables import headed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.table import Table
+
+    from lab.harness.experiment import Experiment
+    from lab.harness.show import Ended
+
+CHECK_WORDS = {True: ("holds", "green"), False: ("FAILS", "bold red"), None: ("open", "yellow")}
+VERDICT_STYLES = {"holds": "green", "fails": "bold red", "inconclusive": "yellow", "broke off": "bold red"}
+CONTROL_STYLES = {"fails, as it must": "green", "holds, which it must not": "bold red"}
+
+
+def experiments(shown: Iterable[Experiment]) -> Table:
+    """The experiments, by chapter."""
+    table = headed("chapter", "experiment", "question")
+    chapter = ""
+    for experiment in shown:
+        table.add_row("" if experiment.chapter == chapter else experiment.chapter, experiment.name, experiment.question)
+        chapter = experiment.chapter
+    return table
+
+
+def checks(document: dict[str, Any]) -> Table:
+    """What a run's checks came to: claim and expectation beside what was measured."""
+    table = headed("", "claim", "expected", "measured")
+    for check in document["checks"]:
+        word, style = CHECK_WORDS[check["holds"]]
+        table.add_row(Text(word, style=style), Text(check["claim"]), Text(check["expected"]), Text(check["measured"]))
+    return table
+
+
+def verdicts(ended: Iterable[Ended]) -> Table:
+    """One line a run."""
+    table = headed("experiment", "verdict", "claims", "seconds")
+    styles = VERDICT_STYLES | CONTROL_STYLES
+    for run in ended:
+        seconds = "" if run.seconds is None else f"{run.seconds:.0f}"
+        table.add_row(run.name, Text(run.word, style=styles[run.word]), Text(run.detail), seconds)
+    return table
