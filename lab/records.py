@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from lab.measure.summary import Summary
-
 SCHEMA = 1
 COLUMNS: dict[str, type] = {
     "run": str,
@@ -48,6 +46,8 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 """Of the response times within a second. Those of a whole repeat are what the run says."""
 
 Row = dict[str, Any]
+Summary = dict[str, Any]
+"""`median`, `min`, `max`, `unit` and `n`, as a document has them."""
 
 
 class NoRecordsError(Exception):

@@ -28,8 +28,8 @@ from lab.grafana.annotate import mark
 from lab.load.seen import load_address
 from lab.load.served import Watch
 from lab.measure import environment
+from lab.measure.foreign_cpu import Others
 from lab.measure.latencies import HEADINGS, quantiles_ms, row_ms
-from lab.measure.others import Others
 from lab.peers.process import accepts, die_with
 from lab.stack import beside, containers, status
 from loadtests.histogram import SHARES, Histogram

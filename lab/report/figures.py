@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from lab.harness.verdict import BUSY_MACHINE
 from lab.measure.difference import LEAST_BLOCKS, LEAST_UNITS, Figure, block_bounds, figure_of
-from lab.measure.verdict import BUSY_MACHINE
 from lab.records import BENCHMARK, EXPERIMENT, LOAD, benchmark_parts, kind_of
 from loadtests.histogram import Histogram
 
@@ -88,7 +88,10 @@ def _of_benchmark(document: Mapping[str, Any]) -> list[Group]:
         Group(
             part,
             "round",
-            {name: _of_rounds(summary, rounds.get(part, {}).get(name)) for name, summary in summaries.items()},
+            {
+                name: _of_rounds(cast("Summary", summary), rounds.get(part, {}).get(name))
+                for name, summary in summaries.items()
+            },
         )
         for part, summaries in benchmark_parts(document).items()
     ]
