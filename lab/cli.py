@@ -576,7 +576,7 @@ def compare(
 
     Example: lab compare docs/benchmark.json:nodejs docs/benchmark.json:node
 
-    Exits with 0 if no figure differs, 1 if one does, 2 if they cannot be compared, 3 if the machine was too busy.
+    Exits with 0 if no figure differs, 1 if one does, 2 if they cannot be compared.
     """
     from lab.report import comparison, comparison_view
 
@@ -590,8 +590,8 @@ def compare(
     else:
         print_rich(comparison_view.tables(found), least_columns=120)
     say(f"plots: {path}")
-    if found.differs or found.is_inconclusive:
-        raise typer.Exit(CLAIM_FAILED if found.differs else INCONCLUSIVE)
+    if found.differs:
+        raise typer.Exit(CLAIM_FAILED)
 
 
 @app.command(rich_help_panel=MEASURING)

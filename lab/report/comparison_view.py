@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lab.harness.checks import number, shown
 from lab.measure.difference import RATIO
-from lab.report.comparison import DIFFERENT, INCONCLUSIVE, SAME, Comparison, Row, verdict
+from lab.report.comparison import DIFFERENT, SAME, Comparison, Row, verdict
 from lab.results import RESULTS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PAGE = "comparison.html"
 """One page, of the last comparison: a folder of them would grow without end. `--page` keeps one elsewhere."""
-STYLES = {DIFFERENT: "bold yellow", SAME: "green", INCONCLUSIVE: "yellow"}
+STYLES = {DIFFERENT: "bold yellow", SAME: "green"}
 
 
 def letters(comparison: Comparison) -> list[str]:
@@ -40,9 +40,7 @@ def summary(comparison: Comparison) -> str:
     found = [
         f"{row.group + ': ' if row.group else ''}{row.metric}" for row in comparison.rows if row.verdict == DIFFERENT
     ]
-    if found:
-        return f"{DIFFERENT}: {', '.join(found)}"
-    return INCONCLUSIVE if comparison.is_inconclusive else SAME
+    return f"{DIFFERENT}: {', '.join(found)}" if found else SAME
 
 
 # In a terminal.

@@ -47,11 +47,11 @@ class Group:
     latencies: Histogram | None = None
     """Response times of all repeats together, where there are some."""
     taken: float = 0.0
-    """Share of the processors that others took meanwhile, where nothing but one run says what it did to the figures."""
+    """Share of the processors that others took meanwhile, where there is but one run to show what that did."""
 
     @property
     def is_hindered(self) -> bool:
-        """Whether that was so much that nothing which depends on time is judged."""
+        """Whether that was so much that the next run may be another."""
         return self.taken > BUSY_MACHINE
 
 
@@ -126,8 +126,6 @@ def _of_repeats(name: str, repeats: Sequence[Mapping[str, Any]]) -> Group:
     # With less than one request beyond it, a quantile of a block is only the greatest of its values.
     unjudged = [name for name, share in QUANTILES.items() if (1 - share) * fewest < 1]
     taken = max(repeat.get("others_cpu_ratio") or 0.0 for repeat in repeats)
-    if taken > BUSY_MACHINE:  # what others took of the next run is another share: counts are left to judge
-        unjudged += ["requests", "mean", *QUANTILES]
     figures = _figures(measured, SINGLE_RUN_ERROR, LEAST_BLOCKS, unjudged)
     return Group(name, f"block of {length} s", figures, depends=True, latencies=latencies, taken=taken)
 
@@ -203,7 +201,8 @@ def _blocks(repeat: Mapping[str, Any]) -> list[dict[str, Any]]:
     steady = [second for second, entry in seconds.items() if (entry.get("users") or 0) == most]
     if not steady:
         return []
-    begin, end = min(steady) + 1, min(max(steady) + 1, math.floor(repeat["seconds"]))  # neither end is a whole second
+    # Users are counted as a second begins; the first one is not whole, and the last may not be.
+    begin, end = max(1, min(steady)), min(max(steady) + 1, math.floor(repeat["seconds"]))
     bounds = block_bounds(max(0, end - begin))
     return [_block([seconds.get(begin + at) for at in range(first, last)]) for first, last in bounds]
 

@@ -10,8 +10,8 @@ from lab.report.figures import groups_of
 
 
 def test_one_load_has_blocks_of_its_steady_whole_seconds():
-    [group] = groups_of(load(seconds=23, ramp=2))
-    # Users come in seconds 0 and 1, the second after them is not a whole one, and the last is a part of one: 20 are left.
+    [group] = groups_of(load(seconds=22, ramp=2))
+    # Users come in seconds 0 and 1, and the last is a part of one: 20 are left.
     assert (group.name, group.unit, group.depends) == ("nodejs", "block of 2 s", True)
     assert group.figures["requests"].values == (40.0,) * 10
     assert group.figures["p50"].summary["median"] == pytest.approx(20, rel=0.03)
@@ -28,7 +28,7 @@ def test_seconds_in_which_users_leave_are_no_part_of_a_block():
     document = load(seconds=12)
     for entry in document["repeats"][0]["series"][-4:]:
         entry["users"] = 3
-    assert groups_of(document)[0].figures["requests"].values == (40.0,) * 7
+    assert groups_of(document)[0].figures["requests"].values == (40.0,) * 8
 
 
 def test_three_repeats_are_the_units_and_all_is_judged():
