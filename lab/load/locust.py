@@ -144,13 +144,13 @@ def _made(load: Load, errors: Console, console: Console, pages: Pages) -> dict[s
     made = describe(load, folder.name, begun, time.monotonic() - started, turns)
     results.write(folder / results.RESULT, made)
     errors.print(f"kept: {folder}", style="dim", highlight=False, soft_wrap=True)
-    _mark(made)
+    mark_in_grafana(made)
     results.prune()
     pages(folder)
     return made
 
 
-def _mark(made: Mapping[str, Any]) -> None:
+def mark_in_grafana(made: Mapping[str, Any]) -> None:
     """Mark the run in Grafana, if there is one."""
     begun = datetime.fromisoformat(made["started"]).timestamp()
     models = made["model"] if isinstance(made["model"], list) else [made["model"]]
