@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -362,7 +363,7 @@ def report(result: dict[str, Any], console: Console) -> None:
     """Print what Locust measured, connects apart from requests."""
     target = result["target"]
     title = f"Load on {target['model']} ({target['host']}:{target['port']}), {result['seconds']:.1f} s"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("ms", "number", "a second", "mean", *HEADINGS):
         table.add_column(heading, justify="left" if heading == "ms" else "right")
     for name, histogram in _histograms(result):
