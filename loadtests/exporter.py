@@ -18,6 +18,7 @@ from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner, WorkerRu
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+from loadtests.histogram import BOUNDS_SECONDS
 from loadtests.keeping import Keeping
 from loadtests.measurements import CPU, MEASURED, REPORTED_SECONDS, Measurements, Snapshot
 from loadtests.options import options_of, target_of
@@ -36,10 +37,6 @@ LAST_SCRAPES, LAST_SCRAPES_SECONDS = 2, 8.0
 POLL_SECONDS = 0.05
 CPU_INTERVAL_SECONDS = 1.0
 REPORT_KEY = "lab"
-BUCKETS_A_DECADE = 25
-BOUNDS_SECONDS = tuple(float(f"{10 ** (step / BUCKETS_A_DECADE):.3e}") for step in range(-125, 45))
-"""Upper bounds for Prometheus, 10 µs to 57 s: 1.097 apart, so that a quantile is true within 10 %. The table and the
-stored runs have the histograms themselves, which are true within 1 %."""
 
 
 class Exporter:
