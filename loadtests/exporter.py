@@ -18,6 +18,8 @@ from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner, WorkerRu
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+from loadtests.histogram import BOUNDS_SECONDS
+from loadtests.keeping import Keeping
 from loadtests.measurements import CPU, MEASURED, REPORTED_SECONDS, Measurements, Snapshot
 from loadtests.options import options_of, target_of
 
@@ -35,10 +37,6 @@ LAST_SCRAPES, LAST_SCRAPES_SECONDS = 2, 8.0
 POLL_SECONDS = 0.05
 CPU_INTERVAL_SECONDS = 1.0
 REPORT_KEY = "lab"
-BUCKETS_A_DECADE = 25
-BOUNDS_SECONDS = tuple(float(f"{10 ** (step / BUCKETS_A_DECADE):.3e}") for step in range(-125, 45))
-"""Upper bounds for Prometheus, 10 µs to 57 s: 1.097 apart, so that a quantile is true within 10 %. The table and the
-stored runs have the histograms themselves, which are true within 1 %."""
 
 
 class Exporter:
@@ -56,6 +54,7 @@ class Exporter:
         self._began = self._ended = 0.0
         self._scrapes = 0
         self._finished = False
+        self._keeping = Keeping()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -95,11 +94,20 @@ class Exporter:
         self._run = options_of(self.environment).run or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-page"
         self._began, self._ended = time.monotonic(), 0.0
         MEASURED.begin()
-        MEASURED.introduce(target_of(self.environment).model)
+        model = target_of(self.environment).model
+        MEASURED.introduce(model)
         CPU.restart()
+        if self.environment.web_ui:
+            runner, options = self.environment.runner, options_of(self.environment)
+            classes = [user.__name__ for user in self.environment.user_classes]
+            users = runner.target_user_count if runner else 0
+            rate = float(options.spawn_rate or 1)
+            self._keeping.begin({"model": model, "users": users, "rate": rate, "classes": classes})
 
     def _test_stopped(self, **_: object) -> None:
         self._ended = time.monotonic()
+        if self.environment.web_ui:
+            self._keeping.end(self.result())
 
     def _count_foreign(
         self, request_type: str, name: str, response_time: float, exception: BaseException | None,
@@ -214,19 +222,22 @@ class Exporter:
         while self._scrapes < enough and time.monotonic() < deadline:
             gevent.sleep(POLL_SECONDS)
 
+    def result(self) -> dict[str, Any]:
+        """Return everything measured, and how long it took, as JSON."""
+        return {
+            **self.merged().snapshot(),
+            "seconds": (self._ended or time.monotonic()) - self._began if self._began else 0.0,
+            "cpu": self.cpu_ratios("cpu_mean"),
+            "target": target_of(self.environment)._asdict(),
+            "run": self._run,
+            "began": self._began,  # CLOCK_MONOTONIC, which all processes of a machine share
+        }
+
     def _write_result(self) -> None:
         path = options_of(self.environment).result_file
         if path:
-            result = {
-                **self.merged().snapshot(),
-                "seconds": (self._ended or time.monotonic()) - self._began if self._began else 0.0,
-                "cpu": self.cpu_ratios("cpu_mean"),
-                "target": target_of(self.environment)._asdict(),
-                "run": self._run,
-                "began": self._began,  # CLOCK_MONOTONIC, which all processes of a machine share
-            }
             new = Path(f"{path}.new")
-            new.write_text(json.dumps(result), encoding="utf-8")
+            new.write_text(json.dumps(self.result()), encoding="utf-8")
             new.replace(path)
 
 

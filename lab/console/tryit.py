@@ -20,6 +20,7 @@ from nicegui import run, ui
 
 from lab import settings
 from lab.load.locust import FAILURES, GOOD, SATURATED_EXIT
+from lab.measure.latencies import milliseconds
 from lab.stack import control
 from lab.top.readings import MAIN
 from services.options import MODELS, options_of
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from services.options import Option
 
 MOST_USERS, MOST_SECONDS = 2000, 600
-STOP_SECONDS = 5.0
+STOP_SECONDS = 10.0
+"""A load that is stopped waits for its last responses and two scrapes, and is stored."""
 BESIDES = ("workers", "backlog")
 """Options of every model that change its drawing; the others are left to `lab set`."""
 REQUESTS = {"cheap": "cheap ones", "heavy": "every 20th is heavy", "hot": "one hot connection, the others quiet"}
@@ -70,9 +72,17 @@ class Load:
         """The kind of user that does so."""
         return {"cheap": "keep-alive" if self.keep_alive else "connect", "heavy": "work", "hot": "hot"}[self.requests]
 
-    def arguments(self) -> list[str]:
+    def arguments(self, *, as_json: bool = False) -> list[str]:
         """Of `lab`."""
-        words = ["load", self.model, "--users", str(self.users), "--rate", f"{self.rate:g}"]
+        words = [
+            "load",
+            self.model,
+            *(["--json"] if as_json else []),
+            "--users",
+            str(self.users),
+            "--rate",
+            f"{self.rate:g}",
+        ]
         words += ["--seconds", str(self.seconds), "--kind", self.kind, "--", "--think", f"{self.think_ms / 1000:g}"]
         if self.requests != "cheap":
             words += ["--block", f"{self.block_ms}ms", "--cpu", f"{self.cpu_ms}ms"]
@@ -119,6 +129,20 @@ class Running:
         """How much of its time is over, 0 to 1."""
         return min(1.0, (time.monotonic() - self.began) / self.load.seconds)
 
+    def figures(self) -> list[str]:
+        """Return the quantiles of each kind of request, a line each, when it has ended; none if it did not run."""
+        begin = -1 if self.process.poll() is None else self.said().find("{")
+        if begin < 0:
+            return []
+        try:
+            document, _ = json.JSONDecoder().raw_decode(self.said(), begin)
+            rows = [row for repeat in document["repeats"] for row in repeat["rows"]]
+            lines = [in_a_line(row["name"], row["count"], row["quantiles_ms"]) for row in rows]
+            silent = sum(repeat["no_response"] for repeat in document["repeats"])
+            return [*lines, *([f"{silent} requests had no response at the end"] if silent else [])]
+        except (ValueError, KeyError, TypeError):  # some other text with a brace in it
+            return []
+
     def last_words(self) -> str:
         """The last line that it has printed."""
         lines = self.said().splitlines()
@@ -153,8 +177,9 @@ class Loads:
         output = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the run
         # A group of its own, so that Locust below it ends with it.
         process = subprocess.Popen(
-            [*self._program, *load.arguments()], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            start_new_session=True, cwd=settings.CHECKOUT, env={**os.environ, "COLUMNS": "100"},
+            [*self._program, *load.arguments(as_json=True)], stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True, cwd=settings.CHECKOUT,
+            env={**os.environ, "COLUMNS": "100"},
         )  # fmt: skip
         self._runs[load.model] = Running(load, process, output)
         if before is not None:
@@ -199,6 +224,12 @@ def end(process: subprocess.Popen[bytes]) -> None:
         return
 
 
+def in_a_line(name: str, count: int, quantiles_ms: dict[str, float | None]) -> str:
+    """Return a row of `lab load`'s table, for a place that is narrow."""
+    shown = (f"{share} {milliseconds(value)}" for share, value in quantiles_ms.items() if value is not None)
+    return f"{name}, {count:,} in ms: {', '.join(shown)}"
+
+
 # The controls.
 
 
@@ -239,6 +270,7 @@ class LoadForm:
         # Apart from each other, so that a screen reader is told of what begins and ends, and not of every second.
         self._progress = ui.linear_progress(0, show_value=False).props("aria-hidden=true")
         self._status = ui.label("").classes("status").props("role=status")
+        self._figures = ui.label("").classes("hint").style("white-space: pre-line")
         ui.label("The same in a terminal:").classes("hint")
         self._command = command_line("")
         model.on_value_change(self._choose)
@@ -302,6 +334,7 @@ class LoadForm:
         self._progress.set_visibility(under_load)
         self._progress.set_value(running.progress() if running else 0)
         self._status.set_text(self._problem or (running.status() if running else ""))
+        self._figures.set_text("\n".join(running.figures()) if running else "")
 
 
 class OptionForm:

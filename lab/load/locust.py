@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -147,13 +148,13 @@ def _made(load: Load, errors: Console, console: Console, pages: Pages) -> dict[s
     made = describe(load, folder.name, begun, time.monotonic() - started, turns)
     results.write(folder / results.RESULT, made)
     errors.print(f"kept: {folder}", style="dim", highlight=False, soft_wrap=True)
-    _mark(made)
+    mark_in_grafana(made)
     results.prune()
     pages(folder)
     return made
 
 
-def _mark(made: Mapping[str, Any]) -> None:
+def mark_in_grafana(made: Mapping[str, Any]) -> None:
     """Mark the run in Grafana, if there is one."""
     begun = datetime.fromisoformat(made["started"]).timestamp()
     models = made["model"] if isinstance(made["model"], list) else [made["model"]]
@@ -375,7 +376,7 @@ def report(result: dict[str, Any], console: Console) -> None:
     """Print what Locust measured, connects apart from requests."""
     target = result["target"]
     title = f"Load on {target['model']} ({target['host']}:{target['port']}), {result['seconds']:.1f} s"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("ms", "number", "a second", "mean", *HEADINGS):
         table.add_column(heading, justify="left" if heading == "ms" else "right")
     for name, histogram in _histograms(result):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.histogram import BUCKETS, HIGHEST_NS, LOWEST_NS, NS, SHARES, Histogram
+from lab.top.readings import quantile
+from loadtests.histogram import BOUNDS_SECONDS, BUCKETS, HIGHEST_NS, LOWEST_NS, NS, SHARES, Histogram
 
 MOST_ERROR = 0.03
 VALUES = 20_000
@@ -124,6 +126,22 @@ def test_json_that_is_no_histogram_is_refused(change):
 def test_cumulated_counts_have_no_value_above_their_bound():
     histogram = filled(0.0005, 0.001, 0.0021, 0.5)
     assert histogram.cumulated((0.0001, 0.00052, 0.00102, 0.1, 1.0)) == [0, 1, 2, 3, 4]
+
+
+def test_bounds_for_prometheus_are_fine_from_10_us_to_a_minute():
+    assert BOUNDS_SECONDS[0] <= 1e-5
+    assert BOUNDS_SECONDS[-1] >= 54
+    assert all(low < high <= 1.1 * low for low, high in itertools.pairwise(BOUNDS_SECONDS))
+    assert len(BOUNDS_SECONDS) < 200
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_quantiles_by_prometheus_are_true_within_10_percent(shape):
+    values = sorted(min(50.0, max(1.1e-5, SHAPES[shape]())) for _ in range(VALUES))
+    histogram = filled(*values)
+    buckets = [*zip(BOUNDS_SECONDS, histogram.cumulated(BOUNDS_SECONDS), strict=True), (math.inf, histogram.count)]
+    for share in SHARES.values():
+        assert quantile(share, buckets) == pytest.approx(true_quantile(values, share), rel=0.1), share
 
 
 def test_steps_reach_all_values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -14,13 +15,14 @@ from lab.console import tryit
 from lab.console.tryit import PRESETS, Load, LoadError, Loads
 from lab.load import locust as measuring
 from lab.stack import variables
+from loadtests.histogram import Histogram
 from loadtests.kinds import KINDS
 from services.options import MODELS
 
 
 def test_whatever_is_chosen_is_a_command_that_lab_takes(monkeypatch):
     asked = []
-    monkeypatch.setattr(measuring, "run", lambda *given: asked.append(given) or 0)
+    monkeypatch.setattr(measuring, "run", lambda *given, **_: asked.append(given) or 0)
     for values in [{}, *PRESETS.values(), {"requests": "heavy", "keep_alive": False}]:
         load = Load(model="reuseport", **values)
         done = CliRunner().invoke(cli.app, load.arguments())
@@ -85,6 +87,33 @@ def test_outcome_is_what_the_exit_code_says(loads, code, words):
     own.start(Load("nginx"))
     own.last("nginx").process.wait(10)
     assert words in own.last("nginx").status()
+
+
+def test_load_that_has_ended_shows_its_quantiles(loads):
+    times = Histogram()
+    for _ in range(20_000):
+        times.record_seconds(0.0011)
+    target = {"model": "nginx", "host": "127.0.0.1", "port": 1}
+    result = {"target": target, "seconds": 2.0, "responses": [["nginx", "GET", "/", times.to_json()]], "connects": []}
+    result |= {"failures": [], "connect_failures": [], "cpu": {"0": 0.5}}
+    repeat = {"rows": measuring.document(result)["rows"], "no_response": 3}
+    text = json.dumps({"repeats": [repeat]})
+    own = loads(f"import sys; print('a warning'); print({text!r} if '--json' in sys.argv else '')")
+    own.start(Load("nginx"))
+    own.last("nginx").process.wait(10)
+    shown = "p50 1.10, p90 1.10, p99 1.10, p99.9 1.10, max 1.10"
+    assert own.last("nginx").figures() == [
+        f"GET /, 20,000 in ms: {shown}", "3 requests had no response at the end",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", ["import time; time.sleep(60)", "print('{ no JSON')", "print('{}')", "print()"])
+def test_load_without_figures_shows_none(loads, code):
+    own = loads(code)
+    own.start(Load("nginx"))
+    if "sleep" not in code:
+        own.last("nginx").process.wait(10)
+    assert own.last("nginx").figures() == []
 
 
 @pytest.mark.parametrize("wrong", [{"users": 0}, {"users": 10**6}, {"seconds": 0}, {"rate": 0.0}])
