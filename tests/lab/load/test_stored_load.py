@@ -49,6 +49,7 @@ def test_document_has_what_the_client_and_the_server_saw(model, kept):
     assert times.count == repeat["requests"] == sum(each["requests"] for each in repeat["series"]) > 50
     assert repeat["quantiles_seconds"]["p99"] == times.quantile(0.99)
     assert [each["second"] for each in repeat["series"]] == list(range(len(repeat["series"])))
+    assert 0 <= repeat["others_cpu_ratio"] <= 1
     server = repeat["server"]
     assert server["requests"] == pytest.approx(repeat["requests"], abs=4)
     assert server["cpu_seconds"] > 0
@@ -155,3 +156,11 @@ def test_json_is_the_stored_document(model, capsys):
     model("nodejs")
     locust.make(locust.Load(("nodejs",), users=1, rate=50.0, seconds=1), as_json=True, pages=page.write_with_index)
     assert json.loads(capsys.readouterr().out) == only_run().document
+
+
+@pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", 0.3), ("server.example", 0.5)])
+def test_what_the_server_used_is_not_taken_by_others_where_it_is_on_this_machine(monkeypatch, host, expected):
+    monkeypatch.setenv("LAB_NGINX_HOST", host)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    taken = locust._taken_by_others(0.5, {"seconds": 10.0}, {"cpu_seconds": 4.0}, "nginx")
+    assert taken == pytest.approx(expected)
