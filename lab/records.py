@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from lab.measure.summary import Summary
-
 SCHEMA = 1
 COLUMNS: dict[str, type] = {
     "run": str,
@@ -48,6 +46,8 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 """Of the response times within a second. Those of a whole repeat are what the run says."""
 
 Row = dict[str, Any]
+Summary = dict[str, Any]
+"""`median`, `min`, `max`, `unit` and `n`, as a document has them."""
 
 
 class NoRecordsError(Exception):
@@ -153,9 +153,16 @@ def _of_trial(thing: _Thing, trial: Mapping[str, Any], number: int) -> Iterator[
 def _of_benchmark(document: Mapping[str, Any], shared: Row) -> Iterator[Row]:
     models = {row["server"] for row in document.get("rows", ()) if row["kind"] == "model"}
     for name, summaries in benchmark_parts(document).items():
-        yield from _of_summaries(
-            _Thing({**shared, "subject": name, "model": name if name in models else None}), summaries
-        )
+        thing = _Thing({**shared, "subject": name, "model": name if name in models else None})
+        rounds = document.get("rounds", {}).get(name, {})
+        yield from _of_rounds(thing, summaries, rounds)
+        yield from _of_summaries(thing, {metric: each for metric, each in summaries.items() if metric not in rounds})
+
+
+def _of_rounds(thing: _Thing, summaries: Mapping[str, Summary], rounds: Mapping[str, Iterable[float]]) -> Iterator[Row]:
+    for name, values in rounds.items():
+        for number, value in enumerate(values):
+            yield thing.row(_without_unit(name), value, summaries[name]["unit"], repeat=number)
 
 
 def benchmark_parts(document: Mapping[str, Any]) -> dict[str, dict[str, Summary]]:

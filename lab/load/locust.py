@@ -29,6 +29,7 @@ from lab.grafana.annotate import mark
 from lab.load.seen import load_address
 from lab.load.served import Watch
 from lab.measure import environment
+from lab.measure.foreign_cpu import Others
 from lab.measure.latencies import HEADINGS, quantiles_ms, row_ms
 from lab.peers.process import accepts, die_with
 from lab.stack import beside, containers, status
@@ -101,6 +102,8 @@ class Turn:
     result: dict[str, Any]
     code: int
     server: dict[str, Any] = field(default_factory=dict)
+    others: float = 0.0
+    """Share of the processors that other programs had."""
 
 
 class LoadError(Exception):
@@ -173,12 +176,21 @@ def one(load: Load, run: str, number: int, variant: str | None) -> Turn:
                 command[command.index("--result-file") : command.index("--result-file")] = [
                     "--metrics-host", address[0], "--metrics-port", str(address[1]), "--run", run, "--watched",
                 ]  # fmt: skip
+            others = Others(os.sched_getaffinity(0))
             code = _followed(command, load.file)
+            taken = others.share()
         if not result_file.exists():
             raise LoadError(f"Locust did not run to its end (exit code {code}); its words are above")
         result = json.loads(result_file.read_text(encoding="utf-8"))
     server = watch.document(result["began"], result["began"] + result["seconds"])
-    return Turn(number, model, variant, result, code, server)
+    return Turn(number, model, variant, result, code, server, _taken_by_others(taken, result, server, model))
+
+
+def _taken_by_others(taken: float, result: dict[str, Any], server: dict[str, Any], model: str) -> float:
+    """Return the share of this machine's processors that neither Locust nor the server had, if that is here."""
+    seconds = result["seconds"] * len(os.sched_getaffinity(0))
+    used = server.get("cpu_seconds", 0.0) if settings.host_of(model) == settings.HOST else 0.0
+    return max(0.0, taken - used / seconds) if seconds else taken
 
 
 def _followed(command: Sequence[str], file: Path | None) -> int:
@@ -327,6 +339,7 @@ def _repeat(turn: Turn) -> dict[str, Any]:
         "errors": [[kind, error, count] for kind in ("failures", "connect_failures")
                    for _, error, count in turn.result[kind] if count],
         "generator_cpu_ratio": busiest(turn.result),
+        "others_cpu_ratio": turn.others,
         "quantiles_seconds": {
             **{name: times.quantile(share) for name, share in SHARES.items()},
             "max": times.max_seconds if times.count else None,

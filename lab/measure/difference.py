@@ -21,7 +21,8 @@ and is corrected for that. Alternatives were tried on made series of five metric
     t of ten blocks                   9        26       171        75       117
     t, with the correction            5        11         8         3         4
 
-What blocks of one run cannot tell is how one run differs from the next, whatever is compared. See `Figure.judged`.
+What blocks of one run cannot tell is how one run differs from the next, whatever is compared: a `least` difference of
+its own stands for that (lab/report/figures.py).
 """
 
 from __future__ import annotations
@@ -83,8 +84,7 @@ class Figure:
     least_absolute: float = 0.0
     """The same where the scale is a sum, in the metric's own unit."""
     judged: bool = True
-    """False for what these units cannot decide: tails of a single run differ between runs of the same thing by a third
-    (measured: p99 of 1.5 to 8 ms), and nothing within one run tells so."""
+    """False for what these units cannot decide, and for what says how it was measured rather than what."""
 
     @property
     def is_known(self) -> bool:

@@ -52,7 +52,8 @@ def tables(comparison: Comparison) -> Iterator[RenderableType]:
     yield _figures(comparison)
     for note in comparison.notes:
         yield Text(note, style="yellow")
-    yield Text(summary(comparison), style=STYLES[DIFFERENT if comparison.differs else SAME])
+    found = summary(comparison)
+    yield Text(found, style=STYLES[found.partition(":")[0]])
 
 
 def _legend(comparison: Comparison) -> Table:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from lab.harness.verdict import BUSY_MACHINE
 from lab.measure.difference import LEAST_BLOCKS, LEAST_UNITS, Figure, block_bounds, figure_of
 from lab.records import BENCHMARK, EXPERIMENT, LOAD, benchmark_parts, kind_of
 from loadtests.histogram import Histogram
@@ -17,12 +18,16 @@ from loadtests.histogram import Histogram
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-QUANTILES = ("p50", "p90", "p99", "p99.9", "max")
+    from lab.measure.summary import Summary
+
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+AS_DUE = ("p50", "p99")
+"""Quantiles that are compared of a paced load also from when each request was due."""
 HISTOGRAM_ERROR = 1 / 64
 """Of a quantile that was read from a histogram's buckets: a smaller difference may be one of buckets."""
 SINGLE_RUN_ERROR = 0.05
-"""Share by which one run may differ from the next of the same thing. Of 40 loads of ten seconds, each compared with the
-next, two pairs differed by more, in p50 or in rate, and steadily so."""
+"""Share by which one run may differ from the next of the same thing, which nothing within one run tells. Of 40 loads of
+ten seconds, each compared with the next, two pairs differed by more, and steadily so."""
 FAILED_ERROR = 0.1
 """Percentage points of failed requests below which nothing is called different."""
 OF_THE_MEASUREMENT = frozenset({"generator cpu", "taken by others", "Little's law"})
@@ -41,6 +46,13 @@ class Group:
     """Whether each unit follows closely on the one before, so that what disturbed one may disturb the next."""
     latencies: Histogram | None = None
     """Response times of all repeats together, where there are some."""
+    taken: float = 0.0
+    """Share of the processors that others took meanwhile, where there is but one run to show what that did."""
+
+    @property
+    def is_hindered(self) -> bool:
+        """Whether that was so much that the next run may be another."""
+        return self.taken > BUSY_MACHINE
 
 
 def groups_of(document: Mapping[str, Any]) -> list[Group]:
@@ -67,14 +79,27 @@ def _of_metric(arm: Mapping[str, Any], name: str) -> Figure:
     return figure_of(values, summary["unit"], judged=judged)
 
 
-# Benchmarks, of which only summaries are kept.
+# Benchmarks.
 
 
 def _of_benchmark(document: Mapping[str, Any]) -> list[Group]:
+    rounds = document.get("rounds", {})
     return [
-        Group(name, "round", {metric: Figure(summary) for metric, summary in summaries.items()})
-        for name, summaries in benchmark_parts(document).items()
+        Group(
+            part,
+            "round",
+            {
+                name: _of_rounds(cast("Summary", summary), rounds.get(part, {}).get(name))
+                for name, summary in summaries.items()
+            },
+        )
+        for part, summaries in benchmark_parts(document).items()
     ]
+
+
+def _of_rounds(summary: Summary, values: Sequence[float] | None) -> Figure:
+    """Return a figure of its rounds, or of its summary in a document that did not keep them."""
+    return figure_of(values, summary["unit"]) if values else Figure(summary)
 
 
 # Loads.
@@ -97,8 +122,12 @@ def _of_repeats(name: str, repeats: Sequence[Mapping[str, Any]]) -> Group:
     blocks = [block for repeat in repeats for block in _blocks(repeat)]
     length = blocks[0]["seconds"] if blocks else 0
     measured = [_of_block(block) for block in blocks]
-    figures = _figures(measured, SINGLE_RUN_ERROR, LEAST_BLOCKS, unjudged=QUANTILES[1:])
-    return Group(name, f"block of {length} s", figures, depends=True, latencies=latencies)
+    fewest = min((block["requests"] for block in blocks), default=0)
+    # With less than one request beyond it, a quantile of a block is only the greatest of its values.
+    unjudged = [name for name, share in QUANTILES.items() if (1 - share) * fewest < 1]
+    taken = max(repeat.get("others_cpu_ratio") or 0.0 for repeat in repeats)
+    figures = _figures(measured, SINGLE_RUN_ERROR, LEAST_BLOCKS, unjudged)
+    return Group(name, f"block of {length} s", figures, depends=True, latencies=latencies, taken=taken)
 
 
 Measured = dict[str, tuple[float, str]]
@@ -108,7 +137,11 @@ Measured = dict[str, tuple[float, str]]
 def _of_repeat(repeat: Mapping[str, Any]) -> Measured:
     quantiles = repeat["quantiles_seconds"]
     found = _usual(repeat["requests"], repeat["failures"], repeat["seconds"])
+    found |= _mean(Histogram.from_json(repeat["histogram"]))
     found |= {name: (quantiles[name] * 1000, "ms") for name in QUANTILES if quantiles.get(name) is not None}
+    if repeat.get("corrected_histogram"):
+        due = Histogram.from_json(repeat["corrected_histogram"])
+        found |= {f"{name} as due": ((due.quantile(QUANTILES[name]) or 0.0) * 1000, "ms") for name in AS_DUE}
     found["no response"] = (repeat.get("no_response", 0), "")
     server = repeat.get("server") or {}
     if server.get("cpu_seconds") is not None and repeat["requests"]:
@@ -122,7 +155,8 @@ def _of_repeat(repeat: Mapping[str, Any]) -> Measured:
 def _of_block(block: Mapping[str, Any]) -> Measured:
     found = _usual(block["requests"], block["failures"], block["seconds"])
     histogram: Histogram = block["histogram"]
-    for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)):
+    found |= _mean(histogram)
+    for name, share in QUANTILES.items():
         value = histogram.quantile(share)
         if value is not None:
             found[name] = (value * 1000, "ms")
@@ -134,6 +168,12 @@ def _usual(requests: int, failures: int, seconds: float) -> Measured:
         "requests": (requests / seconds if seconds else math.nan, "1/s"),
         "failed": (100 * failures / requests if requests else 0.0, "%"),
     }
+
+
+def _mean(times: Histogram) -> Measured:
+    """Return the mean: where requests wait for one another, times have two peaks, and the median is of neither."""
+    mean = times.mean_seconds
+    return {} if mean is None else {"mean": (mean * 1000, "ms")}
 
 
 def _figures(
@@ -161,7 +201,8 @@ def _blocks(repeat: Mapping[str, Any]) -> list[dict[str, Any]]:
     steady = [second for second, entry in seconds.items() if (entry.get("users") or 0) == most]
     if not steady:
         return []
-    begin, end = min(steady) + 1, min(max(seconds) + 1, math.floor(repeat["seconds"]))  # neither end is a whole second
+    # Users are counted as a second begins; the first one is not whole, and the last may not be.
+    begin, end = max(1, min(steady)), min(max(steady) + 1, math.floor(repeat["seconds"]))
     bounds = block_bounds(max(0, end - begin))
     return [_block([seconds.get(begin + at) for at in range(first, last)]) for first, last in bounds]
 

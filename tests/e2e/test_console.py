@@ -522,7 +522,7 @@ def test_two_runs_are_chosen_and_compared(visit, lab):
     keep(page, "runs-390")
     with page.context.expect_page() as opened:
         page.get_by_role("button", name="Compare", exact=True).click()
-    opened.value.get_by_text("difference: p50").wait_for()
+    opened.value.get_by_text("difference: mean, p50").wait_for()
     keep(opened.value, "comparison")
 
 

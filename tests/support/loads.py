@@ -42,6 +42,7 @@ def document(model: str | list[str], repeats: list[dict[str, Any]]) -> dict[str,
 def one_repeat(
     chance: random.Random, number: int, model: str, milliseconds: float = 20.0, seconds: int = 12, rate: int = 40,
     variant: str | None = None, spread: float = 0.05, failures: int = 0, ramp: int = 1,
+    others: float = 0.02,
 ) -> dict[str, Any]:  # fmt: skip
     """Return a repeat of so many whole seconds and a part of one; its level differs a little from the others'."""
     level = milliseconds * chance.lognormvariate(0, 0.005)
@@ -55,7 +56,7 @@ def one_repeat(
         series.append({"second": second, **figures, "histogram": times.to_json()})
     return {
         "repeat": number, "model": model, "variant": variant, "seconds": seconds + 0.3, "requests": whole.count,
-        "failures": failures * (seconds + 1), "no_response": 0,
+        "failures": failures * (seconds + 1), "no_response": 0, "others_cpu_ratio": others,
         "quantiles_seconds": {name: whole.quantile(share) for name, share in SHARES.items()},
         "histogram": whole.to_json(), "corrected_histogram": None, "series": series,
         "server": {"cpu_seconds": whole.count * 25e-6, "queue_max": 1, "drops": 0, "stages": {}, "workers": {}, "series": []},

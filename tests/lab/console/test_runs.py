@@ -60,7 +60,7 @@ def test_without_runs_it_says_how_to_make_them(tmp_path):
 def test_chosen_runs_are_compared(ask):
     found = ask("20261129T050000.000-load-nodejs", "20261129T050100.000-load-nodejs")
     assert found.status_code == 200
-    assert "difference: p50" in found.text
+    assert "ifference: mean, p50" in found.text
     assert "<svg" in found.text
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from lab import settings
 from lab.cli import app
+from lab.measure.summary import summarise
 from lab.report import comparison, comparison_view
 from lab.report.comparison import ComparisonError, of_runs, of_stored, stored_run
 
@@ -41,7 +42,7 @@ def resampled(chance, document):
 
 
 def test_pairs_resampled_from_one_run_hardly_ever_differ():
-    chance, run = random.Random(1), load(seconds=30, rate=20, spread=0.4)
+    chance, run = random.Random(1), load(seconds=30, rate=120, spread=0.4)
     found = sum(compared(resampled(chance, run), resampled(chance, run)).differs for _ in range(200))
     assert found <= 6
 
@@ -93,6 +94,28 @@ def test_servers_of_a_benchmark_are_chosen_by_name():
     found = of_runs([f"{BENCHMARK}:nodejs", f"{BENCHMARK}:real-nginx"])
     assert "pss_bytes" in different(found)
     assert not of_runs([str(BENCHMARK), str(BENCHMARK)]).differs
+
+
+def test_on_a_busy_machine_intervals_of_one_run_are_wider():
+    [quiet, busy] = (compared(load(1, others=others, spread=0.4), load(2, spread=0.4)) for others in (0, 0.4))
+    [one, other] = (next(row for row in found.rows if row.metric == "p50").differences[0] for found in (quiet, busy))
+    assert other.high - other.low > 1.3 * (one.high - one.low)
+    assert any("40%" in note for note in busy.notes)
+    assert "p50" in different(compared(load(1, others=0.4), load(2, milliseconds=22)))
+
+
+def test_repeats_are_judged_on_a_busy_machine_too():
+    found = compared(load(1, others=0.4, repeats=5), load(2, others=0.5, repeats=5, milliseconds=40))
+    assert "p50" in different(found)
+
+
+def test_rounds_of_a_benchmark_tell_more_than_their_summaries():
+    values = {"one": [10, 11, 10.5, 10, 11, 10.5, 10.2], "other": [12, 13, 12.5, 12, 13, 12.4, 12.2]}
+    document = {"spreads": {name: {"rate": summarise(each, "1/s")} for name, each in values.items()}}
+    kept = {**document, "rounds": {name: {"rate": each} for name, each in values.items()}}
+    [guessed], [known] = (compared(each).rows[0].differences for each in (document, kept))
+    assert known.differs
+    assert known.high - known.low < guessed.high - guessed.low
 
 
 def test_runs_of_other_machines_are_noted():
@@ -159,7 +182,7 @@ def test_table_says_figures_interval_and_verdict(stored, tmp_path):
     runs = stored(load(1), load(2, milliseconds=22))
     done = CliRunner().invoke(app, ["compare", *runs, "--page", str(tmp_path / "page.html")])
     assert re.search(r"B +22\.\d \(.*\) +\+\d+\.\d % \(\+\d+\.\d to \+\d+\.\d\) +difference", done.stdout)
-    assert "difference: p50" in done.stdout
+    assert "difference: mean, p50" in done.stdout
     assert str(tmp_path / "page.html") in done.stderr
 
 

@@ -10,25 +10,41 @@ from lab.report.figures import groups_of
 
 
 def test_one_load_has_blocks_of_its_steady_whole_seconds():
-    [group] = groups_of(load(seconds=23, ramp=2))
-    # Users come in seconds 0 and 1, the second after them is not a whole one, and the last is a part of one: 20 are left.
+    [group] = groups_of(load(seconds=22, ramp=2))
+    # Users come in seconds 0 and 1, and the last is a part of one: 20 are left.
     assert (group.name, group.unit, group.depends) == ("nodejs", "block of 2 s", True)
     assert group.figures["requests"].values == (40.0,) * 10
     assert group.figures["p50"].summary["median"] == pytest.approx(20, rel=0.03)
 
 
-def test_of_one_load_tails_are_not_judged():
-    [group] = groups_of(load())
-    assert {name for name, figure in group.figures.items() if figure.judged} == {"requests", "failed", "p50"}
-    assert group.figures["p99"].summary["n"] == 10
+@pytest.mark.parametrize(("rate", "judged"), [(40, {"p50", "p90"}), (200, {"p50", "p90", "p99"})])
+def test_of_one_load_no_quantile_is_judged_that_is_the_maximum_of_a_block(rate, judged):
+    [group] = groups_of(load(rate=rate))
+    assert {name for name, figure in group.figures.items() if figure.judged} == {"requests", "failed", "mean", *judged}
+    assert group.figures["p99.9"].summary["n"] == 10
+
+
+def test_seconds_in_which_users_leave_are_no_part_of_a_block():
+    document = load(seconds=12)
+    for entry in document["repeats"][0]["series"][-4:]:
+        entry["users"] = 3
+    assert groups_of(document)[0].figures["requests"].values == (40.0,) * 8
 
 
 def test_three_repeats_are_the_units_and_all_is_judged():
     [group] = groups_of(load(repeats=3))
     assert (group.unit, group.depends) == ("repeat", False)
     assert all(figure.judged for figure in group.figures.values())
-    assert {"requests", "failed", "p50", "p90", "p99", "p99.9", "max", "no response"} <= set(group.figures)
+    assert {"requests", "failed", "mean", "p50", "p90", "p99", "p99.9", "max", "no response"} <= set(group.figures)
     assert group.figures["server's CPU a request"].summary["median"] == pytest.approx(25)
+
+
+def test_repeats_of_a_paced_load_have_times_from_when_requests_were_due():
+    document = load(repeats=3)
+    for repeat in document["repeats"]:
+        repeat["corrected_histogram"] = repeat["histogram"]
+    figures = groups_of(document)[0].figures
+    assert figures["p99 as due"] == figures["p99"]
 
 
 def test_two_repeats_are_too_few_and_their_seconds_are_taken_together():
@@ -48,6 +64,7 @@ def test_a_second_without_a_response_is_a_second_without_requests():
     [group] = groups_of(document)
     assert group.figures["requests"].summary["min"] == 0
     assert group.figures["p50"].summary["n"] == 9
+    assert not group.figures["p50"].judged
 
 
 def test_a_load_that_was_too_short_has_no_blocks_worth_it():

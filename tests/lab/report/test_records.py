@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from lab import records, settings
 from lab.cli import app
+from lab.measure.summary import summarise
 from lab.records import ALWAYS, COLUMNS, NoRecordsError, rows
 
 DOCS = settings.CHECKOUT / "docs"
@@ -94,6 +95,12 @@ def test_summaries_have_base_units_and_their_statistic():
         row for row in found if (row["subject"], row["metric"], row["statistic"]) == ("nodejs", "p99", "median")
     ]  # fmt: skip
     assert (row["unit"], row["value"]) == ("s", pytest.approx(0.00329))
+
+
+def test_rounds_that_were_kept_take_the_place_of_their_summary():
+    document = {"spreads": {"node": {"p50_ms": summarise([1, 2, 3], "ms")}}, "rounds": {"node": {"p50_ms": [1, 2, 3]}}}
+    found = [(row["metric"], row["repeat"], row["statistic"], row["value"]) for row in rows(document, "name")]
+    assert found == [("p50", number, "value", (number + 1) / 1000) for number in range(3)]
 
 
 @pytest.mark.parametrize("strange", [{}, [], None, {"kind": "load"}])
