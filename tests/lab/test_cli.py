@@ -297,10 +297,10 @@ def test_status_of_another_place_has_no_parts(lab, monkeypatch):
 
 def test_load_passes_everything_on(lab, monkeypatch):
     asked = []
-    monkeypatch.setattr(load_module, "run", lambda *arguments: asked.append(arguments) or 1)
+    monkeypatch.setattr(load_module, "make", lambda load, **_: asked.append(load) or 1)
     arguments = ("--users", "7", "--rate", "2.5", "--seconds", "9", "--kind", "mixed", "--", "--shape", "step")
     assert lab("load", "nginx", *arguments).exit_code == 1
-    assert asked == [("nginx", 7, 2.5, 9.0, "mixed", ["--shape", "step"])]
+    assert asked == [load_module.Load(("nginx",), 7, 2.5, 9.0, "mixed", extra=("--shape", "step"))]
 
 
 def test_load_refuses_an_unknown_kind(lab):
