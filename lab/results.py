@@ -126,7 +126,7 @@ def _folder_named(name: str, results: Path) -> Path:
     found = [run for run in known if run.id.startswith(name)]
     found = found or [run for run in known if run.id.partition("-")[2] == name]
     if not found or not name:
-        raise ResultsError(f"no run in {results} is called {name!r}: `lab results` lists those that there are")
+        raise ResultsError(f"no run in {results} is called {name!r}: `lab results list` shows those that there are")
     return found[-1].folder
 
 

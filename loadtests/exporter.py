@@ -67,6 +67,9 @@ class Exporter:
         events.report_to_master.add_listener(self._report)
         events.worker_report.add_listener(self._take_report)
         MEASURED.introduce(target_of(self.environment).model)
+        # gevent's timers count from the last iteration of its loop, which was before half a second of imports: a run of
+        # 3 s would end after 2.5.
+        gevent.get_hub().loop.update_now()
         gevent.spawn(_tick_forever, self.environment)
         if not isinstance(self.environment.runner, WorkerRunner):
             events.quitting.add_listener(self._finish)

@@ -136,10 +136,7 @@ class Running:
             return []
         try:
             document, _ = json.JSONDecoder().raw_decode(self.said(), begin)
-            rows = [row for repeat in document["repeats"] for row in repeat["rows"]]
-            lines = [in_a_line(row["name"], row["count"], row["quantiles_ms"]) for row in rows]
-            silent = sum(repeat["no_response"] for repeat in document["repeats"])
-            return [*lines, *([f"{silent} requests had no response at the end"] if silent else [])]
+            return lines_of(document["repeats"])
         except (ValueError, KeyError, TypeError):  # some other text with a brace in it
             return []
 
@@ -228,6 +225,14 @@ def in_a_line(name: str, count: int, quantiles_ms: dict[str, float | None]) -> s
     """Return a row of `lab load`'s table, for a place that is narrow."""
     shown = (f"{share} {milliseconds(value)}" for share, value in quantiles_ms.items() if value is not None)
     return f"{name}, {count:,} in ms: {', '.join(shown)}"
+
+
+def lines_of(repeats: list[dict[str, Any]]) -> list[str]:
+    """Return the figures of a load, a line each."""
+    rows = [row for repeat in repeats for row in repeat["rows"]]
+    lines = [in_a_line(row["name"], row["count"], row["quantiles_ms"]) for row in rows]
+    silent = sum(repeat["no_response"] for repeat in repeats)
+    return [*lines, *([f"{silent} requests had no response at the end"] if silent else [])]
 
 
 # The controls.

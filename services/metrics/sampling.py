@@ -113,15 +113,18 @@ class Sampler:
 
     def publish(self) -> None:
         """Add the times noted since the last call to the slots. Clocks of two kinds meet in a stage: below 0 is 0."""
+        times = self._times
+        if not times:  # as after most iterations of a loop under load
+            return
         block = self.block
-        for stage, duration_ns, weight in self._times:
+        for stage, duration_ns, weight in times:
             bounds_ns, bucket, total = STAGE_SLOTS[stage]
             if duration_ns > 0:
                 block[total] += weight * duration_ns
             if duration_ns > SHORTEST_NS:  # most of some stages are not: what the finer ladder costs, this saves
                 bucket += bisect_left(bounds_ns, duration_ns)
             block[bucket] += weight
-        self._times.clear()
+        times.clear()
 
     def tick(self, requests_total: int, now_ns: int) -> None:
         """Adapt to the load. Called about once a second, with monotonic ns."""

@@ -22,15 +22,17 @@ from services.options import MODELS
 
 def test_whatever_is_chosen_is_a_command_that_lab_takes(monkeypatch):
     asked = []
-    monkeypatch.setattr(measuring, "run", lambda *given, **_: asked.append(given) or 0)
+    monkeypatch.setattr(measuring, "make", lambda given, **_: asked.append(given) or 0)
     for values in [{}, *PRESETS.values(), {"requests": "heavy", "keep_alive": False}]:
         load = Load(model="reuseport", **values)
         done = CliRunner().invoke(cli.app, load.arguments())
         assert done.exit_code == 0, done.output
-        model, users, rate, seconds, kind, extra = asked.pop()
-        assert (model, users, rate, seconds) == ("reuseport", load.users, load.rate, load.seconds)
-        assert kind in KINDS
-        assert ("--no-keep-alive" in extra) == (load.requests == "heavy" and not load.keep_alive)
+        made = asked.pop()
+        assert (made.models, made.users, made.rate, made.seconds) == (
+            ("reuseport",), load.users, load.rate, load.seconds,
+        )  # fmt: skip
+        assert made.kind in KINDS
+        assert ("--no-keep-alive" in made.extra) == (load.requests == "heavy" and not load.keep_alive)
     assert Load().command() == "lab load nginx --users 50 --rate 50 --seconds 30 --kind keep-alive -- --think 0.01"
 
 

@@ -143,3 +143,17 @@ def test_json_is_all_that_stdout_gets(monkeypatch, capsys):
     (repeat,) = json.loads(capsys.readouterr().out)["repeats"]
     counts = {row["name"]: row["count"] for row in repeat["rows"]}
     assert 5 <= counts["GET /"] <= counts["GET /, as due"]
+
+
+def test_load_is_marked_in_grafana(monkeypatch):
+    require_tool("nginx")
+    marks = []
+    monkeypatch.setattr(locust, "mark", lambda *given: marks.append(given))
+    with nginx.start() as peer:
+        monkeypatch.setenv("LAB_NGINX_PORT", str(peer.port))
+        run("nginx", 1, 10, 1, "keep-alive", [])
+    ((text, tags, begun, ended),) = marks
+    assert text.startswith("load on nginx: ")
+    assert "lab load nginx" in text
+    assert tags[:2] == ["load", "nginx"]
+    assert 0.5 < ended - begun < 60
