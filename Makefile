@@ -65,7 +65,7 @@ $(LAB): pyproject.toml constraints.txt
 	@provisioning/virtualenv.sh $(PYTHON) lab && touch $@
 
 $(TEST): pyproject.toml constraints.txt
-	@provisioning/virtualenv.sh $(PYTHON) lab test bench && touch $@ $(LAB) $(BENCH)
+	@provisioning/virtualenv.sh $(PYTHON) lab test bench analysis && touch $@ $(LAB) $(BENCH)
 
 $(BENCH): pyproject.toml constraints.txt
 	@provisioning/virtualenv.sh $(PYTHON) lab bench && touch $@ $(LAB)

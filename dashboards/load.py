@@ -29,7 +29,7 @@ def generator() -> Section:
             "Users",
             "short",
             "Simulated users that run now. Each waits for its answer before it asks again.",
-            Query("locust_users", "users"),
+            Query("sum(locust_users)", "users"),
         ),
         number(
             "Busiest generator process, of a core",
@@ -42,7 +42,7 @@ def generator() -> Section:
             "Generator processes, of a core each",
             "percentunit",
             "A verdict needs this below 80 %: a saturated generator sends late, and measures itself.",
-            [Query("locust_worker_cpu_ratio", "{{worker}}")],
+            [Query("locust_worker_cpu_ratio", "{{run}} {{worker}}")],
             limit=Limit(0.8, 0.9),
         ),
     ]
@@ -69,6 +69,7 @@ def answers() -> Section:
             [
                 failures("locust_failures_total", "{{model}} {{error}}"),
                 failures("locust_connect_failures_total", "{{model}} connect {{error}}"),
+                Query(f"{rate('locust_no_response_total', 'model')} > 0", "{{model}} no response at the end"),
             ],
             limit=Limit(red=0.01),
             shown_by=["accept-queue-overflow"],

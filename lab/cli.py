@@ -2,8 +2,8 @@
 
 Those modules are imported inside the commands, so that `lab --help` need not wait for them.
 
-Exit codes: 0 good, 1 the claim failed (`status`: not all of the stack works; `load`: requests failed),
-2 bad usage or environment, 3 inconclusive. Output that was asked for goes to stdout, and everything
+Exit codes: 0 good, 1 the claim failed (`status`: not all of the stack works; `load`: requests failed; `compare`:
+figures differ), 2 bad usage or environment, 3 inconclusive. Output that was asked for goes to stdout, and everything
 about the run itself to stderr, so that `--json` can always be piped.
 """
 
@@ -62,7 +62,7 @@ class Lab(TyperGroup):
 app = typer.Typer(
     cls=Lab,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Five ways to accept a connection, serving the same application, watched from the kernel's queues up.",
@@ -70,7 +70,32 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help=f"One of {NAMES}.", show_default=False)]
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"lab {version('accept-lab')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options of `lab` itself."""
+
+
+def _models_beginning(incomplete: str) -> list[str]:
+    return [name for name in MODELS if name.startswith(incomplete)]
+
+
+ModelName = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help=f"One of {NAMES}.", show_default=False, autocompletion=_models_beginning),
+]
 PlaceOption = Annotated[Place, typer.Option(help="Where the stack runs; auto takes what this machine can have.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
@@ -436,26 +461,170 @@ def console(
 def load(
     model: ModelName,
     extra: Annotated[
-        list[str] | None, typer.Argument(metavar="-- LOCUST_OPTIONS", help="Passed to Locust as they are.")
+        list[str] | None,
+        typer.Argument(metavar="[MODEL] -- LOCUST_OPTIONS", help="Another model; Locust's options, as they are."),
     ] = None,
     users: Annotated[int, typer.Option(min=1, help="How many users at once.")] = 50,
     rate: Annotated[float, typer.Option(min=0.01, help="Users started a second.")] = 50.0,
     seconds: Annotated[float, typer.Option(min=1, help="How long.")] = 30.0,
     kind: Annotated[str, typer.Option(help=f"What the users do: {', '.join(KINDS)}.")] = "keep-alive",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, with the histograms, instead of a table.")
-    ] = False,
+    file: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="A locustfile of your own: its users instead of a kind.", show_default=False),
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, max=100, help="Times that each model is loaded.")] = 1,
+    interleave: Annotated[bool, typer.Option("--interleave", help="Two models in turns: A B A B …")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Put real load on one model of the running stack. Same as `make load MODEL=…`.
+    """Put real load on a model of the running stack, and store the run. Same as `make load MODEL=…`.
 
-    Exits with 1 if a request failed, with 3 if the generator was saturated. `-- --think 0` goes as fast as it can.
+    Exits with 1 if a request failed or had no response, with 3 if the generator was saturated. `-- --think 0` goes as
+    fast as it can. The run is kept in .lab/results, with a page.
     """
+    words = list(extra or ())
+    models = [model, *([words.pop(0)] if words and words[0] in MODELS else [])]
     check_model(model)
     if kind not in KINDS:
-        refuse(f"no kind of user is called {kind!r}; there are {', '.join(KINDS)}")
+        refuse(f"unknown user kind {kind!r}; there are {', '.join(KINDS)}")
+    if file and not file.is_file():
+        refuse(f"there is no file {file}: give a Python file with classes of Locust's users")
+    if interleave and len(models) == 1:
+        refuse("--interleave takes two models: lab load nodejs nginx --interleave")
     from lab.load import locust as measuring
+    from lab.report import page
 
-    raise typer.Exit(measuring.run(model, users, rate, seconds, kind, extra or [], as_json=as_json))
+    asked = measuring.Load(
+        tuple(models), users, rate, seconds, kind, file, tuple(words), repeat=repeat, interleave=interleave
+    )
+
+    raise typer.Exit(measuring.make(asked, as_json=as_json, pages=page.write_with_index))
+
+
+results_app = typer.Typer(no_args_is_help=True, help="List, pin and remove the runs that are kept in .lab/results.")
+app.add_typer(results_app, name="results", rich_help_panel=MEASURING)
+
+
+@results_app.command("list")
+def list_results(as_json: JsonOption = False) -> None:
+    """List the stored runs, the oldest first; those that cannot be read with the reason."""
+    from lab import results
+
+    found = [
+        {"run": run.id, "kind": run.kind, "pinned": run.pinned,
+         "trouble": results.too_new(run.document) if run.document else "has no result: interrupted, or still running"}
+        for run in results.runs()
+    ]  # fmt: skip
+    if as_json:
+        print_json(found)
+        return
+    for each in found:
+        typer.echo(
+            f"{each['run']:<48} {each['kind']:<11} {'pinned ' if each['pinned'] else ''}{each['trouble']}".rstrip()
+        )
+
+
+@results_app.command()
+def prune(
+    keep: Annotated[
+        int | None, typer.Option(min=0, help="How many runs to keep [$LAB_RESULTS_KEEP, or 200].", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove the oldest runs beyond the bound of number and size (2 GB); pinned runs stay."""
+    from lab import results
+    from lab.report import page
+
+    removed = results.prune(keep, dry_run=dry_run)
+    for name in removed:
+        typer.echo(name)
+    say(f"{len(removed)} {'to remove' if dry_run else 'removed'}")
+    if removed and not dry_run:
+        page.write_index()
+
+
+@results_app.command()
+def pin(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A folder of .lab/results.", show_default=False)],
+    off: Annotated[bool, typer.Option("--off", help="Let it be removed again.")] = False,
+) -> None:
+    """Keep a run however many come after it."""
+    from lab import results
+
+    try:
+        typer.echo(results.pin(run, pinned=not off))
+    except results.ResultsError as error:
+        refuse(str(error))
+
+
+@app.command(rich_help_panel=MEASURING)
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN…",
+            help="Folders of .lab/results, experiments (their last run), or JSON files such as docs/benchmark.json; "
+            "RUN:GROUP is one arm or server of it.",
+            show_default=False,
+        ),
+    ],
+    page: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Where the page goes [.lab/results/comparison.html].")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare runs with the first of them: loads, experiments or benchmarks; one alone is compared within itself.
+
+    Example: lab compare docs/benchmark.json:nodejs docs/benchmark.json:node
+
+    Exits with 0 if no figure differs, 1 if one does, 2 if they cannot be compared.
+    """
+    from lab.report import comparison, comparison_view
+
+    try:
+        found = comparison.of_runs(runs)
+    except comparison.ComparisonError as error:
+        refuse(str(error))
+    path = comparison_view.write(found, page)
+    if as_json:
+        print_json(comparison.as_json(found))
+    else:
+        print_rich(comparison_view.tables(found), least_columns=120)
+    say(f"plots: {path}")
+    if found.differs:
+        raise typer.Exit(CLAIM_FAILED)
+
+
+@app.command(rich_help_panel=MEASURING)
+def export(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A folder of .lab/results, an experiment (its last run), or a JSON file.",
+            show_default=False,
+        ),
+    ],
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    as_parquet: Annotated[bool, typer.Option("--parquet", help="Parquet; needs --output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, with what is known of the run.")] = False,
+    output: Annotated[Path | None, typer.Option(dir_okay=False, help="The file; standard output by default.")] = None,
+) -> None:  # fmt: skip
+    """Write the figures of a run as rows, for pandas, DuckDB or a spreadsheet: docs/analysis.md has the columns.
+
+    Example: lab export docs/benchmark.json --csv
+    """
+    from lab.records import NoRecordsError
+    from lab.report import exporting
+    from lab.results import ResultsError
+
+    chosen = [name for name, given in (("csv", as_csv), ("parquet", as_parquet), ("json", as_json)) if given]
+    if len(chosen) != 1:
+        refuse("give one of --csv, --parquet and --json")
+    if as_parquet and output is None:
+        refuse("Parquet is no text: name a file with --output")
+    try:
+        exporting.export(run, chosen[0], output)
+    except (ResultsError, NoRecordsError) as error:
+        refuse(str(error))
 
 
 @app.command(rich_help_panel=MEASURING)
@@ -613,7 +782,10 @@ def report(
     except stored.UnknownRunError as error:
         refuse(str(error))
     interrupted = [run.name for run in chosen if run.document is None]
-    pages = [page.write(run) for run in chosen if run.document]
+    pages = [page.write(run) for run in chosen if run.document and not run.trouble]
+    for run in chosen:
+        if run.trouble:
+            say(f"{run.name} {run.trouble}")
     if interrupted:
         say(f"no result, so no page: {', '.join(interrupted)} (interrupted, or still running)")
     if not chosen:

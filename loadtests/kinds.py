@@ -25,7 +25,7 @@ def classes_of(kinds: Iterable[str]) -> dict[str, type]:
     classes: dict[str, type] = {}
     for kind in kinds:
         if kind not in KINDS:
-            raise ValueError(f"no kind of user is called {kind!r}; there are {', '.join(KINDS)}")
+            raise ValueError(f"unknown user kind {kind!r}; there are {', '.join(KINDS)}")
         module, names = KINDS[kind]
         classes |= {name: getattr(import_module(module), name) for name in names}
     return classes

@@ -15,7 +15,8 @@ from locust import events, runners
 from loadtests import shapes
 from loadtests.exporter import Exporter
 from loadtests.kinds import KINDS, classes_of
-from loadtests.options import add_options, options_of
+from loadtests.options import add_options, options_of, target_of
+from loadtests.users.own import users_in
 
 if TYPE_CHECKING:
     from locust.env import Environment
@@ -26,7 +27,9 @@ runners.HEARTBEAT_LIVENESS = 30
 
 # Locust runs every user class that it finds in this file's namespace. It would apply a shape found here
 # to every run, so shapes are chosen in `begin` instead.
-globals().update(classes_of(os.environ.get("LAB_USERS", "").split() or KINDS))
+# `LAB_USER_FILE` names a file whose classes take the place of the lab's: `lab load MODEL --file my.py`.
+USER_FILE = os.environ.get("LAB_USER_FILE", "")
+globals().update(users_in(USER_FILE) if USER_FILE else classes_of(os.environ.get("LAB_USERS", "").split() or KINDS))
 
 events.init_command_line_parser.add_listener(add_options)
 
@@ -39,4 +42,8 @@ def begin(environment: Environment, **_: object) -> None:
     environment.shape_class = chosen.get(options_of(environment).shape)
     if environment.shape_class:
         environment.shape_class.runner = environment.runner
+    if USER_FILE and not environment.host:
+        # Locust's own HttpUser takes its host from here.
+        target = target_of(environment)
+        environment.host = f"http://{target.host}:{target.port}"
     Exporter(environment).attach()

@@ -1,8 +1,8 @@
 """Measurements of this process: requests and connects apart, in fine buckets, with closed sets of labels.
 
 Plain counts rather than `prometheus_client` objects: updating those would cost the generator more than
-the request. They only grow; a worker sends all it has with every report to the master, so that a report
-lost or repeated changes nothing.
+the request. Within a run they only grow; a worker sends all it has with every report to the master (of the
+seconds, the last ones), so that a report lost or repeated changes nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ ERRORS = (
     "other",
 )  # fmt: skip
 """Every value of the label `error`: an exception's class, or a status."""
+SERIES_SECONDS = 3600
+"""So many seconds of a run are kept one by one; a longer one goes on in the totals."""
+REPORTED_SECONDS = 10
+"""A worker reports so many of its last seconds again: more than three of its reports, so that one may be lost."""
 CONNECT_ERRORS = ("ConnectionRefusedError", "ConnectionResetError", "TimeoutError", "other")
 
 Snapshot = dict[str, Any]
@@ -48,10 +52,46 @@ def error_label(error: BaseException, known: tuple[str, ...] = ERRORS) -> str:
     return next((name for name in names if name in known), "other")
 
 
+class NoResponseError(Exception):
+    """The run ended while the request waited."""
+
+
+class Second:
+    """Requests that ended within one second of a run."""
+
+    __slots__ = ("failures", "histogram", "users")
+
+    def __init__(self) -> None:
+        self.failures = self.users = 0
+        self.histogram = Histogram()
+
+    def add(self, other: Second) -> None:
+        """Count what another process did in the same second."""
+        self.failures += other.failures
+        self.users += other.users
+        self.histogram.add(other.histogram)
+
+    def to_json(self) -> list[Any]:
+        """Return what `from_json` takes."""
+        return [self.failures, self.users, self.histogram.to_json()]
+
+    @classmethod
+    def from_json(cls, stored: list[Any]) -> Second:
+        """Make a second of what `to_json` gave."""
+        second = cls()
+        second.failures, second.users, histogram = stored
+        second.histogram = Histogram.from_json(histogram)
+        return second
+
+
 class Measurements:
     """Counts and histograms, by labels. All greenlets of one process share one; nothing here yields."""
 
     def __init__(self) -> None:
+        self.series: dict[int, Second] = {}
+        """By the second of the run, from 0; empty until `begin`."""
+        self.no_response: Counter[str] = Counter()
+        self._began: float | None = None
         self.responses: dict[tuple[str, str, str], Histogram] = {}
         """By model, method and name; from sending a request to its whole response."""
         self.intended: dict[tuple[str, str, str], Histogram] = {}
@@ -61,22 +101,47 @@ class Measurements:
         self.failures: Counter[tuple[str, str]] = Counter()
         self.connect_failures: Counter[tuple[str, str]] = Counter()
 
+    def begin(self) -> None:
+        """Begin a run: forget the one before."""
+        self.__init__()  # type: ignore[misc]
+        self._began = time.monotonic()
+
     def introduce(self, model: str) -> None:
         """Make the series of `model` exist with 0, so that the first failure shows as an increase."""
         self.connects.setdefault(model, Histogram())
+        self.no_response[model] += 0
         for error in ERRORS:
             self.failures[model, error] += 0
         for error in CONNECT_ERRORS:
             self.connect_failures[model, error] += 0
 
     def responded(self, model: str, method: str, name: str, seconds: float, error: BaseException | None) -> None:
-        """Count one request, whether answered well, answered badly or not answered."""
+        """Count one request that ended, well or badly."""
         key = (model, method, name)
         if key not in self.responses:
             self.responses[key] = Histogram()
         self.responses[key].record_seconds(seconds)
+        second = self.second()
+        if second is not None:
+            second.histogram.record_seconds(seconds)
         if error is not None:
             self.failures[model, error_label(error)] += 1
+            if second is not None:
+                second.failures += 1
+
+    def second(self) -> Second | None:
+        """Return the second of the run that it is now; None before a run, and after `SERIES_SECONDS`."""
+        if self._began is None:
+            return None
+        number = int(time.monotonic() - self._began)
+        second = self.series.get(number)
+        if second is None and number < SERIES_SECONDS:
+            second = self.series[number] = Second()
+        return second
+
+    def unanswered(self, model: str) -> None:
+        """Count one request that had no response when the run ended."""
+        self.no_response[model] += 1
 
     def paced(self, model: str, method: str, name: str, seconds_from_due: float, pace_seconds: float) -> None:
         """Count one request of a user that sends every `pace_seconds`, from when it was due."""
@@ -91,14 +156,17 @@ class Measurements:
         """Count one connection that could not be made."""
         self.connect_failures[model, error_label(error, CONNECT_ERRORS)] += 1
 
-    def snapshot(self) -> Snapshot:
-        """Everything so far."""
+    def snapshot(self, seconds: int = SERIES_SECONDS) -> Snapshot:
+        """Return everything so far, and of the series the last `seconds`."""
+        last = max(self.series, default=0)
         return {
             "responses": [[*key, histogram.to_json()] for key, histogram in self.responses.items()],
             "intended": [[*key, histogram.to_json()] for key, histogram in self.intended.items()],
             "connects": [[model, histogram.to_json()] for model, histogram in self.connects.items()],
             "failures": [[*key, count] for key, count in self.failures.items()],
             "connect_failures": [[*key, count] for key, count in self.connect_failures.items()],
+            "no_response": [[model, count] for model, count in self.no_response.items()],
+            "series": [[number, each.to_json()] for number, each in self.series.items() if number > last - seconds],
         }
 
     def include(self, snapshot: Snapshot) -> None:
@@ -112,6 +180,10 @@ class Measurements:
             self.failures[model, error] += count
         for model, error, count in snapshot["connect_failures"]:
             self.connect_failures[model, error] += count
+        for model, count in snapshot["no_response"]:
+            self.no_response[model] += count
+        for number, stored in snapshot["series"]:
+            self.series.setdefault(number, Second()).add(Second.from_json(stored))
 
 
 class CpuMeter:

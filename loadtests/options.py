@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from locust.env import Environment
 
 SHAPES = ("none", "step", "spike")
+STOP_SECONDS = 3.0
 OTHER = "other"
 """The label of a target that is none of the five models."""
 
@@ -44,7 +45,12 @@ def add_options(parser: LocustArgumentParser) -> None:
     hidden: dict[str, bool] = {"include_in_web_ui": False}
     add("--shape", choices=SHAPES, default="none", help="how the number of users changes", **hidden)
     add("--metrics-port", type=int, default=0, help="serve /metrics here where there is no web page", **hidden)
+    add("--metrics-host", default=settings.HOST, help="the address for --metrics-port", **hidden)
+    add("--run", default="", help="value of the label `run` of every metric", **hidden)
+    add("--watched", action="store_true", help="begin and end when Prometheus has scraped /metrics", **hidden)
     add("--result-file", default="", help="write what was measured here, as JSON", **hidden)
+    # Users that wait for a response when the run ends are given so long; whoever still waits then had none.
+    parser.set_defaults(stop_timeout=STOP_SECONDS)
     # Locust's own defaults would open its page and its master port to the network.
     parser.set_defaults(web_host=settings.HOST, web_port=settings.LOCUST.number, master_bind_host=settings.HOST)
 

@@ -19,7 +19,7 @@ The document (`lab bench --json`) has these keys:
   rounds in which the server had less than 95 % of its core. `cpu_ratio_to_nginx`, `cpu_ratio_to_node` and the same with
   `fixed_` are {median, min, max, unit, n} of the reference's processor time divided by this server's, or null;
   `ratio_to_nginx` compares keep-alive rates. `version` is null for our own servers;
-- `spreads`: by server, {median, min, max, unit, n} of each figure;
+- `spreads`: by server, {median, min, max, unit, n} of each figure, and `rounds`: its value in each round;
 - `idle_connections`: bytes a connection, of the processes (`pss_…`) and of the server's end in the kernel (`kernel_…`,
   null where only root may read it; lab/bench/kernel_memory.py), and p99 of a load with and without the connections;
 - `watching`: by model;
@@ -148,7 +148,7 @@ def merged(stored: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
     if measured["rows"]:
         result |= {
             key: measured[key]
-            for key in ("environment", "wrk", "rows", "missing", "load_average", "spreads")
+            for key in ("environment", "wrk", "rows", "missing", "load_average", "spreads", "rounds")
             if key in measured
         }
     for part in {"idle_connections", "watching"} & measured.keys():
@@ -199,6 +199,10 @@ def rows(servers: list[Server], cores: Cores, seconds: float, rounds: int, progr
     return {
         "rows": [row(server, done) for server in servers],
         "spreads": {name: spread(measured) for name, measured in done.items()},
+        "rounds": {
+            name: {figure: [getattr(one, figure) for one in measured] for figure in UNITS}
+            for name, measured in done.items()
+        },
     }
 
 

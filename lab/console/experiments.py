@@ -21,9 +21,9 @@ from fastapi.responses import FileResponse
 
 from lab import settings
 from lab.console import tryit
-from lab.harness.run import REPORT, RESULTS
 from lab.report.page import INDEX
 from lab.report.stored import all_runs
+from lab.results import REPORT, RESULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -19,7 +19,7 @@ os.environ.setdefault(
 from fastapi import Response
 from nicegui import app, ui
 
-from lab.console import anatomy, compare, experiments, links, trials, tryit, xray
+from lab.console import anatomy, compare, experiments, links, runs, trials, tryit, xray
 from lab.console.guard import Guard
 from lab.console.history import UNWATCHED_SECONDS, History
 from lab.console.live import Live
@@ -35,7 +35,7 @@ STATIC = Path(__file__).parent / "static"
 PRIMARY = "#1c6fc4"
 """Of buttons: white on it, and it on both papers, have the contrast that WCAG asks for."""
 JSON = "application/json"
-PAGES = {"/": "X-ray", "/compare": "Compare", "/experiments": "Experiments"}
+PAGES = {"/": "X-ray", "/compare": "Compare", "/experiments": "Experiments", "/runs": "Runs"}
 HEAD = """
 <link rel="stylesheet" href="/lab/style.css">
 <link rel="icon" href="/lab/icon.svg">
@@ -61,6 +61,7 @@ def serve(host: str, port: int, names: Collection[str] = (), idle_interval_secon
     add_figures(history)
     add_pages(history, loads, trial)
     experiments.add_reports(app)
+    runs.add_comparison(app)
     ui.add_head_html(HEAD, shared=True)
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     app.on_startup(lambda: print(f"console ready: {url}", flush=True))
@@ -119,6 +120,11 @@ def add_pages(history: History, loads: tryit.Loads, trial: experiments.Trial) ->
     def side_by_side() -> None:
         with frame("/compare", loads, history):
             ui.html(compare.content(), sanitize=False).classes("wide-content")
+
+    @ui.page("/runs", title=f"Runs · {TITLE}")
+    def stored_runs() -> None:
+        with frame("/runs", None, history):
+            ui.html(runs.content(), sanitize=False).classes("wide-content")
 
     @ui.page("/experiments", title=f"Experiments · {TITLE}")
     @ui.page("/experiments/{name}", title=f"Experiments · {TITLE}")

@@ -32,14 +32,15 @@ if TYPE_CHECKING:
     from services.options import Option
 
 MOST_USERS, MOST_SECONDS = 2000, 600
-STOP_SECONDS = 5.0
+STOP_SECONDS = 10.0
+"""A load that is stopped waits for its last responses and two scrapes, and is stored."""
 BESIDES = ("workers", "backlog")
 """Options of every model that change its drawing; the others are left to `lab set`."""
 REQUESTS = {"cheap": "cheap ones", "heavy": "every 20th is heavy", "hot": "one hot connection, the others quiet"}
 ON_HOSTS_HINT = "As a line of the models' hosts in your inventory; `make lab-up PLACE=vms` applies it:"
 OUTCOMES = {
     GOOD: "ended: nothing failed",
-    FAILURES: "ended: some requests or connections failed",
+    FAILURES: "ended: some requests or connections failed, or had no response",
     SATURATED_EXIT: "ended: the generator was saturated, so its figures are its own",
 }
 
@@ -135,7 +136,7 @@ class Running:
             return []
         try:
             document, _ = json.JSONDecoder().raw_decode(self.said(), begin)
-            return [in_a_line(row["name"], row["count"], row["quantiles_ms"]) for row in document["rows"]]
+            return lines_of(document["repeats"])
         except (ValueError, KeyError, TypeError):  # some other text with a brace in it
             return []
 
@@ -224,6 +225,14 @@ def in_a_line(name: str, count: int, quantiles_ms: dict[str, float | None]) -> s
     """Return a row of `lab load`'s table, for a place that is narrow."""
     shown = (f"{share} {milliseconds(value)}" for share, value in quantiles_ms.items() if value is not None)
     return f"{name}, {count:,} in ms: {', '.join(shown)}"
+
+
+def lines_of(repeats: list[dict[str, Any]]) -> list[str]:
+    """Return the figures of a load, a line each."""
+    rows = [row for repeat in repeats for row in repeat["rows"]]
+    lines = [in_a_line(row["name"], row["count"], row["quantiles_ms"]) for row in rows]
+    silent = sum(repeat["no_response"] for repeat in repeats)
+    return [*lines, *([f"{silent} requests had no response at the end"] if silent else [])]
 
 
 # The controls.

@@ -7,8 +7,6 @@ name, `LAB_EXPERIMENTS_LISTEN` says where to answer. Neither is needed: without 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
 import time
 from dataclasses import dataclass
@@ -18,16 +16,15 @@ from prometheus_client import CollectorRegistry, Enum, Gauge, start_http_server
 from prometheus_client.registry import Collector
 
 from lab.harness.verdict import FAILS, HOLDS, INCONCLUSIVE
+from lab.measure import targets
 from lab.peers.process import accepts
-from lab.settings import HOST, PROMETHEUS, STATE_DIR, SettingError
+from lab.settings import HOST, PROMETHEUS, SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
 
-TARGETS = STATE_DIR / "prometheus" / "targets"
 LISTEN = "LAB_EXPERIMENTS_LISTEN"
 SEEN_SECONDS = 8.0
 """How long the verdict stays to be seen at most: Prometheus looks for new targets every 5 s, and asks every second."""
@@ -94,51 +91,19 @@ def announced(name: str) -> Iterator[Announcement]:
 def _served(registry: CollectorRegistry) -> Iterator[bool]:
     """`registry` where Prometheus finds it; whether there is one."""
     listen = os.environ.get(LISTEN)
-    here = TARGETS.is_dir() and accepts(PROMETHEUS.number)
+    here = targets.TARGETS.is_dir() and accepts(PROMETHEUS.number)
     if not listen and not here:
         yield False
         return
     host, port = _address(listen) if listen else (HOST, 0)
     server, thread = start_http_server(port, host, registry)
     try:
-        with contextlib.nullcontext() if listen else _target(f"{host}:{server.server_port}"):
+        with contextlib.nullcontext() if listen else targets.target(f"{host}:{server.server_port}", "experiments"):
             yield True
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-@contextlib.contextmanager
-def _target(address: str) -> Iterator[None]:
-    """A file that names the run to Prometheus. Those of runs that were killed are removed by the next.
-
-    Its lock, which the kernel takes from whoever dies, says that the run lives: a process's number is used again.
-    """
-    for file in TARGETS.glob("experiments-*.yml"):
-        if _is_left_over(file):
-            file.unlink(missing_ok=True)
-    file = TARGETS / f"experiments-{os.getpid()}.yml"
-    new = file.with_suffix(".new")
-    with new.open("w", encoding="utf-8") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        # JSON is YAML, too.
-        json.dump([{"targets": [address], "labels": {"instance": "experiments"}}], stream)
-        stream.flush()
-        new.replace(file)
-        try:
-            yield
-        finally:
-            file.unlink(missing_ok=True)
-
-
-def _is_left_over(file: Path) -> bool:
-    try:
-        with file.open(encoding="utf-8") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # locked, or gone
-        return False
-    return True
 
 
 def _address(listen: str) -> tuple[str, int]:

@@ -23,8 +23,8 @@ from lab.harness.experiment import ArmResult
 from lab.harness.observation import Observation, Quantity
 from lab.harness.verdict import Verdict, judge
 from lab.measure import environment
+from lab.results import REPORT, RESULT, RESULTS, prune
 from lab.sandbox import outside
-from lab.settings import STATE_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     Progress = Callable[[float, str], None]
     """Called with the share that is done, and what is being done."""
 
-RESULTS = STATE_DIR / "results"
-RESULT, LOG, REPORT = "result.json", "log", "report.html"
+LOG = "log"
 LONGEST_SECONDS = {"quick": 90.0, "full": 480.0}
 """Two or three times what an experiment may take, with the trials that are made again: beyond it something hangs, and
 is ended.
@@ -94,6 +93,7 @@ def run(experiment: Experiment, effort: str, progress: Progress, control: Contro
     _write(folder / RESULT, document)
     _report(folder, document)
     annotate(document, begun.timestamp())
+    prune(results=RESULTS)
     return Run(folder, document)
 
 

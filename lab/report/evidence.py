@@ -33,7 +33,8 @@ FROM_THE_DECLARATION = ("question", "predict", "explanation")
 
 def is_full(run: StoredRun) -> bool:
     """Whether a run came to a result in full form, and had its cause."""
-    return run.document is not None and run.document["effort"] == "full" and not run.document["control"]
+    document = run.document or {}
+    return document.get("effort") == "full" and not document.get("control")
 
 
 def store(experiment: Experiment, run: StoredRun, runs: Sequence[StoredRun], folder: Path = STORED) -> Path:

@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from lab.harness.checks import number, shown
 from lab.harness.experiment import CHAPTERS
-from lab.harness.run import RESULTS
-from lab.report.stored import StoredRun, all_runs
+from lab.report.stored import StoredRun, all_runs, read
+from lab.results import RESULTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,14 +27,24 @@ def write(run: StoredRun) -> Path:
     """The page of a run that came to a result: where it is. Raises ValueError where there is none."""
     if run.document is None:
         raise ValueError(f"{run.name} came to no result")
-    _put(run.page, of_run(run.document))
+    if run.trouble:
+        raise ValueError(f"{run.name} {run.trouble}")
+    put(run.page, of_load(run.document) if run.is_load else of_run(run.document))
     return run.page
+
+
+def write_with_index(folder: Path) -> None:
+    """Write the page of the run in this folder, if it came to a result, and the index beside it."""
+    run = StoredRun(folder, read(folder))
+    if run.document is not None:
+        write(run)
+    write_index(folder.parent)
 
 
 def write_index(results: Path = RESULTS) -> Path:
     """The page of all runs: where it is."""
     page = results / INDEX
-    _put(page, of_all(all_runs(results)))
+    put(page, of_all(all_runs(results)))
     return page
 
 
@@ -43,7 +53,7 @@ def of_run(document: dict[str, Any]) -> str:
     from lab.report.plots import pictures  # matplotlib: half a second that only this page needs
 
     return (
-        _templates()
+        templates()
         .get_template("run.html")
         .render(
             run=document,
@@ -55,16 +65,23 @@ def of_run(document: dict[str, Any]) -> str:
     )
 
 
+def of_load(document: dict[str, Any]) -> str:
+    """Return the HTML of a load."""
+    from lab.report import load_page
+
+    return load_page.of_load(document)
+
+
 def of_all(runs: Sequence[StoredRun]) -> str:
     """HTML of the index: what each experiment came to last, then every run."""
-    return _templates().get_template("index.html").render(runs=runs, latest=_latest(runs))
+    return templates().get_template("index.html").render(runs=runs, latest=_latest(runs))
 
 
 def _latest(runs: Sequence[StoredRun]) -> list[StoredRun]:
     """The newest result of each experiment, its full form before its quick one; controls are meant to fail."""
     newest: dict[str, StoredRun] = {}
     for run in sorted(runs, key=lambda run: (run.document or {}).get("effort") == "quick"):
-        if run.document and not run.document.get("control"):
+        if run.document and not (run.is_load or run.trouble or run.document.get("control")):
             newest.setdefault(run.experiment, run)
     return sorted(newest.values(), key=_place)
 
@@ -80,24 +97,25 @@ def markdown(text: str) -> Markup:
 
 
 @cache
-def _templates() -> Environment:
-    templates = Environment(
+def templates() -> Environment:
+    """Return the pages' templates, with the filters that they use."""
+    made = Environment(
         loader=PackageLoader("lab.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"shown": shown, "number": number, "setting": _setting}
-    return templates
+    made.filters |= {"shown": shown, "number": number, "setting": _setting}
+    return made
 
 
 def _setting(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _put(page: Path, html: str) -> None:
-    """All or nothing: two runs may end at the same time, and a browser may look."""
+def put(page: Path, html: str) -> None:
+    """Write a page, all or nothing: two runs may end at the same time, and a browser may look."""
     new = page.with_name(f"{page.name}.{os.getpid()}.new")
     new.write_text(html, encoding="utf-8")
     new.replace(page)

@@ -20,7 +20,7 @@ os.environ.setdefault("MPLCONFIGDIR", str(STATE_DIR / "matplotlib"))  # its cach
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from lab.harness.observation import AS_SENT
 from lab.load.generator import merged
@@ -28,8 +28,10 @@ from lab.measure.summary import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
     from loadtests.histogram import Histogram
 
@@ -74,6 +76,8 @@ OMISSION = (
     "generators do that send the next request only after the last answer (coordinated omission)."
 )
 POINTS_A_CURVE = 200
+NARROW = 20
+"""From the least to the greatest value of a logarithmic axis, below which powers of ten are too few marks."""
 BARS_A_CHART = 40
 """More would be a comb: a share by hundreds of connections says nothing by name."""
 
@@ -102,7 +106,7 @@ def _shares(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
             yield Picture(
                 title[:1].upper() + title[1:],
                 "Median of the trials; the thin line is their spread.",
-                _draw(_bar_panels, panels),
+                draw(_bar_panels, panels),
             )
 
 
@@ -165,7 +169,7 @@ def _latencies(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
                 "requests, stretched: each step to the right leaves a tenth of them."
             )
             text += OMISSION if AS_SENT in kinds else ""
-            yield Picture(f"Latencies: {title}", text, _draw(_latency_panels, found))
+            yield Picture(f"Latencies: {title}", text, draw(_latency_panels, found))
 
 
 def _merged(arm: Mapping[str, Any], title: str) -> Histogram:
@@ -194,10 +198,18 @@ def _latency_panels(found: Mapping[str, Histogram]) -> Figure:
     shown = [share for share in (0, 50, 90, 99, 99.9, 99.99) if 100 / (100 - share) <= right.get_xlim()[1]]
     right.set_xticks([100 / (100 - share) for share in shown], [f"{share:g}" for share in shown])
     right.xaxis.set_minor_locator(NullLocator())
-    for axis in (left.xaxis, right.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _plain_milliseconds(left.xaxis, left.get_xlim())
+    _plain_milliseconds(right.yaxis, right.get_ylim())
     figure.legend(loc="outside lower center", ncols=min(4, len(found)))
     return figure
+
+
+def _plain_milliseconds(axis: Axis, limits: tuple[float, float]) -> None:
+    """Write times as plain numbers; an axis so short that it has no power of ten on it gets marks of its own."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+    if limits[1] < NARROW * limits[0]:
+        axis.set_major_locator(MaxNLocator(5))
 
 
 def _series(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
@@ -208,7 +220,7 @@ def _series(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
         }
         lines = {name: trials for name, trials in lines.items() if trials}
         if lines:
-            yield Picture(f"Over time: {title}", "A line for each trial.", _draw(_lines, lines))
+            yield Picture(f"Over time: {title}", "A line for each trial.", draw(_lines, lines))
 
 
 def _lines(lines: Mapping[str, Sequence[Sequence[Sequence[float]]]]) -> Figure:
@@ -244,7 +256,24 @@ def _figures(arms: Sequence[Mapping[str, Any]]) -> Iterable[Picture]:
     varying = {title: found for title, found in metrics.items() if len(set(chain(*found.values()))) > 1}
     if varying:
         caption = "A dot is a trial; the bar is the median. What was the same in all of them is in the table below."
-        yield Picture("Every trial", caption, _draw(_dots, varying, [arm["name"] for arm in arms]))
+        yield Picture("Every trial", caption, draw(_dots, varying, [arm["name"] for arm in arms]))
+
+
+def every_unit(metrics: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str]) -> Picture:
+    """Return a panel for each metric, with a row for each of `names` and a dot for each of its units."""
+    caption = "A dot is a repeat, a trial, or a block of seconds; the bar is the median."
+    with mpl.rc_context(STYLE):
+        return Picture("Every unit", caption, draw(_dots, metrics, names))
+
+
+def latencies(found: Mapping[str, Histogram]) -> Picture:
+    """Return the response times of several loads: distribution and percentiles, all repeats of each together."""
+    caption = (
+        "Left: how many of the requests took so long. Right: the slowest requests, stretched: each step to the right "
+        "leaves a tenth of them."
+    )
+    with mpl.rc_context(STYLE):
+        return Picture("Latency by percentile", caption, draw(_latency_panels, found))
 
 
 def _dots(metrics: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str]) -> Figure:
@@ -279,7 +308,17 @@ def _hide_unused(grid: Sequence[Axes], used: int) -> None:
         axes.set_visible(False)
 
 
-def _draw(make: Any, *data: Any) -> str:
+def styled() -> AbstractContextManager[None]:
+    """Return the context in which plots are drawn."""
+    return mpl.rc_context(STYLE)
+
+
+def empty_figure(height_inches: float) -> Figure:
+    """Return a figure as wide as a page's column."""
+    return Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+
+
+def draw(make: Any, *data: Any) -> str:
     """The figure as an `<svg>` that may stand in a page beside others."""
     file = io.StringIO()
     make(*data).savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lab.harness.run import REPORT, RESULT, RESULTS
+from lab.results import LOAD, REPORT, RESULT, RESULTS, kind_of, too_new
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,27 @@ class StoredRun:
     @property
     def experiment(self) -> str:
         """Of which experiment; from the folder's name where nothing else tells."""
-        return self.document["experiment"] if self.document else self.name.partition("-")[2]
+        return (self.document or {}).get("experiment") or self.name.partition("-")[2]
+
+    @property
+    def is_load(self) -> bool:
+        """Return whether this is a load rather than an experiment's run."""
+        return kind_of(self.document) == LOAD if self.document else "-load-" in self.name
+
+    @property
+    def trouble(self) -> str:
+        """Return why the document cannot be shown, in one line; empty if it can."""
+        return too_new(self.document) if self.document else ""
+
+    @property
+    def requests(self) -> int:
+        """Return how many requests a load sent that had a response, or failed."""
+        return sum(repeat["requests"] for repeat in (self.document or {}).get("repeats", ()))
+
+    @property
+    def failures(self) -> int:
+        """Return how many of a load's requests failed, or had no response."""
+        return sum(repeat["failures"] for repeat in (self.document or {}).get("repeats", ()))
 
     @property
     def begun(self) -> datetime | None:
@@ -50,7 +70,7 @@ class StoredRun:
     @property
     def held(self) -> int:
         """How many of its checks hold."""
-        return sum(check["holds"] is True for check in self.document["checks"]) if self.document else 0
+        return sum(check["holds"] is True for check in (self.document or {}).get("checks", ()))
 
 
 def all_runs(results: Path = RESULTS) -> list[StoredRun]:

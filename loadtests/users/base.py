@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import gevent
 import httptools
-from locust import User
 
 from loadtests.connection import (
     ConnectionClosedError,
@@ -17,8 +16,9 @@ from loadtests.connection import (
     ReplyTooLargeError,
     http_request,
 )
-from loadtests.measurements import MEASURED, BadStatusError
+from loadtests.measurements import MEASURED, BadStatusError, NoResponseError
 from loadtests.options import options_of, target_of
+from loadtests.users.gentle import GentleUser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     Check = Callable[[Reply], Exception | None]
 
+RECORDED = {"recorded": True}
+"""Context of the requests that are counted here already. Users of other classes are counted by their request events."""
 PAUSE_AFTER_REFUSAL_SECONDS = 0.1
 """A refused connect fails in microseconds: without a pause, users would do nothing else."""
 BROKEN = (OSError, ConnectionClosedError, httptools.HttpParserError, ReplyTooLargeError)
@@ -40,7 +42,7 @@ def successful(reply: Reply) -> Exception | None:
     return None if 200 <= reply.status < 400 else BadStatusError(reply.status)
 
 
-class LabUser(User):
+class LabUser(GentleUser):
     """A user with one connection. Subclasses make their request bytes beforehand and say `send`."""
 
     abstract = True
@@ -77,7 +79,7 @@ class LabUser(User):
 
     def send(self, method: str, name: str, request: bytes, check: Check = successful) -> Reply | None:
         """Send `request` and count its outcome as `method` `name`; None when no whole response came."""
-        connection = self._connection or self._connect()
+        connection = self._connection or self._connect(method, name)
         if connection is None:
             return None
         reply: Reply | None = None
@@ -87,6 +89,9 @@ class LabUser(User):
             error = check(reply)
         except BROKEN as broken:
             error = broken
+        except gevent.GreenletExit:
+            self._no_response(method, name)
+            raise
         seconds = perf_counter() - began
         if reply is None or not (reply.keep_alive and self.keep_alive):
             self.disconnect()
@@ -99,7 +104,7 @@ class LabUser(User):
 
     def lose(self, request: bytes) -> None:
         """Send `request` and hang up without reading: to the server it is a client that vanished."""
-        connection = self._connection or self._connect()
+        connection = self._connection or self._connect("POST", "lost")
         if connection is not None:
             with contextlib.suppress(OSError):  # lost even earlier than meant
                 connection.send(request)
@@ -115,7 +120,7 @@ class LabUser(User):
         """Locust stops this user."""
         self.disconnect()
 
-    def _connect(self) -> HttpConnection | MemcacheConnection | None:
+    def _connect(self, method: str, name: str) -> HttpConnection | MemcacheConnection | None:
         began = perf_counter()
         row = self.environment.stats.get("connect", "CONNECT")
         try:
@@ -125,12 +130,20 @@ class LabUser(User):
             self.environment.stats.log_error("CONNECT", "connect", error)
             gevent.sleep(PAUSE_AFTER_REFUSAL_SECONDS)
             return None
+        except gevent.GreenletExit:
+            self._no_response(method, name)
+            raise
         seconds = perf_counter() - began
         MEASURED.connected(self.target.model, seconds)
         # A row of its own in Locust's table; not through the request event, which would also add it to
         # the total and make every new connection look like a second request.
         row.log(seconds * 1000, 0)
         return self._connection
+
+    def _no_response(self, method: str, name: str) -> None:
+        """Count the request that this user waits for. Called when Locust's patience is over, and it kills the user."""
+        MEASURED.unanswered(self.target.model)
+        self.environment.stats.log_error(method, name, NoResponseError("no response at the end of the run"))
 
     def _record(self, method: str, name: str, seconds: float, reply: Reply | None, error: Exception | None) -> None:
         MEASURED.responded(self.target.model, method, name, seconds, error)
@@ -140,6 +153,6 @@ class LabUser(User):
             response_time=seconds * 1000,
             response_length=len(reply.body) if reply else 0,
             response=reply,
-            context={},
+            context=RECORDED,
             exception=error,
         )

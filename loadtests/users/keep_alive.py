@@ -27,4 +27,6 @@ class KeepAliveUser(LabUser):
     @task
     def get(self) -> None:
         for _ in range(self._turn):
+            if self.stopping:
+                return
             self.send("GET", "/", self._request)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import re
 import socket
 import time
@@ -15,6 +16,7 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 from support import console, plain_http
+from support.loads import load
 from support.servers import children_of
 from support.stack import eventually
 from support.tools import require_tool
@@ -504,6 +506,23 @@ def test_experiment_is_predicted_and_run_and_reported(visit):
         page.get_by_role("link", name="All reports").click()
     opened.value.get_by_role("link", name=re.compile("handshake")).first.wait_for()
     keep(opened.value, "reports")
+
+
+def test_two_runs_are_chosen_and_compared(visit, lab):
+    for number, milliseconds in enumerate((20, 22)):
+        folder = lab.folder / "results" / f"20261129T05000{number}.000-load-nodejs"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps(load(number, milliseconds=milliseconds)), encoding="utf-8")
+    page = visit("/runs", width=390)
+    page.get_by_label("First").select_option("20261129T050000.000-load-nodejs")
+    page.get_by_label("Second").select_option("20261129T050001.000-load-nodejs")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert UNNAMED.findall(page.locator("body").aria_snapshot()) == []
+    keep(page, "runs-390")
+    with page.context.expect_page() as opened:
+        page.get_by_role("button", name="Compare", exact=True).click()
+    opened.value.get_by_text("difference: mean, p50").wait_for()
+    keep(opened.value, "comparison")
 
 
 def test_a_link_from_grafana_opens_the_experiment(visit):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -26,8 +27,8 @@ from services.options import COMMON, MODELS
 
 LAB = Path(sys.executable).with_name("lab")
 COMMANDS = (
-    "doctor", "up", "down", "status", "models", "serve", "set", "chaos", "top", "console", "grafana", "load", "bench",
-    "list", "run", "report",
+    "doctor", "up", "down", "status", "models", "serve", "set", "chaos", "top", "console", "grafana", "load", "compare", "export",
+    "bench", "list", "run", "report",
 )  # fmt: skip
 PORT_VARIABLE = "LAB_NGINX_ADMIN_PORT"
 
@@ -305,10 +306,10 @@ def test_status_of_another_place_has_no_parts(lab, monkeypatch):
 
 def test_load_passes_everything_on(lab, monkeypatch):
     asked = []
-    monkeypatch.setattr(load_module, "run", lambda *arguments: asked.append(arguments) or 1)
+    monkeypatch.setattr(load_module, "make", lambda load, **_: asked.append(load) or 1)
     arguments = ("--users", "7", "--rate", "2.5", "--seconds", "9", "--kind", "mixed", "--", "--shape", "step")
     assert lab("load", "nginx", *arguments).exit_code == 1
-    assert asked == [("nginx", 7, 2.5, 9.0, "mixed", ["--shape", "step"])]
+    assert asked == [load_module.Load(("nginx",), 7, 2.5, 9.0, "mixed", extra=("--shape", "step"))]
 
 
 def test_load_refuses_an_unknown_kind(lab):
@@ -445,3 +446,30 @@ def test_report_makes_every_page_anew_and_says_where_they_are(tmp_path):
 @pytest.mark.parametrize("words", [(), ("e",)])
 def test_report_without_a_run_is_refused(tmp_path, words):
     assert_refused(run_lab("report", *words, LAB_STATE_DIR=str(tmp_path)), "run")
+
+
+def test_version_is_that_of_the_package():
+    done = run_lab("--version")
+    assert (done.returncode, done.stdout) == (0, f"lab {importlib.metadata.version('accept-lab')}\n")
+
+
+def test_shell_completion_knows_the_models():
+    script = run_lab("--show-completion", "bash")
+    assert "_LAB_COMPLETE" in script.stdout or "COMPLETE" in script.stdout
+
+
+def test_results_are_listed_pinned_and_pruned(tmp_path):
+    for second in range(3):
+        folder = tmp_path / "results" / f"20260101T00000{second}.000-load-nodejs"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(
+            '{"schema": 9, "kind": "load"}' if second == 2 else '{"schema": 2, "kind": "load"}'
+        )
+    state = {"LAB_STATE_DIR": str(tmp_path)}
+    listed = run_lab("results", "list", **state).stdout.splitlines()
+    assert len(listed) == 3
+    assert "has schema 9" in listed[2]
+    assert run_lab("results", "pin", "20260101T000000", **state).returncode == 0
+    assert "000001" in run_lab("results", "prune", "--keep", "2", "--dry-run", **state).stdout
+    assert_refused(run_lab("results", "prune", LAB_RESULTS_KEEP="0", **state), "LAB_RESULTS_KEEP")
+    assert_refused(run_lab("results", "pin", "nothing", **state), "lab results list")

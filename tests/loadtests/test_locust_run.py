@@ -17,7 +17,8 @@ from lab.settings import CHECKOUT
 
 NAMES = {
     "locust_requests", "locust_response_seconds", "locust_connect_seconds", "locust_failures",
-    "locust_intended_response_seconds", "locust_connect_failures", "locust_users", "locust_worker_cpu_ratio",
+    "locust_intended_response_seconds", "locust_connect_failures", "locust_no_response", "locust_users",
+    "locust_worker_cpu_ratio",
 }  # fmt: skip
 
 

@@ -22,15 +22,17 @@ from services.options import MODELS
 
 def test_whatever_is_chosen_is_a_command_that_lab_takes(monkeypatch):
     asked = []
-    monkeypatch.setattr(measuring, "run", lambda *given, **_: asked.append(given) or 0)
+    monkeypatch.setattr(measuring, "make", lambda given, **_: asked.append(given) or 0)
     for values in [{}, *PRESETS.values(), {"requests": "heavy", "keep_alive": False}]:
         load = Load(model="reuseport", **values)
         done = CliRunner().invoke(cli.app, load.arguments())
         assert done.exit_code == 0, done.output
-        model, users, rate, seconds, kind, extra = asked.pop()
-        assert (model, users, rate, seconds) == ("reuseport", load.users, load.rate, load.seconds)
-        assert kind in KINDS
-        assert ("--no-keep-alive" in extra) == (load.requests == "heavy" and not load.keep_alive)
+        made = asked.pop()
+        assert (made.models, made.users, made.rate, made.seconds) == (
+            ("reuseport",), load.users, load.rate, load.seconds,
+        )  # fmt: skip
+        assert made.kind in KINDS
+        assert ("--no-keep-alive" in made.extra) == (load.requests == "heavy" and not load.keep_alive)
     assert Load().command() == "lab load nginx --users 50 --rate 50 --seconds 30 --kind keep-alive -- --think 0.01"
 
 
@@ -96,12 +98,15 @@ def test_load_that_has_ended_shows_its_quantiles(loads):
     target = {"model": "nginx", "host": "127.0.0.1", "port": 1}
     result = {"target": target, "seconds": 2.0, "responses": [["nginx", "GET", "/", times.to_json()]], "connects": []}
     result |= {"failures": [], "connect_failures": [], "cpu": {"0": 0.5}}
-    text = json.dumps(measuring.document(result))
+    repeat = {"rows": measuring.document(result)["rows"], "no_response": 3}
+    text = json.dumps({"repeats": [repeat]})
     own = loads(f"import sys; print('a warning'); print({text!r} if '--json' in sys.argv else '')")
     own.start(Load("nginx"))
     own.last("nginx").process.wait(10)
     shown = "p50 1.10, p90 1.10, p99 1.10, p99.9 1.10, max 1.10"
-    assert own.last("nginx").figures() == [f"GET /, 20,000 in ms: {shown}"]
+    assert own.last("nginx").figures() == [
+        f"GET /, 20,000 in ms: {shown}", "3 requests had no response at the end",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("code", ["import time; time.sleep(60)", "print('{ no JSON')", "print('{}')", "print()"])

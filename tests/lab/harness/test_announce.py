@@ -11,6 +11,7 @@ import pytest
 
 from lab.grafana import annotate as annotating
 from lab.harness import announce
+from lab.measure import targets
 from lab.peers.process import free_port
 from lab.settings import SettingError
 
@@ -41,7 +42,7 @@ def test_run_answers_where_the_variable_says(monkeypatch):
 
 
 def test_run_names_itself_to_prometheus_as_long_as_it_lasts(monkeypatch, tmp_path):
-    monkeypatch.setattr(announce, "TARGETS", tmp_path)
+    monkeypatch.setattr(targets, "TARGETS", tmp_path)
     monkeypatch.setattr(announce, "accepts", lambda port: True)
     killed = tmp_path / f"experiments-{2**22 + 1}.yml"  # above any pid
     killed.write_text("[]")
@@ -75,7 +76,7 @@ def test_verdict_stays_until_it_was_seen(monkeypatch):
 
 
 def test_run_without_a_stack_opens_nothing(monkeypatch, tmp_path):
-    monkeypatch.setattr(announce, "TARGETS", tmp_path / "none")
+    monkeypatch.setattr(targets, "TARGETS", tmp_path / "none")
     monkeypatch.setattr(announce, "start_http_server", None)  # would be called
     with announce.announced("herd") as announcement:
         announcement.progress(1)
@@ -83,7 +84,7 @@ def test_run_without_a_stack_opens_nothing(monkeypatch, tmp_path):
 
 
 def test_target_of_another_run_that_lives_stays(monkeypatch, tmp_path):
-    monkeypatch.setattr(announce, "TARGETS", tmp_path)
+    monkeypatch.setattr(targets, "TARGETS", tmp_path)
     monkeypatch.setattr(announce, "accepts", lambda port: True)
     other = tmp_path / f"experiments-{2**22 + 1}.yml"
     with other.open("w") as lives:

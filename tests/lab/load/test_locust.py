@@ -15,11 +15,21 @@ from lab.peers.process import free_port
 from loadtests.histogram import Histogram
 
 
+@pytest.fixture(autouse=True)
+def folder_of_its_own(kept):
+    pass
+
+
+def run(model, users, rate, seconds, kind, extra, **options):
+    load = locust.Load((model,), users, rate, seconds, kind, extra=tuple(extra))
+    return locust.make(load, **options)
+
+
 def test_load_on_what_runs_at_the_models_port(monkeypatch, capsys):
     require_tool("nginx")
     with nginx.start() as peer:
         monkeypatch.setenv("LAB_NGINX_PORT", str(peer.port))
-        assert locust.run("nginx", 2, 10, 2, "keep-alive", ["--think", "0.01"]) == locust.GOOD
+        assert run("nginx", 2, 10, 2, "keep-alive", ["--think", "0.01"]) == locust.GOOD
     printed = capsys.readouterr().out
     assert f"Load on nginx (127.0.0.1:{peer.port})" in printed
     assert "GET /" in printed
@@ -32,19 +42,19 @@ def test_failures_give_exit_code_1(monkeypatch, capsys):
         monkeypatch.setenv("LAB_NGINX_PORT", str(peer.port))
         # It answers every GET of a key with "hello from nginx", which nobody has put there.
         extra = ["--think", "0.01", "--block", "0ms"]
-        assert locust.run("nginx", 5, 50, 2, "mixed", extra) == locust.FAILURES
+        assert run("nginx", 5, 50, 2, "mixed", extra) == locust.FAILURES
     assert "failed: WrongReplyError" in capsys.readouterr().out
 
 
 def test_nothing_at_the_port_says_what_to_do(monkeypatch, capsys):
     monkeypatch.setenv("LAB_NGINX_PORT", str(free_port()))
-    assert locust.run("nginx", 1, 1, 1, "keep-alive", []) == locust.BAD_USAGE
+    assert run("nginx", 1, 1, 1, "keep-alive", []) == locust.BAD_USAGE
     assert "make lab-up" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("model", "kind", "named"), [("apache", "mixed", "nginx"), ("nginx", "slow", "keep-alive")])
 def test_unknown_names_are_refused_with_those_that_exist(capsys, model, kind, named):
-    assert locust.run(model, 1, 1, 1, kind, []) == locust.BAD_USAGE
+    assert run(model, 1, 1, 1, kind, []) == locust.BAD_USAGE
     assert named in capsys.readouterr().err
 
 
@@ -129,7 +139,21 @@ def test_json_is_all_that_stdout_gets(monkeypatch, capsys):
     require_tool("nginx")
     with nginx.start() as peer:
         monkeypatch.setenv("LAB_NGINX_PORT", str(peer.port))
-        assert locust.run("nginx", 1, 10, 1, "keep-alive", ["--pace", "0.02"], as_json=True) == locust.GOOD
-    document = json.loads(capsys.readouterr().out)
-    counts = {row["name"]: row["count"] for row in document["rows"]}
+        assert run("nginx", 1, 10, 1, "keep-alive", ["--pace", "0.02"], as_json=True) == locust.GOOD
+    (repeat,) = json.loads(capsys.readouterr().out)["repeats"]
+    counts = {row["name"]: row["count"] for row in repeat["rows"]}
     assert 5 <= counts["GET /"] <= counts["GET /, as due"]
+
+
+def test_load_is_marked_in_grafana(monkeypatch):
+    require_tool("nginx")
+    marks = []
+    monkeypatch.setattr(locust, "mark", lambda *given: marks.append(given))
+    with nginx.start() as peer:
+        monkeypatch.setenv("LAB_NGINX_PORT", str(peer.port))
+        run("nginx", 1, 10, 1, "keep-alive", [])
+    ((text, tags, begun, ended),) = marks
+    assert text.startswith("load on nginx: ")
+    assert "lab load nginx" in text
+    assert tags[:2] == ["load", "nginx"]
+    assert 0.5 < ended - begun < 60
