@@ -692,16 +692,24 @@ def measured(only: Sequence[str], seconds: float, rounds: int) -> dict[str, Any]
 
 @app.command("list", rich_help_panel=EXPERIMENTS)
 def list_experiments(as_json: JsonOption = False) -> None:
-    """Show the experiments: the question that each answers, by chapter."""
+    """Show the experiments: the question of each, by chapter, and what is often said and measured otherwise."""
     from lab.experiments import all_experiments
+    from lab.report.theory import corrections_of, often_said
 
     if as_json:
         fields = ("name", "chapter", "question", "predict")
-        print_json([{field: getattr(found, field) for field in fields} for found in all_experiments()])
+        print_json(
+            [
+                {field: getattr(found, field) for field in fields}
+                | {"corrects": [proof.document() for proof in corrections_of(found)]}
+                for found in all_experiments()
+            ]
+        )
     else:
         from lab.harness.tables import experiments
 
-        print_rich([experiments(all_experiments())])
+        said = {found.name: [often_said(proof) for proof in corrections_of(found)] for found in all_experiments()}
+        print_rich([experiments(all_experiments(), said)])
 
 
 @app.command(rich_help_panel=EXPERIMENTS)

@@ -23,6 +23,8 @@ SLOW = {
 hypothesis.settings.register_profile("patient", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("patient")
 
+LEFT_OPEN = "left open"
+"""Property of a test that names a check which could not be decided."""
 LOCK_FILE = Path(tempfile.gettempdir()) / f"lab-tests-{os.getuid()}.lock"
 GATE_FILE = LOCK_FILE.with_suffix(".gate")
 QUIET = "quiet: measures, so that no other test may run beside it"
@@ -43,6 +45,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     slow = [item for item in items if any(item.get_closest_marker(marker) for marker in left_out)]
     items[:] = [item for item in items if item not in slow]
     config.hook.pytest_deselected(items=slow)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what this machine was too busy to decide."""
+    reports = (report for reports in terminalreporter.stats.values() for report in reports)
+    left_open = [
+        text
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        for name, text in report.user_properties
+        if name == LEFT_OPEN
+    ]
+    if left_open:
+        terminalreporter.section(f"{len(left_open)} timed checks are left open")
+        for text in left_open:
+            terminalreporter.write_line(str(text))
 
 
 @pytest.fixture(scope="session")

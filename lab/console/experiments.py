@@ -21,8 +21,8 @@ from fastapi.responses import FileResponse
 
 from lab import settings
 from lab.console import tryit
+from lab.harness.run import REPORT
 from lab.report.page import INDEX
-from lab.report.stored import PAGE as REPORT
 from lab.report.stored import all_runs
 from lab.results import RESULTS
 

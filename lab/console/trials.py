@@ -55,7 +55,7 @@ class Row:
         self._experiment, self._trial = experiment, trial
         self._shown: object = None
         with ui.expansion(experiment.question, value=chosen).classes("experiment").props(f"id={experiment.name}"):
-            ui.label(experiment.predict).classes("predict")
+            ui.label(experiment.predict_in(quick=True)).classes("predict")
             self._prediction = ui.input("Your prediction").props("outlined dense").classes("full")
             self._prediction.props(f'aria-label="Your prediction for {experiment.name}"')
             with ui.row().classes("items-center"):
@@ -117,7 +117,7 @@ class Row:
             if state.documents:
                 if self._prediction.value:
                     ui.label(f"You said: {self._prediction.value}").classes("predict")
-                ui.html(markdown(self._experiment.explanation), sanitize=False).classes("explanation")
+                ui.html(markdown(str(state.documents[-1]["explanation"])), sanitize=False).classes("explanation")
             if address := experiments.latest_report(self._experiment.name):
                 ui.link("The whole report", address, new_tab=True)
 
@@ -126,6 +126,8 @@ def show_document(document: dict[str, Any]) -> None:
     """Verdict, checks and figures of one experiment."""
     verdict = str(document["verdict"])
     ui.label(VERDICTS.get(verdict, verdict)).classes(f"verdict {verdict}")
+    if advice := document.get("advice"):
+        ui.label(str(advice))
     checks = document.get("checks", [])
     if checks:
         rows = [
@@ -133,6 +135,9 @@ def show_document(document: dict[str, Any]) -> None:
             for one in checks
         ]
         table(("", "claim", "expected", "measured"), rows, "claims")
+    for one in checks:
+        if one.get("holds") and (corrects := one.get("corrects")):
+            ui.label(f"Often said: “{corrects['often_said']}” Measured: {one['measured']}. {corrects['truth']}")
     arms = document.get("arms", [])
     names = list(dict.fromkeys(name for arm in arms for name in arm.get("metrics", {})))
     if names:

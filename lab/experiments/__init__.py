@@ -20,11 +20,9 @@ def all_experiments() -> tuple[Experiment, ...]:
     """Every experiment, by chapter in the order of the theory, then as the files are called."""
     from lab.harness.experiment import CHAPTERS
 
-    found: list[Experiment] = [
-        import_module(f"{__name__}.{module.name}").EXPERIMENT
-        for module in iter_modules(__path__)
-        if module.name != "__main__"
-    ]
+    names = [module.name for module in iter_modules(__path__) if module.name != "__main__"]
+    modules = [import_module(f"{__name__}.{name}") for name in names]
+    found: list[Experiment] = [module.EXPERIMENT for module in modules if hasattr(module, "EXPERIMENT")]
     return tuple(sorted(found, key=lambda experiment: (CHAPTERS.index(experiment.chapter), experiment.name)))
 
 

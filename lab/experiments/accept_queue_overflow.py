@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from lab.experiments import theory
 from lab.harness.checks import shown
 from lab.harness.experiment import Check, Control, Experiment, Finding
 from lab.harness.observation import Arm, Observation, Quantity
@@ -38,6 +39,8 @@ DEADLINE_SECONDS = 12.0
 
 LINEAR = "net.ipv4.tcp_syn_linear_timeouts"
 """Kernels before 6.5 have no such setting: with them, the wait is doubled from the first retry on."""
+USUAL_LINEAR_RETRIES = 4
+"""The setting's default."""
 SOMAXCONN, ABORT_ON_OVERFLOW = "net.core.somaxconn", "net.ipv4.tcp_abort_on_overflow"
 
 FULL = "Linux, sock.h: sk_acceptq_is_full: length > limit; listen(2): the limit is min(backlog, somaxconn)"
@@ -49,7 +52,7 @@ ABORT = "Linux, tcp_minisocks.c: tcp_check_req; ip-sysctl: tcp_abort_on_overflow
 def trial(trial: Trial) -> Observation:
     """Fill the queue of a server that does not accept, knock on it in two ways, then accept after all."""
     observation = Observation()
-    room = QUICK_ROOM_SECONDS if trial.quick else ROOM_SECONDS
+    room = room_seconds(quick=trial.quick)
     linear = linear_timeouts(trial)
     route_ghosts(trial.server, trial.client)
     with contextlib.ExitStack() as stack:
@@ -76,13 +79,22 @@ def trial(trial: Trial) -> Observation:
         times = connect_times(listener, late, begun, stack)
         observation.notes = [*story(capture.segments, ghost)]
         observation.metrics |= resets(capture, ghost)
-    predicted = next(step for step in retry_steps(linear, DEADLINE_SECONDS) if step > room)
     observation.metrics |= {
-        "predicted": Quantity(predicted, "s"),
+        "predicted": Quantity(next_step(linear, room), "s"),
         "first late connect": Quantity(min(times), "s"),
         "last late connect": Quantity(max(times), "s"),
     }
     return observation
+
+
+def room_seconds(*, quick: bool) -> float:
+    """When the server begins to accept."""
+    return QUICK_ROOM_SECONDS if quick else ROOM_SECONDS
+
+
+def next_step(linear: int, room: float) -> float:
+    """When the first retry comes that finds room."""
+    return next(step for step in retry_steps(linear, DEADLINE_SECONDS) if step > room)
 
 
 def linear_timeouts(trial: Trial) -> int:
@@ -197,9 +209,12 @@ def arm(
     *,
     linear_retries: bool = True,
 ) -> Arm:
-    """A listener, and as many clients as fill a queue of `limit`, and some more."""
+    """A listener, and as many clients as fill a queue of `limit`, and some more.
+
+    The first retry comes after a second whether or not the next ones are linear, and the quick form sees no other.
+    """
     parameters = {"backlog": backlog, "clients": limit + 1 + TOO_MANY, "linear retries": linear_retries}
-    return Arm(name, "", {}, sysctls or {}, parameters=parameters)
+    return Arm(name, "", {}, sysctls or {}, parameters=parameters, quick=linear_retries)
 
 
 ARMS = (
@@ -268,13 +283,50 @@ def aborts_the_ack_only(results: Results) -> Finding:
     return Finding(f"RST to the ACK: {text}; to SYNs: {max(to_syn):.0f}", to_ack == expected and to_syn == {0.0})
 
 
+EXPLANATION = """\
+The kernel finishes handshakes by itself and puts the connections into the listener's accept queue; `accept()` only
+takes one out. Its limit is the backlog given to `listen()`, capped at `net.core.somaxconn`. The kernel calls it full
+when it is *longer* than that, so it holds one more. `ss -ltn` shows length and limit as Recv-Q and Send-Q.
+
+A SYN that meets a full queue is dropped. The server says nothing, so its client cannot tell a full queue from a lost
+packet, and does what it does for a lost packet: it sends the SYN again, later. The server here has room after
+{room:g} s, and the client does not learn of it. It connects at its next retry: {steps}. So an overflow
+shows as connect times on steps of whole seconds, and nothing in the application's own figures shows it at all.
+
+A queue can also fill between the SYN/ACK and the final ACK. The client believes itself connected then. Usually the
+kernel drops that ACK too, and repeats its SYN/ACK until there is room; `tcp_abort_on_overflow=1` answers it with RST.
+It does so for that ACK only: a SYN that meets a full queue is still dropped in silence.
+"""
+
+
+def predict(*, quick: bool) -> str:
+    """The question before the run, with its own figures."""
+    return (
+        "The backlog is 4. How many clients connect? When does a further one connect if the server begins to accept "
+        f"after {room_seconds(quick=quick)} seconds? What changes with tcp_abort_on_overflow?"
+    )
+
+
+def explanation(*, quick: bool) -> str:
+    """The reasons, with the run's own figures."""
+    room = room_seconds(quick=quick)
+    linear, doubled = (next_step(retries, room) for retries in (USUAL_LINEAR_RETRIES, 0))
+    steps = f"after {linear:.0f} s"
+    if linear != doubled:
+        steps += (
+            f" where the first retries\nare a second apart (Linux 6.5 and later), after {doubled:.0f} s where each "
+            "waits twice as long as the one before"
+        )
+    return EXPLANATION.format(room=room, steps=steps)
+
+
 EXPERIMENT = Experiment(
     name="accept-queue-overflow",
     chapter="connections",
     question="The server does not accept. How many connections does the kernel finish for it, and what does the next "
     "client see?",
-    predict="The backlog is 4. How many clients connect? When does a further one connect if the server begins to "
-    "accept after 4.5 seconds? What changes with tcp_abort_on_overflow?",
+    predict=predict(quick=False),
+    quick_predict=predict(quick=True),
     arms=ARMS,
     trial=trial,
     checks=(
@@ -284,6 +336,8 @@ EXPERIMENT = Experiment(
             FULL,
             "length = limit + 1 in every trial",
             holds_one_more,
+            timed=False,
+            shows=("E2", "E9"),
         ),
         Check(
             "each-refusal-counted",
@@ -291,6 +345,8 @@ EXPERIMENT = Experiment(
             COUNTED,
             "ListenOverflows = ListenDrops = segments refused > 0 in every trial",
             counted_twice,
+            timed=False,
+            shows=("E7", "E9"),
         ),
         Check(
             "on-the-retry-step",
@@ -298,6 +354,8 @@ EXPERIMENT = Experiment(
             RETRIES,
             f"connect time from the predicted step to {LATE_SHARE:.0%} above it",
             on_the_step,
+            timed=True,
+            corrects=theory.SYN_RETRIES,
         ),
         Check(
             "abort-answers-the-ack",
@@ -305,6 +363,8 @@ EXPERIMENT = Experiment(
             ABORT,
             "one RST to the ACK in the arm `abort`, none in the others, and none to a SYN",
             aborts_the_ack_only,
+            timed=False,
+            corrects=theory.ABORT_ON_OVERFLOW,
         ),
     ),
     controls=(
@@ -322,19 +382,6 @@ EXPERIMENT = Experiment(
         ),
     ),
     repetitions=3,
-    explanation=f"""\
-The kernel finishes handshakes by itself and puts the connections into the listener's accept queue; `accept()` only
-takes one out. Its limit is the backlog given to `listen()`, capped at `net.core.somaxconn`. The kernel calls it full
-when it is *longer* than that, so it holds one more. `ss -ltn` shows length and limit as Recv-Q and Send-Q.
-
-A SYN that meets a full queue is dropped. The server says nothing, so its client cannot tell a full queue from a lost
-packet, and does what it does for a lost packet: it sends the SYN again, later. The server here has room after
-{ROOM_SECONDS} s, and the client does not learn of it. It connects at its next retry: after 5 s where the first retries
-are a second apart (Linux 6.5 and later), after 7 s where each waits twice as long as the one before. So an overflow
-shows as connect times on steps of whole seconds, and nothing in the application's own figures shows it at all.
-
-A queue can also fill between the SYN/ACK and the final ACK. The client believes itself connected then. Usually the
-kernel drops that ACK too, and repeats its SYN/ACK until there is room; `tcp_abort_on_overflow=1` answers it with RST.
-It does so for that ACK only: a SYN that meets a full queue is still dropped in silence.
-""",
+    explanation=explanation(quick=False),
+    quick_explanation=explanation(quick=True),
 )

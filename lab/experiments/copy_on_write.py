@@ -236,6 +236,8 @@ EXPERIMENT = Experiment(
             REDIS,
             "copied / touched 0.9 to 1.1",
             always(LARGE, "copied / touched", 1 - TOLERANCE, 1 + TOLERANCE),
+            timed=False,
+            shows=("P5",),
         ),
         Check(
             "pss-is-real",
@@ -243,6 +245,7 @@ EXPERIMENT = Experiment(
             "Documentation/filesystems/proc.rst: PSS counts a page that n processes share as 1/n",
             "0.9 to 1.1 of store plus pages touched",
             always(LARGE, "sum of PSS / pages that must exist", 1 - TOLERANCE, 1 + TOLERANCE),
+            timed=False,
         ),
         Check(
             "snapshot-is-of-the-fork",
@@ -251,6 +254,8 @@ EXPERIMENT = Experiment(
             "in every trial the child's digest is that of the fork, the store has another since, and pages were "
             "written while the child read",
             of_the_fork,
+            timed=False,
+            shows=("P5",),
         ),
         Check(
             "fork-grows-with-memory",
@@ -258,6 +263,7 @@ EXPERIMENT = Experiment(
             "redis.io, latency: fork time grows with the memory of the process",
             "at least 2 times as long, spreads apart",
             ratio("fork", LARGE, to=SMALL, least=2),
+            timed=True,
         ),
     ),
     controls=(

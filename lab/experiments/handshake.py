@@ -7,6 +7,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from lab.experiments import theory
 from lab.harness.checks import always, every_trial
 from lab.harness.experiment import Check, Control, Experiment
 from lab.harness.observation import Arm, Observation, Quantity
@@ -189,12 +190,17 @@ def holding(*, held: bool = True) -> Arm:
     return Arm("ACK held back", parameters={"by hand": True, "held": held})
 
 
+PREDICT = (
+    "The server calls accept() {seconds:g} s after the client's connect(). When does connect() return? Which of the "
+    "three segments waits for accept()? Where is the connection meanwhile?"
+)
+
 EXPERIMENT = Experiment(
     name="handshake",
     chapter="connections",
     question="A client connects while the server is busy with other things. Who completes the handshake, and when?",
-    predict="The server calls accept() a second after the client's connect(). When does connect() return? Which of the "
-    "three segments waits for accept()? Where is the connection meanwhile?",
+    predict=PREDICT.format(seconds=BUSY_SECONDS),
+    quick_predict=PREDICT.format(seconds=QUICK_BUSY_SECONDS),
     arms=(connecting(), holding()),
     trial=trial,
     checks=(
@@ -204,6 +210,8 @@ EXPERIMENT = Experiment(
             THREE_WAY,
             "these three, and nothing else, when connect() has returned",
             always("connect()", "three segments", least=1),
+            timed=False,
+            shows=("E1",),
         ),
         Check(
             "before-accept",
@@ -219,6 +227,9 @@ EXPERIMENT = Experiment(
                 "acknowledged before accept()",
                 holds=finished_before_accept,
             ),
+            timed=False,
+            shows=("E4",),
+            corrects=theory.ACCEPT_ESTABLISHES,
         ),
         Check(
             "accept-sends-nothing",
@@ -226,6 +237,8 @@ EXPERIMENT = Experiment(
             KERNEL,
             "0 segments",
             always("connect()", "segments of accept()", most=0),
+            timed=False,
+            shows=("E5",),
         ),
         Check(
             "from-queue-to-queue",
@@ -240,6 +253,8 @@ EXPERIMENT = Experiment(
                 "queue after",
                 holds=from_queue_to_queue,
             ),
+            timed=False,
+            shows=("E2", "E3", "E4"),
         ),
         Check(
             "syn-ack-repeated",
@@ -255,6 +270,7 @@ EXPERIMENT = Experiment(
                 "latest of its step",
                 holds=repeated_on_steps,
             ),
+            timed=True,
         ),
     ),
     controls=(

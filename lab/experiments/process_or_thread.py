@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.experiments import theory
 from lab.gil import models_have_gil
 from lab.harness.checks import shown
 from lab.harness.experiment import Check, Control, Experiment, Finding
@@ -152,6 +153,9 @@ def one_at_a_time(work: str, what: str) -> Check:
         f"with a GIL threads ≤ {ONE_AT_A_TIME}, without one ≥ {BOTH_AT_ONCE}; processes ≥ {BOTH_AT_ONCE}"
         + (f". With a GIL, where cores are free, rate of threads : processes ≤ {SLOWER}" if work == "hold" else ""),
         judge,
+        timed=True,
+        shows=("P4",),
+        corrects=theory.THREADS_USE_CORES if work == "hold" else None,
     )
 
 
@@ -233,6 +237,8 @@ EXPERIMENT = Experiment(
             HASHLIB,
             f"threads ≥ {BOTH_AT_ONCE}; where cores are free, rate of threads : processes > {SLOWER}",
             both_released,
+            timed=True,
+            shows=("P7",),
         ),
         Check(
             "blocking-is-the-same",
@@ -240,6 +246,7 @@ EXPERIMENT = Experiment(
             "docs.python.org: time.sleep, like all that waits for a socket, releases the GIL",
             f"processes : threads 1 ± {SAME:g}, both ≥ {UNHINDERED:.0%} of workers / {BLOCK_SECONDS * 1000:.0f} ms",
             as_many_as_sleep,
+            timed=True,
         ),
         Check(
             "processes-cost-memory",
@@ -247,6 +254,8 @@ EXPERIMENT = Experiment(
             MEMORY,
             "PSS a worker: processes > threads, spreads apart",
             processes_cost_more,
+            timed=False,
+            shows=("P4", "P7"),
         ),
     ),
     controls=(

@@ -8,6 +8,7 @@ from collections import Counter
 from statistics import pstdev
 from typing import TYPE_CHECKING
 
+from lab.experiments import theory
 from lab.harness.checks import always, between, number
 from lab.harness.experiment import Check, Control, Experiment, Finding
 from lab.harness.observation import Arm, Observation, Quantity
@@ -16,7 +17,7 @@ from lab.measure.statistics import evenness
 if TYPE_CHECKING:
     from lab.harness.checks import Judge
     from lab.harness.experiment import Results
-    from lab.harness.trial import Trial
+    from lab.harness.trial import Server, Trial
 
 FEW = 8
 """Connections on two workers: a small service's connection pool."""
@@ -27,7 +28,10 @@ EVEN = math.comb(FEW, FEW // 2) / 2**FEW
 ONE_SIDED = 2 * (1 + FEW) / 2**FEW
 """The chance that one of them gets all, or all but one."""
 CHANCE = 0.001
+CPUS = 2
+"""How many the steered arm connects from, in turn."""
 BUSIEST, BY_WORKER = "busiest", "connections by worker"
+AS_TOLD = "at the worker that the program names"
 
 LWN = (
     "LWN 542629 (Kerrisk, 2013): reuseport spreads uniformly; net/core/sock_reuseport.c: by the hash of the four-tuple"
@@ -37,11 +41,12 @@ BINOMIAL = "the binomial distribution"
 
 def trial(trial: Trial) -> Observation:
     """Connect one by one, in rounds, and note who answers."""
-    os.sched_setaffinity(0, {min(trial.client_cpus)})  # a SYN to a neighbour is handled on the processor that sent it
     workers: int = trial.arm.options["workers"]
     rounds, size = trial.parameter("rounds" if not trial.quick else "quick rounds"), trial.parameter("connections")
+    cpus = sorted(trial.server_cpus | trial.client_cpus)[:CPUS]
     with trial.serving() as server:
-        answered = [[trial.ask(server.address) for _ in range(size)] for _ in range(rounds)]
+        answered = [asked_from(cpus[number % len(cpus)], size, trial, server) for number in range(rounds)]
+    told = [str(cpus[number % len(cpus)] % workers) for number in range(rounds)]
     names = [str(worker) for worker in range(workers)]
     counts = {name: sum(one.count(name) for one in answered) for name in names}
     total, share = rounds * size, 1 / workers
@@ -52,6 +57,10 @@ def trial(trial: Trial) -> Observation:
             "connections": Quantity(total),
             "farthest from even": Quantity(max(abs(n - total * share) for n in counts.values()) / deviation, "sd"),
             BUSIEST: Quantity(max(counts.values()) / total * 100, "%"),
+            AS_TOLD: Quantity(
+                sum(one.count(worker) for one, worker in zip(answered, told, strict=True)) / total * 100, "%"
+            ),
+            "processors that asked": Quantity(len(set(cpus[:rounds]))),
             "deviation / mean of a round": Quantity(pstdev(shares_of_a_round, size * share) / (size * share)),
         },
         shares={
@@ -61,6 +70,12 @@ def trial(trial: Trial) -> Observation:
             },
         },
     )
+
+
+def asked_from(cpu: int, connections: int, trial: Trial, server: Server) -> list[str]:
+    """Who answers so many connections from one processor: the one that sends a SYN to a neighbour also handles it."""
+    os.sched_setaffinity(0, {cpu})
+    return [trial.ask(server.address) for _ in range(connections)]
 
 
 def arm(name: str, workers: int, connections: int, rounds: int, model: str = "reuseport", **options: str) -> Arm:
@@ -95,7 +110,7 @@ EXPERIMENT = Experiment(
     chapter="models",
     question="Each worker has a listener of its own, and the kernel tosses a coin. How even is that?",
     predict=f"{FEW} connections on two workers, a hundred times over: how many on the first? And 1,000 on four?",
-    arms=(arm("few", 2, FEW, 200), arm("many", 4, 1000, 2), arm("steered", 4, 100, 2, steering="cpu")),
+    arms=(arm("few", 2, FEW, 200), arm("many", 4, 1000, 2), arm("steered", 4, 50, 4, steering="cpu")),
     trial=trial,
     checks=(
         Check(
@@ -104,6 +119,8 @@ EXPERIMENT = Experiment(
             LWN,
             "at most 3 standard deviations (sd)",
             between("many", "farthest from even", most=3),
+            timed=False,
+            shows=("L6",),
         ),
         Check(
             "many-are-uniform",
@@ -111,6 +128,7 @@ EXPERIMENT = Experiment(
             LWN,
             f"χ² over the connections of all trials, p above {CHANCE}",
             uniform("many"),
+            timed=False,
         ),
         Check(
             "few-are-lumpy",
@@ -118,13 +136,17 @@ EXPERIMENT = Experiment(
             BINOMIAL,
             f"deviation / mean {LUMPINESS:.2f}, within three standard errors of 100 rounds ({LEAST:.2f} to {MOST:.2f})",
             between("few", "deviation / mean of a round", LEAST, MOST),
+            timed=False,
+            corrects=theory.COIN_IS_FAIR,
         ),
         Check(
             "program-decides",
-            "a program on the sockets takes the hash's place: here the processor decides, and all clients are on one",
+            "a program on the sockets takes the hash's place: here the number of the processor names the worker",
             "socket(7), SO_ATTACH_REUSEPORT_CBPF: the program returns the number of the listener",
-            "100 % of the connections to one worker, in every trial",
-            always("steered", BUSIEST, least=100),
+            f"100 % of the connections from each of {CPUS} processors at the worker of its number, in every trial",
+            always("steered", AS_TOLD, least=100),
+            timed=False,
+            cores=CPUS,
         ),
     ),
     controls=(
@@ -140,7 +162,7 @@ EXPERIMENT = Experiment(
             (arm("few", 2, FEW, 200, "memcached", assign="round-robin"),),
             ("few-are-lumpy",),
         ),
-        Control("not-steered", "the hash decides", (arm("steered", 4, 100, 2),), ("program-decides",)),
+        Control("not-steered", "the hash decides", (arm("steered", 4, 50, 4),), ("program-decides",)),
     ),
     # Chance exceeds three standard deviations now and then; the median of several trials hardly ever.
     quick_repetitions=3,
@@ -157,6 +179,7 @@ turn, as memcached does, cannot be beaten by chance there.
 
 Whoever knows better than the hash may attach a small program that returns the number of the listener. `--steering cpu`
 takes the processor on which the packet arrived, so that a connection stays on the processor that its network queue
-feeds. That is as even as the packets are: with all of them from one processor, one worker has everything.
+feeds. That is as even as the packets are: connections that were made on one processor all come to one worker, and those
+from another to the next.
 """,
 )

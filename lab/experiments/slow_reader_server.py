@@ -198,6 +198,8 @@ EXPERIMENT = Experiment(
             "Linux, ss(8): Recv-Q of an established connection",
             f"Recv-Q at least {LEAST_UNREAD_BYTES:,} B in every trial, though nobody has accepted",
             always("asleep", UNREAD, least=LEAST_UNREAD_BYTES),
+            timed=False,
+            shows=("R1", "R3"),
         ),
         Check(
             "window-closes",
@@ -205,6 +207,8 @@ EXPERIMENT = Experiment(
             WINDOW,
             "TCPToZeroWindowAdv ≥ 1 in every trial",
             always("asleep", "TCPToZeroWindowAdv", least=1),
+            timed=False,
+            shows=("R1", "R3"),
         ),
         Check(
             "zero-window-captured",
@@ -212,6 +216,7 @@ EXPERIMENT = Experiment(
             WINDOW,
             "≥ 1 captured in every trial",
             always("asleep", "zero windows captured", least=1),
+            timed=False,
         ),
         Check(
             "sender-is-held",
@@ -219,6 +224,8 @@ EXPERIMENT = Experiment(
             TCP_INFO,
             f"Δrwnd_limited / Δwall ≥ {LIMITED_LEAST}",
             between("asleep", "window limited", least=LIMITED_LEAST),
+            timed=True,
+            shows=("R4",),
         ),
         Check(
             "receive-buffer-bounds",
@@ -226,6 +233,8 @@ EXPERIMENT = Experiment(
             "Linux, socket(7): SO_RCVBUF",
             "bytes in flight, and bytes taken, ≤ SO_RCVBUF in every trial",
             every_trial("asleep", "most in flight", "taken", "receive buffer", holds=bounded),
+            timed=False,
+            shows=("R5",),
         ),
         Check(
             "reader-sets-the-pace",
@@ -234,6 +243,8 @@ EXPERIMENT = Experiment(
             f"taken by the client's count, read by the server's: {SLOW_BYTES_PER_SECOND:,} B/s ± {RATE_TOLERANCE:.0%}, "
             f"and the one the other ± {RATE_TOLERANCE:.0%}",
             one_pace,
+            timed=True,
+            shows=("R4",),
         ),
     ),
     controls=(

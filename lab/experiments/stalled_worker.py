@@ -10,6 +10,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from lab.experiments import theory
 from lab.harness.checks import always, between
 from lab.harness.experiment import Check, Control, Experiment
 from lab.harness.observation import Arm, Observation, Quantity
@@ -131,6 +132,8 @@ EXPERIMENT = Experiment(
             SHARDING,
             f"stranded {EXPECTED:.0f} ± {MARGIN:.0f} (three standard deviations)",
             between("sharded", "stranded", EXPECTED - MARGIN, EXPECTED + MARGIN),
+            timed=False,
+            corrects=theory.KERNEL_BALANCES,
         ),
         Check(
             "shared-strands-none",
@@ -138,6 +141,8 @@ EXPERIMENT = Experiment(
             SHARDING,
             "stranded 0, in every trial",
             always("shared", "stranded", 0, 0),
+            timed=False,
+            corrects=theory.ONE_LISTENER_A_PORT,
         ),
         Check(
             "exclusive-strands-none",
@@ -145,6 +150,7 @@ EXPERIMENT = Experiment(
             "fs/eventpoll.c, ep_poll_callback: an exclusive wakeup counts only where somebody waits in epoll_wait",
             "stranded 0, in every trial",
             always("shared, exclusive", "stranded", 0, 0),
+            timed=False,
         ),
         Check(
             "none-for-good",
@@ -152,6 +158,7 @@ EXPERIMENT = Experiment(
             SHARDING,
             "stranded for good 0, in every trial",
             always("sharded", FOR_GOOD, 0, 0),
+            timed=False,
         ),
     ),
     controls=(

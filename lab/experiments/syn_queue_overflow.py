@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import platform
+import re
 import threading
 import time
 from itertools import cycle
@@ -29,9 +31,13 @@ AHEAD_SECONDS = 0.3
 QUICK_CLIENTS, CLIENTS = 10, 30
 PATIENCE_SECONDS = 0.2
 """Far longer than a handshake takes, and shorter than a retry: one SYN each."""
+ONE_MORE_SINCE = (6, 14)
+"""The kernel that takes backlog + 1 for certain; older ones may have got the change as a fix, or not."""
+MOST_HALF_OPEN = "most half-open"
 FEW_PERCENT, MOST_PERCENT = 50, 99
 
 CLOUDFLARE = "cloudflare-blog 2018-01-syn-floods"
+LENGTH = "Linux, inet_connection_sock.h: inet_csk_reqsk_queue_is_full, full when there are more than the backlog"
 FULL = f"{CLOUDFLARE}; Linux, tcp_input.c: tcp_conn_request, tcp_syn_flood_action"
 
 
@@ -54,7 +60,7 @@ def trial(trial: Trial) -> Observation:
     counters = trial.server.counters()
     observation.metrics |= {
         "good clients connected": Quantity(len(connected) / clients * 100, "%"),
-        "most half-open": Quantity(max(length for _, length in observation.series["half-open connections"])),
+        MOST_HALF_OPEN: Quantity(max(length for _, length in observation.series["half-open connections"])),
         **{name: Quantity(counters[name]) for name in COUNTERS},
     }
     if connected:
@@ -123,6 +129,12 @@ def nobody_is_dropped(results: Results) -> Finding:
     return Finding(f"connected {shown(connected)}, TCPReqQFullDrop {shown(dropped)}", holds)
 
 
+def least_room(kernel: str) -> int:
+    """How many half-open connections a kernel has room for at least: from ONE_MORE_SINCE on, that is the number."""
+    version = tuple(map(int, re.findall(r"\d+", kernel)[:2]))
+    return BACKLOG + 1 if version >= ONE_MORE_SINCE else BACKLOG
+
+
 EXPERIMENT = Experiment(
     name="syn-queue-overflow",
     chapter="connections",
@@ -134,11 +146,23 @@ EXPERIMENT = Experiment(
     trial=trial,
     checks=(
         Check(
+            "backlog-and-one",
+            "there is room for as many half-open connections as the backlog says, and one more",
+            LENGTH,
+            f"without cookies at most {BACKLOG + 1} half-open, and so many were, in every trial (a kernel before "
+            f"{'.'.join(map(str, ONE_MORE_SINCE))} may stop at {BACKLOG})",
+            always("no cookies", MOST_HALF_OPEN, least_room(platform.release()), BACKLOG + 1),
+            timed=False,
+            shows=("E3",),
+        ),
+        Check(
             "queue-full",
             "without cookies, a SYN that finds the queue of half-open connections full is dropped",
             FULL,
             "TCPReqQFullDrop > 0 in every trial",
             always("no cookies", "TCPReqQFullDrop", least=1),
+            timed=False,
+            shows=("E8",),
         ),
         Check(
             "good-clients-suffer",
@@ -146,6 +170,8 @@ EXPERIMENT = Experiment(
             CLOUDFLARE,
             f"at most {FEW_PERCENT} % connect",
             between("no cookies", "good clients connected", most=FEW_PERCENT),
+            timed=False,
+            shows=("E8",),
         ),
         Check(
             "cookies-sent",
@@ -153,6 +179,7 @@ EXPERIMENT = Experiment(
             FULL,
             "SyncookiesSent > 0 and SyncookiesRecv > 0 in every trial",
             sent_and_known_again,
+            timed=False,
         ),
         Check(
             "good-clients-connect",
@@ -160,6 +187,7 @@ EXPERIMENT = Experiment(
             CLOUDFLARE,
             f"at least {MOST_PERCENT} % connect, and TCPReqQFullDrop = 0 in every trial",
             nobody_is_dropped,
+            timed=False,
         ),
     ),
     controls=(
@@ -167,7 +195,7 @@ EXPERIMENT = Experiment(
             "no-flood",
             "nobody leaves a handshake half done",
             (arm("no cookies", 0, 0), arm("cookies", 1, 0)),
-            ("queue-full", "good-clients-suffer", "cookies-sent"),
+            ("backlog-and-one", "queue-full", "good-clients-suffer", "cookies-sent"),
         ),
         Control(
             "cookies-exchanged",
@@ -179,8 +207,8 @@ EXPERIMENT = Experiment(
     repetitions=5,
     explanation="""\
 For every SYN the kernel keeps a small half-open entry until the final ACK comes. There is room for as many as the
-listener's backlog (capped at `net.core.somaxconn`), the limit of the accept queue too. Kernels from 2025 on take one
-more (`inet_csk_reqsk_queue_is_full` asks whether there are *more*; older ones, whether there are as many). Without
+listener's backlog (capped at `net.core.somaxconn`), the limit of the accept queue too. Kernels from 2025 on (6.14) take
+one more (`inet_csk_reqsk_queue_is_full` asks whether there are *more*; older ones, whether there are as many). Without
 cookies, the last quarter of `tcp_max_syn_backlog` is kept for peers that are known from before, so where that is the
 smaller number, others are dropped earlier. A client that never sends its ACK holds its place while the SYN/ACK is
 repeated: a minute in a quiet queue, and still some seconds in one more than half full, where the kernel gives up on old

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from lab.harness.experiment import Finding
 from lab.measure.summary import Summary, overlap
 
-MOST_PAIRS = 0.8
-"""Of pairs of trials, for a claim of pairs to hold."""
+SPREADS_APART = ", spreads apart"
+"""How the expectation of a difference ends, which wants more than a ratio where there is more than one trial."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,25 +94,6 @@ def _same(least: float, most: float) -> str:
 def _all_within(one: Summary, other: Summary, least: float, most: float) -> bool:
     """Whether the bounds hold for any trial of the one beside any of the other."""
     return max(least, 0.0) * other["max"] <= one["min"] and one["max"] <= most * other["min"]
-
-
-def no_more(metric: str, arm: str, to: str, times: float) -> Judge:
-    """In most pairs of trials that were made one after the other, `arm` is at most so many times `to`.
-
-    What the machine does to one of a pair it does to the other, so where figures wander a pair still tells. False where
-    in as many pairs it is more.
-    """
-
-    def judge(results: Results) -> Finding:
-        pairs = list(zip(results[arm].values(metric), results[to].values(metric), strict=True))
-        within, wanted = sum(one <= times * other for one, other in pairs), math.ceil(MOST_PAIRS * len(pairs))
-        one, other = (shown(results[name].summary(metric)) for name in (arm, to))
-        text = f"{metric}: {arm} {one}, {to} {other}: within in {within} of {len(pairs)} pairs"
-        if within < wanted and len(pairs) - within < wanted:
-            return Finding(f"{text}, which tells neither", None)
-        return Finding(text, within >= wanted)
-
-    return judge
 
 
 def relative_spread(summary: Summary) -> float:

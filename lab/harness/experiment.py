@@ -7,9 +7,10 @@ function of that file; everything around it (sandbox, repetition, interleaving, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from lab.harness.observation import taken_by_others
 from lab.measure.summary import Summary, summarise
 
 if TYPE_CHECKING:
@@ -25,6 +26,22 @@ class ArmResult:
 
     arm: Arm
     observations: list[Observation]
+    """One of each repetition."""
+    superseded: list[Observation] = field(default_factory=list)
+    """Of repetitions that were made again, since others had the processors: the trials that they had more of."""
+
+    def add(self, repetition: int, observation: Observation) -> None:
+        """Keep a trial. Where its repetition has one already, the one that others hindered less stands for it."""
+        if repetition == len(self.observations):
+            self.observations.append(observation)
+            return
+        less, more = sorted((self.observations[repetition], observation), key=taken_by_others)
+        self.observations[repetition] = less
+        self.superseded.append(more)
+
+    def every_trial(self) -> ArmResult:
+        """The same with all trials, in no order: what counts are judged by, whoever had the processors."""
+        return ArmResult(self.arm, [*self.observations, *self.superseded])
 
     def summary(self, metric: str) -> Summary:
         """Median and spread of a metric over the trials. Raises KeyError for one that was not measured."""
@@ -59,6 +76,16 @@ class Finding(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """A thing that is often said and is not so, or is only half of it."""
+
+    statement: str
+    """The number of the statement of the theory that says it (lab/experiments/theory.py); empty: others say it."""
+    often_said: str
+    truth: str
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """A claim, where it comes from, and how the figures decide it."""
 
@@ -69,8 +96,16 @@ class Check:
     """Where the claim or the criterion comes from: a kernel file, a publication, a manual."""
     expected: str
     judge: Callable[[Results], Finding]
+    timed: bool = field(kw_only=True)
+    """Whether other programs can spoil it by taking the processors: true of durations, rates and shares of processor
+    time; false of counts and their shares, which are judged however busy the machine is.
+    """
     cores: int = 1
     """How many this claim needs, where it needs more than the others."""
+    shows: tuple[str, ...] = ()
+    """The numbers of the statements of the theory that it proves, or proves a part of."""
+    corrects: Correction | None = None
+    """A thing often said that its figures contradict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +140,10 @@ class Experiment:
     quick_repetitions: int = 1
     cores: int = 1
     """How many the claim needs. With fewer it is inconclusive, whatever the figures."""
+    quick_predict: str = ""
+    """In place of `predict` where the quick form has other figures."""
+    quick_explanation: str = ""
+    """In place of `explanation` where the quick form has other figures."""
     programs: tuple[str, ...] = ()
     """Packages whose program of the same name it needs, beside those that every sandbox needs."""
 
@@ -125,9 +164,19 @@ class Experiment:
             if found:
                 raise ValueError(f"experiment {self.name}: {problem}")
 
+    def arms_in(self, *, quick: bool) -> tuple[Arm, ...]:
+        """The arms of the quick form, or of the full one."""
+        return tuple(arm for arm in self.arms if arm.quick or not quick)
+
+    def predict_in(self, *, quick: bool) -> str:
+        """`predict`, with the figures of the form."""
+        return (quick and self.quick_predict) or self.predict
+
+    def explanation_in(self, *, quick: bool) -> str:
+        """`explanation`, with the figures of the form."""
+        return (quick and self.quick_explanation) or self.explanation
+
     def without_cause(self, control: Control) -> Experiment:
         """The experiment with the control's arms in place of its own."""
-        from dataclasses import replace
-
         instead = {arm.name: arm for arm in control.arms}
-        return replace(self, arms=tuple(instead.get(arm.name, arm) for arm in self.arms))
+        return replace(self, arms=tuple(replace(instead.get(arm.name, arm), quick=arm.quick) for arm in self.arms))

@@ -40,6 +40,11 @@ class Observation:
     """What happened, in order, in words: a packet trace, the steps of a handshake."""
 
 
+def taken_by_others(observation: Observation) -> float:
+    """The share of the processors' time that others had meanwhile; 0 where nobody has looked."""
+    return observation.metrics[OTHERS].value if OTHERS in observation.metrics else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Arm:
     """One of the things compared."""
@@ -54,6 +59,8 @@ class Arm:
     client_sysctls: Mapping[str, int | str] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else the trial reads: the load's size, a pause."""
+    quick: bool = True
+    """Whether the quick form has this arm, too: not where it would predict the same there as another."""
 
     def described(self) -> dict[str, Any]:
         """All that was set, for the result."""

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lab.harness.announce import annotate, announced
+from lab.harness.checks import SPREADS_APART
+from lab.harness.controls import as_run
 from lab.harness.experiment import ArmResult
 from lab.harness.observation import Observation, Quantity
 from lab.harness.verdict import Verdict, judge
@@ -28,14 +30,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from lab.harness.experiment import Control, Experiment, Results
+    from lab.harness.experiment import Check, Control, Experiment, Results
 
     Progress = Callable[[float, str], None]
     """Called with the share that is done, and what is being done."""
 
-LOG = "log"
-LONGEST_SECONDS = {"quick": 60.0, "full": 360.0}
-"""Two or three times what an experiment may take: beyond it something hangs, and is ended."""
+LOG, REPORT = "log", "report.html"
+LONGEST_SECONDS = {"quick": 90.0, "full": 480.0}
+"""Two or three times what an experiment may take, with the trials that are made again: beyond it something hangs, and
+is ended.
+"""
 LAST_WORDS_BYTES = 2000
 
 
@@ -50,10 +54,15 @@ class Run:
     folder: Path
     document: dict[str, Any]
 
+    @property
+    def report(self) -> Path:
+        """Its page."""
+        return self.folder / REPORT
+
 
 def run(experiment: Experiment, effort: str, progress: Progress, control: Control | None = None) -> Run:
     """Make all trials in a sandbox and judge them. `effort` is quick or full. Raises RunError, SandboxError."""
-    declared = experiment.without_cause(control) if control else experiment
+    declared = as_run(experiment, control, quick=effort == "quick")
     missing = [program for program in declared.programs if not shutil.which(program)]
     if missing:
         raise RunError(f"{experiment.name} needs {missing[0]}: apt-get install {missing[0]}, or {outside.CONTAINER}")
@@ -73,12 +82,11 @@ def run(experiment: Experiment, effort: str, progress: Progress, control: Contro
         results = _follow(declared, command, folder, effort, tell)
         where = environment.describe()
         verdict = _judge(declared, results, where)
-        document = describe(declared, results, verdict, where, time.monotonic() - started)
+        document = describe(declared, results, verdict, where, effort, time.monotonic() - started)
         announcement.progress(1)
         announcement.verdict(document["verdict"])
     document |= {
         "begun": begun.isoformat(),
-        "effort": effort,
         "command": command_line(words),
         "control": control and control.name,
     }
@@ -99,7 +107,7 @@ def command_line(words: list[str]) -> str:
 
 def _follow(experiment: Experiment, command: list[str], folder: Path, effort: str, progress: Progress) -> Results:
     """Read what the sandbox says, until its end."""
-    results = {arm.name: ArmResult(arm, []) for arm in experiment.arms}
+    results = {arm.name: ArmResult(arm, []) for arm in experiment.arms_in(quick=effort == "quick")}
     with outside.launched(command, folder / LOG) as process:
         watchdog = threading.Timer(LONGEST_SECONDS[effort], process.kill)
         watchdog.start()
@@ -109,7 +117,7 @@ def _follow(experiment: Experiment, command: list[str], folder: Path, effort: st
                 if "error" in said:
                     raise RunError(f"{experiment.name}: {said['error']} (log: {folder / LOG})")
                 if "observation" in said:
-                    results[said["arm"]].observations.append(read_observation(said["observation"]))
+                    results[said["arm"]].add(said["repetition"], read_observation(said["observation"]))
                 else:
                     progress(said["progress"], said["doing"])
         finally:
@@ -156,15 +164,23 @@ def read_observation(fields: dict[str, Any]) -> Observation:
 
 
 def describe(
-    experiment: Experiment, results: Results, verdict: Verdict, where: environment.Environment, seconds: float
+    experiment: Experiment,
+    results: Results,
+    verdict: Verdict,
+    where: environment.Environment,
+    effort: str,
+    seconds: float,
 ) -> dict[str, Any]:
     """The document of one run."""
+    quick = effort == "quick"
     arms = [
         {
             "name": name,
             "parameters": result.arm.described(),
             "metrics": result.summaries(),
+            "made_again": len(result.superseded),
             "trials": [asdict(observation) for observation in result.observations],
+            "superseded": [asdict(observation) for observation in result.superseded],
         }
         for name, result in results.items()
     ]
@@ -173,9 +189,11 @@ def describe(
             "name": outcome.check.name,
             "claim": outcome.check.claim,
             "source": outcome.check.source,
-            "expected": outcome.check.expected,
+            "expected": expected_of(outcome.check, results),
+            "timed": outcome.check.timed,
             "measured": outcome.measured,
             "holds": outcome.holds,
+            "corrects": outcome.check.corrects and asdict(outcome.check.corrects),
         }
         for outcome in verdict.outcomes
     ]
@@ -183,21 +201,33 @@ def describe(
         "experiment": experiment.name,
         "chapter": experiment.chapter,
         "question": experiment.question,
-        "predict": experiment.predict,
-        "explanation": experiment.explanation,
+        "effort": effort,
+        "predict": experiment.predict_in(quick=quick),
+        "explanation": experiment.explanation_in(quick=quick),
         "arms": arms,
         "checks": checks,
         "verdict": verdict.word,
         "inconclusive": verdict.reasons,
+        "advice": verdict.advice,
         "environment": where,
         "seconds": round(seconds, 2),
     }
 
 
+def expected_of(check: Check, results: Results) -> str:
+    """What the check expects of these results: one trial has no spread of which something could be said."""
+    trials = max(len(result.observations) for result in results.values())
+    return check.expected if trials > 1 else check.expected.replace(SPREADS_APART, "")
+
+
 def in_one_line(document: dict[str, Any]) -> str:
     """The document as `lab run --json` prints it: without the single trials, which result.json keeps."""
-    arms = [{key: value for key, value in arm.items() if key != "trials"} for arm in document["arms"]]
-    return json.dumps({**document, "arms": arms}, ensure_ascii=False)
+    return json.dumps({**document, "arms": without_trials(document["arms"])}, ensure_ascii=False)
+
+
+def without_trials(arms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The arms of a document, with their summaries alone."""
+    return [{key: value for key, value in arm.items() if key not in {"trials", "superseded"}} for arm in arms]
 
 
 def _report(folder: Path, document: dict[str, Any]) -> None:

@@ -162,11 +162,13 @@ def show(found: running.Run) -> None:
     console.print(verdict)
     for reason in document["inconclusive"]:
         console.print(f"  {reason}", highlight=False)
+    if document["advice"]:
+        console.print(document["advice"], highlight=False, soft_wrap=True)
     environment: dict[str, Any] = document["environment"]
     console.print(
         f"kernel {environment['kernel']}, {environment['cpus']} cores, Python {environment['python']}"
-        f"{'' if environment['gil'] else ' without GIL'}, {document['seconds']:.0f} s; {found.folder}",
+        f"{'' if environment['gil'] else ' without GIL'}, {document['seconds']:.0f} s",
         style="dim",
         highlight=False,
-        soft_wrap=True,
     )
+    console.print(f"report: {found.report}", highlight=False, soft_wrap=True)

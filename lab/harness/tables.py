@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -9,7 +10,7 @@ from rich.text import Text
 from lab.stack.tables import headed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.table import Table
 
@@ -21,12 +22,15 @@ VERDICT_STYLES = {"holds": "green", "fails": "bold red", "inconclusive": "yellow
 CONTROL_STYLES = {"fails, as it must": "green", "holds, which it must not": "bold red"}
 
 
-def experiments(shown: Iterable[Experiment]) -> Table:
-    """The experiments, by chapter."""
+def experiments(shown: Iterable[Experiment], often_said: Mapping[str, Sequence[str]] = MappingProxyType({})) -> Table:
+    """The experiments, by chapter; below each question what is often said, and was measured otherwise."""
     table = headed("chapter", "experiment", "question")
     chapter = ""
     for experiment in shown:
-        table.add_row("" if experiment.chapter == chapter else experiment.chapter, experiment.name, experiment.question)
+        question = Text(experiment.question)
+        for line in often_said.get(experiment.name, ()):
+            question.append(f"\n{line}", style="dim")
+        table.add_row("" if experiment.chapter == chapter else experiment.chapter, experiment.name, question)
         chapter = experiment.chapter
     return table
 

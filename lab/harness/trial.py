@@ -249,12 +249,17 @@ class Trial:
 
     @contextlib.contextmanager
     def loading(
-        self, server: Server, *streams: Stream, seconds: float | None = None, warm_up_seconds: float = 0.5
+        self,
+        server: Server,
+        *streams: Stream,
+        seconds: float | None = None,
+        warm_up_seconds: float = 0.5,
+        connect_gap_seconds: float = 0.0,
     ) -> Iterator[Load]:
         """A generator in the client's namespace, on its processors, while something else goes on."""
         self.check(server)
-        host, port = server.address
-        plan = Plan(host, port, streams, seconds or self.seconds, warm_up_seconds, seed=self.repetition)
+        length = seconds or self.seconds
+        plan = Plan(*server.address, streams, length, warm_up_seconds, connect_gap_seconds, seed=self.repetition)
         with self.started(sys.executable, "-m", "lab.load.generator", json.dumps(asdict(plan))) as process:
             yield Load(process, plan)
 

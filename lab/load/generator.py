@@ -74,6 +74,8 @@ class Plan:
     streams: tuple[Stream, ...]
     seconds: float
     warm_up_seconds: float = 0.5
+    connect_gap_seconds: float = 0.0
+    """Between the connects of two streams: where all come at once, the first worker awake may accept all of them."""
     seed: int = 1
     """Of arrivals and pauses, so that every arm meets the same ones."""
 
@@ -176,8 +178,11 @@ class Connection(asyncio.Protocol):
 class Running:
     """One stream under way."""
 
-    def __init__(self, plan: Plan, stream: Stream, random_source: random.Random, clock: Clock) -> None:
+    def __init__(
+        self, plan: Plan, stream: Stream, random_source: random.Random, clock: Clock, first_connect_seconds: float = 0.0
+    ) -> None:
         self.result = StreamResult(stream.name, bool(stream.rate))
+        self._first_connect_seconds = first_connect_seconds
         self._plan, self._stream, self._random, self._clock = plan, stream, random_source, clock
         self._intended, self._sent, self._connects = Histogram(), Histogram(), Histogram()
         self._sum = self._sum_of_squares = 0.0
@@ -214,6 +219,7 @@ class Running:
 
     async def _connect_ahead(self) -> Connection | None:
         """Before the first request; who is refused now tries again with it."""
+        await asyncio.sleep(self._first_connect_seconds)
         try:
             return await self._connect()
         except (OSError, TimeoutError):
@@ -351,7 +357,10 @@ class Clock:
 async def generate(plan: Plan) -> dict[str, Any]:
     """Run the plan; the document that is printed."""
     clock = Clock(plan)
-    running = [Running(plan, stream, random.Random(f"{plan.seed}/{stream.name}"), clock) for stream in plan.streams]
+    running = [
+        Running(plan, stream, random.Random(f"{plan.seed}/{stream.name}"), clock, number * plan.connect_gap_seconds)
+        for number, stream in enumerate(plan.streams)
+    ]
     cpu, *_ = await asyncio.gather(_cpu_while_it_counts(clock), *(stream.run() for stream in running))
     results = [stream.finish() for stream in running]
     return {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+LOOK_SECONDS = 0.0005
 CPUCLOCK_SCHED = 2
 """linux/posix-timers.h: which of a process's clocks; its number is in the bits above."""
 
@@ -33,6 +34,22 @@ def pss_bytes(pids: list[int]) -> int:
 def uss_bytes(pids: list[int]) -> int:
     """Unique set size: what each has to itself, and what would be free if it ended."""
     return sum(_rolled_up(pid, "Private_") for pid in pids)
+
+
+def wait_until_asleep(pids: list[int], most_seconds: float) -> bool:
+    """Return when every thread of these processes waits for something; False where that takes longer."""
+    deadline = time.monotonic() + most_seconds
+    while not all(map(_is_asleep, pids)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
+
+
+def _is_asleep(pid: int) -> bool:
+    """Every thread is in interruptible sleep, state S. Source: proc_pid_stat(5)."""
+    lines = (file.read_text(encoding="ascii") for file in Path(f"/proc/{pid}/task").glob("*/stat"))
+    return all(line.rpartition(")")[2].split()[0] == "S" for line in lines)
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -1,4 +1,4 @@
-"""The pages of docs/experiments: each from its declaration and a stored result, and an index of them.
+"""The pages of docs/experiments: each from its declaration and a stored result, an index of them, and docs/theory.md.
 
     python -m lab.report.docs [RUN…]    first stores the results of these runs (folders, or experiments), then writes
     python -m lab.report.docs --all     the same with the last full run of every experiment that has one
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lab.experiments import UnknownExperimentError, all_experiments
 from lab.experiments import named as experiment_named
 from lab.harness.checks import shown
+from lab.report import theory
 from lab.report.evidence import is_full, read_stored, same, store
 from lab.report.stored import StoredRun, UnknownRunError, all_runs, named
 from lab.settings import CHECKOUT
@@ -74,6 +75,7 @@ def write(folder: Path = FOLDER) -> None:
             file.unlink()
     for name, text in wanted.items():
         (folder / name).write_text(text, encoding="utf-8")
+    theory.write(folder.parent / theory.PAGE.name)
 
 
 def index(found: Sequence[tuple[Experiment, dict[str, Any] | None]]) -> str:
@@ -87,6 +89,7 @@ def index(found: Sequence[tuple[Experiment, dict[str, Any] | None]]) -> str:
         "Each proves its claims in a throwaway sandbox, with the kernel's own counters: `lab list` shows them,",
         "`lab run NAME` runs one (`--quick`: in seconds) and makes a page of it. Write your prediction down first.",
         f"All of them, one after the other, took {minutes:.0f} min.",
+        "[What the theory says](../theory.md) lists its statements, and which experiment shows or corrects each.",
     ]
     for chapter, group in groupby(found, key=lambda pair: pair[0].chapter):
         lines += ["", f"## {chapter.capitalize()}", ""]
@@ -123,11 +126,25 @@ def _checks(experiment: Experiment, result: dict[str, Any] | None) -> Iterator[s
         measured, word = (found["measured"], WORDS[found["holds"]]) if found and same(check, found) else ("–", "")
         yield _row(_cell(check.claim), _cell(check.expected), _cell(measured), word)
     yield ""
+    yield from _often_said(experiment)
     yield "Sources:"
     yield ""
     yield from (f"- {source}" for source in dict.fromkeys(check.source for check in experiment.checks))
     yield ""
     yield _provenance(result) if result else "No result is stored yet."
+
+
+def _often_said(experiment: Experiment) -> Iterator[str]:
+    """What its figures correct."""
+    proofs = theory.corrections_of(experiment)
+    for proof in proofs:
+        correction = proof.check.corrects
+        assert correction is not None
+        number = f" ([{correction.statement}](../theory.md))" if correction.statement else ""
+        text = theory.often_said(proof)
+        yield f"- {text[0].upper()}{text[1:]} {correction.truth}{number}"
+    if proofs:
+        yield ""
 
 
 def _provenance(result: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import json
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
+from lab.harness.run import without_trials
 from lab.measure.environment import CHANGED
 from lab.settings import CHECKOUT
 
@@ -46,7 +47,7 @@ def store(experiment: Experiment, run: StoredRun, runs: Sequence[StoredRun], fol
     if run.document["environment"]["commit"].endswith(CHANGED):
         raise ValueError(f"{run.name} was made with files that are in no commit: commit, and run it again")
     document = {name: value for name, value in run.document.items() if name not in FROM_THE_DECLARATION} | {
-        "arms": [{name: value for name, value in arm.items() if name != "trials"} for arm in run.document["arms"]],
+        "arms": without_trials(run.document["arms"]),
         "runs": [_of_a_run(each) for each in _in_a_row(run, runs)],
         "controls": dict(_controls(experiment, run.document, runs)),
     }

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from lab.harness.run import REPORT
 from lab.results import LOAD, RESULT, RESULTS, kind_of, too_new
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-PAGE = "report.html"
 
 
 class UnknownRunError(Exception):
@@ -34,7 +33,7 @@ class StoredRun:
     @property
     def page(self) -> Path:
         """Where its report is, or would be."""
-        return self.folder / PAGE
+        return self.folder / REPORT
 
     @property
     def experiment(self) -> str:

@@ -83,6 +83,7 @@ class Http1:
             return self._parse(self._parser, data)
         request = self._common.plain.read(data)
         if request is not None:
+            self.closing = not request.keep_alive
             return [request]
         return self._parse(self._borrow(), data)
 

@@ -12,11 +12,10 @@ import re
 import socket
 import time
 
-import httpx
 import psutil
 import pytest
 from playwright.sync_api import expect
-from support import console
+from support import console, plain_http
 from support.loads import load
 from support.servers import children_of
 from support.stack import eventually
@@ -544,8 +543,8 @@ def test_what_is_missing_is_said_and_how_to_get_it(visit):
 @pytest.mark.parametrize("path", ["/", "/live.json", "/_nicegui_ws/socket.io/?EIO=4&transport=polling"])
 def test_other_origins_and_names_are_refused(lab, path):
     for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}, {"Origin": "null"}):
-        assert httpx.get(lab.url + path, headers=headers, trust_env=False).status_code == 403, headers
-    assert httpx.get(lab.url + path, headers={"Origin": lab.url}, trust_env=False).status_code == 200
+        assert plain_http.get(lab.url + path, headers=headers, trust_env=False).status_code == 403, headers
+    assert plain_http.get(lab.url + path, headers={"Origin": lab.url}, trust_env=False).status_code == 200
 
 
 @pytest.mark.parametrize(("origin", "status"), [("http://evil.example", b"403"), (None, b"101")])
@@ -594,7 +593,7 @@ def test_memory_of_the_page_does_not_grow_with_visits(lab, visit):
         page.goto("about:blank")
 
     page, paths = visit("/"), itertools.cycle(PAGES)
-    with httpx.Client(base_url=lab.url, trust_env=False) as client:
+    with plain_http.Client(base_url=lab.url, trust_env=False) as client:
         visits(WARM_UP_VISITS)
         before = lab.resident_bytes()
         visits(MANY_VISITS)

@@ -24,6 +24,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from support import plain_http
 from support.engine import GRAFANA_IMAGE, PYTHON_IMAGE, Engine, running_engine
 from support.stack import Stack, accepts, assert_interrupted, eventually, free_ports, serves
 
@@ -313,10 +314,10 @@ def test_set_changes_a_running_model_in_its_container(up, engine):
 def test_paused_model_answers_nobody_until_it_is_resumed(up):
     assert "lab chaos resume nodejs" in up.lab("chaos", "pause", "nodejs").stdout
     with pytest.raises(httpx.ReadTimeout):
-        httpx.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=httpx.Timeout(10, read=1), trust_env=False)
+        plain_http.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=httpx.Timeout(10, read=1), trust_env=False)
     assert up.state("nodejs")["model"] == "nodejs"  # who watches it is spared
     assert up.lab("chaos", "resume", "nodejs").returncode == 0
-    assert httpx.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=10, trust_env=False).status_code == 200
+    assert plain_http.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=10, trust_env=False).status_code == 200
 
 
 def test_killed_worker_and_killed_model_are_replaced(up, engine):
@@ -466,7 +467,7 @@ def test_experiment_runs_in_the_container_of_the_page(up, engine, annotations):
     listed = engine.docker("exec", f"{PROJECT}-console-1", "sh", "-c", "ls /state/results/*-handshake/report.html")
     assert listed.strip()
     name = listed.split()[-1].split("/")[3]
-    page = httpx.get(f"http://127.0.0.1:{up.port('console')}/results/{name}/report.html", trust_env=False)
+    page = plain_http.get(f"http://127.0.0.1:{up.port('console')}/results/{name}/report.html", trust_env=False)
     assert page.status_code == 200
     assert "Who completes the handshake" in page.text
     (seen,) = up.query('last_over_time(lab_experiment_progress_ratio{experiment="handshake"}[5m])')
@@ -512,7 +513,7 @@ def test_compose_alone_gives_the_stack_and_down_finds_it(stack, engine):
     for part in (*RUNNING, "grafana"):
         assert eventually(lambda part=part: accepts(stack.port(part))), part
     assert eventually(lambda: len(stack.query("up == 1")) == len(MODELS) + 1)
-    page = httpx.get(f"http://127.0.0.1:{stack.port('grafana')}/", trust_env=False).text
+    page = plain_http.get(f"http://127.0.0.1:{stack.port('grafana')}/", trust_env=False).text
     assert "disable_initial_admin_creation = true" in page
     variables = dict(line.split("=", 1) for line in inspect(engine, "grafana")["Config"]["Env"])
     # Empty variables leave grafana.ini as it is, and that makes no administrator.

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support import plain_http
 from support.stack import Stack, accepts, eventually
 
 from lab import settings
@@ -209,10 +210,10 @@ def test_set_changes_a_running_model_until_it_is_started_anew(up):
 def test_paused_model_answers_nobody_until_it_is_resumed(up):
     assert "lab chaos resume nodejs" in up.lab("chaos", "pause", "nodejs").stdout
     with pytest.raises(httpx.ReadTimeout):
-        httpx.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=httpx.Timeout(10, read=1), trust_env=False)
+        plain_http.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=httpx.Timeout(10, read=1), trust_env=False)
     assert up.state("nodejs")["model"] == "nodejs"  # who watches it is spared
     assert up.lab("chaos", "resume", "nodejs").returncode == 0
-    assert httpx.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=10, trust_env=False).status_code == 200
+    assert plain_http.get(f"http://127.0.0.1:{up.port('nodejs')}/", timeout=10, trust_env=False).status_code == 200
 
 
 def test_killed_worker_and_killed_model_are_replaced(up):

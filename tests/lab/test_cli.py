@@ -230,6 +230,15 @@ def test_doctor_json_is_a_list_of_findings(lab, doctor_finds):
     assert json.loads(lab("doctor", "--json").stdout) == [expected]
 
 
+def test_list_sets_what_is_often_said_beside_what_was_measured(lab):
+    listed = {each["name"]: each for each in json.loads(lab("list", "--json").stdout)}
+    (said,) = listed["handshake"]["corrects"]
+    assert (said["statement"], said["check"]) == ("E6", "before-accept")
+    assert said["often_said"] == "accept() completes the handshake."
+    assert said["measured"].startswith("connect() ")
+    assert "“accept() completes" in lab("list").stdout
+
+
 @pytest.mark.parametrize("command", ["up", "down"])
 @pytest.mark.parametrize("code", [0, 2])
 def test_up_and_down_pass_the_place_and_the_exit_code(lab, monkeypatch, command, code):

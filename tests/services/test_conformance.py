@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import pytest
 from pymemcache.client.base import Client as MemcacheClient
+from support import plain_http
 from support.servers import Server, end_server, read_response, start_server
 
 from services.options import MODELS, matrix
@@ -121,7 +121,7 @@ def test_connection_is_kept_and_pipelined_in_order(http: Server) -> None:
 
 
 def test_kv_is_stored_replaced_and_deleted(http: Server) -> None:
-    with httpx.Client(base_url=http.url, timeout=10) as client:
+    with plain_http.Client(base_url=http.url, timeout=10) as client:
         assert client.put("/kv/k", content=b"one").status_code in (200, 201, 204)
         assert client.put("/kv/k", content=b"two").status_code in (200, 204)
         assert client.get("/kv/k").content == b"two"
@@ -131,16 +131,16 @@ def test_kv_is_stored_replaced_and_deleted(http: Server) -> None:
 
 def test_large_value_survives_in_pieces(http: Server) -> None:
     value = os.urandom(900_000)
-    with httpx.Client(base_url=http.url, timeout=10) as client:
+    with plain_http.Client(base_url=http.url, timeout=10) as client:
         client.put("/kv/large", content=iter([value[:1], value[1:400_000], value[400_000:]]))  # chunked
         assert client.get("/kv/large").content == value
         client.delete("/kv/large")
 
 
 def test_stored_by_one_connection_is_seen_by_all(http: Server) -> None:
-    http_put = httpx.put(http.url + "/kv/shared", content=b"seen", timeout=10)
+    http_put = plain_http.put(http.url + "/kv/shared", content=b"seen", timeout=10)
     assert http_put.status_code in (200, 201, 204)
-    assert {httpx.get(http.url + "/kv/shared", timeout=10).content for _ in range(8)} == {b"seen"}
+    assert {plain_http.get(http.url + "/kv/shared", timeout=10).content for _ in range(8)} == {b"seen"}
 
 
 def test_expect_continue_is_answered_before_the_body(http: Server) -> None:
@@ -201,12 +201,12 @@ def test_stream_is_delivered_whole(http: Server) -> None:
 
 
 def test_sink_counts_what_was_sent(http: Server) -> None:
-    assert "3000000" in httpx.post(http.url + "/sink", content=bytes(3_000_000), timeout=10).text
+    assert "3000000" in plain_http.post(http.url + "/sink", content=bytes(3_000_000), timeout=10).text
 
 
 def test_many_clients_are_all_answered(http: Server) -> None:
     def ask(_: int) -> int:
-        with httpx.Client(base_url=http.url, timeout=20) as client:
+        with plain_http.Client(base_url=http.url, timeout=20) as client:
             return sum(client.get("/work?block=1ms").status_code == 200 for _ in range(5))
 
     with ThreadPoolExecutor(16) as pool:
@@ -216,8 +216,8 @@ def test_many_clients_are_all_answered(http: Server) -> None:
 def test_counter_counts_each_post_once(http: Server) -> None:
     counter = f"{http.url}/counters/c{time.monotonic_ns()}"
     with ThreadPoolExecutor(8) as pool:
-        codes = [f.result().status_code for f in [pool.submit(httpx.post, counter, timeout=20) for _ in range(40)]]
-    assert httpx.get(counter, timeout=10).text.strip() == str(codes.count(200))
+        codes = [f.result().status_code for f in [pool.submit(plain_http.post, counter, timeout=20) for _ in range(40)]]
+    assert plain_http.get(counter, timeout=10).text.strip() == str(codes.count(200))
     assert set(codes) <= {200, 503}
 
 

@@ -15,6 +15,7 @@ import time
 
 import httpx
 import pytest
+from support import plain_http
 from support.servers import alive, keep_busy, read_response, wait_for_busy, wait_until
 
 from services.options import MODELS
@@ -103,7 +104,7 @@ def test_killed_worker_is_replaced_and_only_its_connections_fail(serve, model, k
     victim = next(w for w in server.state()["workers"] if w["worker"] == owners[0])
     os.kill(victim["pid"], signal.SIGKILL)
     wait_until(lambda: successor(server, victim) not in (None, victim["pid"]), what="a successor")
-    wait_until(lambda: httpx.get(server.url, timeout=5).status_code == 200)
+    wait_until(lambda: plain_http.get(server.url, timeout=5).status_code == 200)
     for client, owner in zip(clients, owners, strict=True):
         if owner != victim["worker"] or model == "ramcloud":  # ramcloud's workers own no connection
             assert server.ask(GET, client).startswith(b"HTTP/1.1 200")
@@ -113,7 +114,7 @@ def test_killed_worker_is_replaced_and_only_its_connections_fail(serve, model, k
     assert server.metric("lab_requests_total") > before
     closed = server.metric("lab_connections_closed_total", reason="worker_died")
     assert closed == (0 if model == "ramcloud" else owners.count(victim["worker"]))
-    assert len({httpx.get(server.url).headers["x-worker"] for _ in range(60)}) >= 1
+    assert len({plain_http.get(server.url).headers["x-worker"] for _ in range(60)}) >= 1
 
 
 def successor(server, victim) -> int | None:
@@ -217,7 +218,7 @@ def test_client_that_never_reads_costs_bounded_memory_and_is_cut(serve) -> None:
 
 def test_pipelined_large_answers_are_made_one_at_a_time(serve) -> None:
     server = serve("nodejs")
-    httpx.put(server.url + "/kv/large", content=bytes(1_000_000))
+    plain_http.put(server.url + "/kv/large", content=bytes(1_000_000))
     rss = server.metric("lab_worker_memory_bytes", kind="rss")
     clients = [server.connect() for _ in range(10)]
     for client in clients:
@@ -274,7 +275,7 @@ def test_counters_stay_monotonic_under_a_kill(serve) -> None:
     def load() -> None:
         while not stop.is_set():
             try:
-                httpx.get(server.url, timeout=2)
+                plain_http.get(server.url, timeout=2)
             except httpx.HTTPError:
                 continue
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support import plain_http
 from support.control import change
 from support.servers import Server, end_server, free_ports, wait_until
 
@@ -47,7 +48,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 def is_healthy(server: Server) -> bool:
     assert server.process.poll() is None, server.log.read_text()
     try:
-        return httpx.get(f"{server.admin}/healthz").status_code == httpx.get(f"{server.url}/").status_code == 200
+        return (
+            plain_http.get(f"{server.admin}/healthz").status_code == plain_http.get(f"{server.url}/").status_code == 200
+        )
     except httpx.HTTPError:
         return False
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support import plain_http
 from support.servers import free_ports, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +57,7 @@ def supervise(tmp_path: Path) -> Iterator:
 
 def serves(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=1).status_code == 200
+        return plain_http.get(url, timeout=1).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -67,10 +68,10 @@ def serves(url: str) -> bool:
 )  # fmt: skip
 def test_killed_server_serves_again(supervise, model, kind, number) -> None:
     service, admin = supervise(model, "--worker-kind", kind)
-    before = httpx.get(f"{admin}/state").json()["pid"]
+    before = plain_http.get(f"{admin}/state").json()["pid"]
     time.sleep(1.1)  # startsecs: supervisord takes an end before that for a failure to start, and hesitates
     os.kill(before, number)
     wait_until(lambda: not Path(f"/proc/{before}").exists(), what="its end")
     wait_until(lambda: serves(service), AGAIN_SECONDS, "a server again")
     wait_until(lambda: serves(f"{admin}/healthz"), AGAIN_SECONDS, "its admin port")
-    assert httpx.get(f"{admin}/state").json()["pid"] != before
+    assert plain_http.get(f"{admin}/state").json()["pid"] != before

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+from support import plain_http
 from support.servers import Server, end_server, start_server
 from support.stack import eventually, free_ports, outer_environment
 
@@ -55,7 +56,7 @@ class Lab:
 
     def answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/healthz", trust_env=False).text == "ok\n"
+            return plain_http.get(f"{self.url}/healthz", trust_env=False).text == "ok\n"
         except httpx.HTTPError:
             return False
 

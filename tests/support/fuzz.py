@@ -224,7 +224,7 @@ def check_http(pieces: Pieces) -> None:
         parser.open_body = open_body
         any_form = parser.receive(data)
         assert _comparable([plain]) == _comparable(any_form), (plain, any_form)
-        assert (parser.closing, parser.phase) == (False, "idle")
+        assert (parser.closing, parser.phase) == (not plain.keep_alive, "idle")
 
 
 def _comparable(messages: Messages) -> Messages:

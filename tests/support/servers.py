@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from support import plain_http
 
 READY = re.compile(
     r"(?P<model>\w+) ready: service http://(?P<host>[^:]+):(?P<port>\d+)( admin (?P<admin>\S+))? pid (?P<pid>\d+)"
@@ -54,7 +55,7 @@ class Server:
         return read_response(client)
 
     def get(self, path: str, **options: object) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=15, **options)
+        return plain_http.get(self.url + path, timeout=15, **options)
 
     def state(self) -> dict:
         with urllib.request.urlopen(self.admin + "/state", timeout=5) as answer:
@@ -64,7 +65,7 @@ class Server:
         """The sum of the series of this name that carry these labels."""
         from prometheus_client.parser import text_string_to_metric_families
 
-        text = httpx.get(self.admin + "/metrics", timeout=5).text
+        text = plain_http.get(self.admin + "/metrics", timeout=5).text
         samples = [s for family in text_string_to_metric_families(text) for s in family.samples if s.name == name]
         assert samples, f"no series {name}"
         return sum(s.value for s in samples if labels.items() <= s.labels.items())
@@ -72,7 +73,7 @@ class Server:
     def per_worker(self, name: str) -> dict[str, float]:
         from prometheus_client.parser import text_string_to_metric_families
 
-        text = httpx.get(self.admin + "/metrics", timeout=5).text
+        text = plain_http.get(self.admin + "/metrics", timeout=5).text
         return {
             s.labels["worker"]: s.value
             for family in text_string_to_metric_families(text)
@@ -197,12 +198,18 @@ def keep_busy(server: Server, client: socket.socket, seconds: float = 0.5) -> fl
         seconds *= 2
 
 
-def start_server(folder: Path, model: str, *options: str, **popen: object) -> Server:
+AS_A_MODULE = ("-m", "services")
+
+
+def start_server(
+    folder: Path, model: str, *options: str, program: tuple[str, ...] = AS_A_MODULE, **popen: object
+) -> Server:
+    """Start `python -m services`, or another program of Python that becomes a server."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{model}-{time.monotonic_ns()}.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "services", model, "--port", "0", "--admin-port", "0", *options],
+            [sys.executable, *program, model, "--port", "0", "--admin-port", "0", *options],
             stdout=subprocess.PIPE, stderr=errors, text=True, **popen,
         )  # fmt: skip
     line = process.stdout.readline()

@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 import psutil
+from support import plain_http
 
 from lab import settings
 
@@ -62,7 +63,7 @@ def accepts(port: int) -> bool:
 def serves(port: int) -> bool:
     """Whether an application answers there. Docker's proxy accepts every connection, even where nobody listens behind it."""
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"http://127.0.0.1:{port}/", **PATIENT).status_code == 200
+        return plain_http.get(f"http://127.0.0.1:{port}/", **PATIENT).status_code == 200
     return False
 
 
@@ -184,7 +185,7 @@ class Stack:
 
     def query(self, promql: str) -> list[dict[str, Any]]:
         """What Prometheus answers."""
-        answer = httpx.get(f"{self.url('prometheus')}/api/v1/query", params={"query": promql}, **PATIENT)
+        answer = plain_http.get(f"{self.url('prometheus')}/api/v1/query", params={"query": promql}, **PATIENT)
         return answer.raise_for_status().json()["data"]["result"]
 
     def models_with(self, metric: str) -> set[str]:
@@ -194,19 +195,19 @@ class Stack:
     def state(self, model: str) -> dict[str, Any]:
         """What the model's admin port tells of it."""
         port = self.ports[f"LAB_{model.upper()}_ADMIN_PORT"]
-        return httpx.get(f"http://127.0.0.1:{port}/state", **PATIENT).raise_for_status().json()
+        return plain_http.get(f"http://127.0.0.1:{port}/state", **PATIENT).raise_for_status().json()
 
     def seen_on_the_page(self) -> set[str]:
         """The models that the live page sees at work."""
-        answer = httpx.get(f"{self.url('console')}/live.json", **PATIENT)
+        answer = plain_http.get(f"{self.url('console')}/live.json", **PATIENT)
         models = answer.raise_for_status().json().get("models", {})
         return {name for name, model in models.items() if model["up"]}
 
     def swarm(self, *users: str, **fields: object) -> None:
         """Press Start in the page of the stack's own Locust, whose figures Prometheus scrapes."""
         form = {"user_count": 5, "spawn_rate": 5, "host": "", "user_classes": users, **fields}
-        answer = httpx.post(f"{self.url('locust')}/swarm", data=form, **PATIENT)
+        answer = plain_http.post(f"{self.url('locust')}/swarm", data=form, **PATIENT)
         assert answer.raise_for_status().json()["success"], answer.text
 
     def stop_swarm(self) -> None:
-        httpx.post(f"{self.url('locust')}/stop", **PATIENT).raise_for_status()
+        plain_http.post(f"{self.url('locust')}/stop", **PATIENT).raise_for_status()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
+from support import plain_http
 
 from lab.bench import without_counters
 from lab.peers import model
@@ -45,8 +45,8 @@ def test_counter_that_is_not_there_is_an_error():
 def test_server_serves_and_counts_nothing(name, module, counted):
     options = () if name == "nodejs" else ("--workers", "1")
     with model.start(name, *options, module=module) as peer:
-        with httpx.Client(trust_env=False) as client:
+        with plain_http.Client(trust_env=False) as client:
             assert {client.get(peer.url).status_code for _ in range(5)} == {200}
-        metrics = httpx.get(f"{peer.admin_url}/metrics", trust_env=False).text
+        metrics = plain_http.get(f"{peer.admin_url}/metrics", trust_env=False).text
     lines = [line for line in metrics.splitlines() if "requests_total{" in line and 'code="200"' in line]
     assert sum(float(line.split()[-1]) for line in lines) == counted

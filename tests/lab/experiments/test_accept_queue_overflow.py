@@ -1,5 +1,7 @@
 """Clients that come too late: what their times and resets come to."""
 
+import re
+
 import pytest
 from support.results import arms
 
@@ -21,6 +23,25 @@ def late(first, last, predicted=5):
 )
 def test_late_clients_connect_on_the_step(trials, holds):
     assert accept_queue_overflow.on_the_step(arms(arm=trials)).holds is holds
+
+
+@pytest.mark.parametrize(
+    ("quick", "room", "steps"),
+    [(False, "4.5 s", ["after 5 s", "after 7 s"]), (True, "0.5 s", ["after 1 s"])],
+    ids=["full", "quick"],
+)
+def test_texts_have_the_figures_of_the_form(quick, room, steps):
+    experiment = accept_queue_overflow.EXPERIMENT
+    words = " ".join(experiment.explanation_in(quick=quick).split())
+    assert f"room after {room}" in words
+    assert re.findall(r"after \d+ s", words) == steps
+    assert room.removesuffix(" s") + " seconds" in experiment.predict_in(quick=quick)
+
+
+def test_arms_of_the_quick_form_predict_different_things():
+    experiment = accept_queue_overflow.EXPERIMENT
+    assert "exponential" in {arm.name for arm in experiment.arms_in(quick=False)}
+    assert "exponential" not in {arm.name for arm in experiment.arms_in(quick=True)}
 
 
 @pytest.mark.parametrize(

@@ -58,3 +58,30 @@ def test_operations_are_compared_with_what_workers_say():
     assert (metrics["duplicated, retries later"], metrics["lost, retries later"]) == (1, 0)
     assert (metrics["duplicated, retries meanwhile"], metrics["lost, retries meanwhile"]) == (0, 1)
     assert (metrics["faults, retries later"], metrics["faults, retries meanwhile"]) == (2, 1)
+
+
+def faulty(found, faults):
+    return {"duplicated, retries later": found, "faults, retries later": faults}
+
+
+@pytest.mark.parametrize(
+    ("trials", "holds", "words"),
+    [
+        pytest.param(
+            [faulty(0, 250)] * 3, True, "in 750 faults, so by the rule of three in fewer than 0.4 % of them", id="none"
+        ),
+        pytest.param([faulty(0, 60)], True, "in fewer than 5 % of them", id="none of few, in quick form"),
+        pytest.param([faulty(0, 250), faulty(1, 250)], False, "duplicated 0.5 (0 to 1) in 500 faults", id="one"),
+        pytest.param([faulty(0, 100)] * 3, None, "in 300 faults: too few to tell", id="too few faults"),
+        pytest.param([faulty(0, 900), faulty(0, 0)], None, "too few to tell", id="a trial without faults"),
+    ],
+)
+def test_none_names_its_faults_and_what_they_prove(trials, holds, words):
+    found = idempotent_retries.none_of("upsert", "duplicated", "later")(arms(upsert=trials))
+    assert found.holds is holds
+    assert words in found.measured
+
+
+def test_rule_of_three_is_what_nothing_in_n_leaves_possible():
+    n = 500
+    assert (1 - idempotent_retries.rule_of_three(n)) ** n == pytest.approx(0.05, abs=0.001)

@@ -8,16 +8,17 @@ import pytest
 
 from lab.harness import run as running
 from lab.harness.checks import between
-from lab.harness.experiment import Check, Control, Experiment
-from lab.harness.observation import Arm, Observation, Quantity
+from lab.harness.experiment import ArmResult, Check, Control, Experiment
+from lab.harness.observation import OTHERS, Arm, Observation, Quantity
 
 EXPERIMENT = Experiment(
     "e", "models", "Why?", "Guess", (Arm("a", "nginx", {"workers": 2}),), None,
-    (Check("c", "claim", "source", "at least 1", between("a", "x", least=1)),), "Because.",
+    (Check("c", "claim", "source", "at least 1", between("a", "x", least=1), timed=True),), "Because.",
     (Control("none", "", (Arm("a"),), ("c",)),),
 )  # fmt: skip
 TRIAL = {
     "arm": "a",
+    "repetition": 0,
     "observation": {"metrics": {"x": [2.0, "ms"]}, "shares": {}, "series": {}, "latencies": {}, "notes": []},
 }
 
@@ -41,7 +42,7 @@ def run(monkeypatch, tmp_path):
 
 
 def test_document_has_the_agreed_shape_and_is_kept(run):
-    said = [{"progress": 0.0, "doing": "a"}, TRIAL, TRIAL]
+    said = [{"progress": 0.0, "doing": "a"}, TRIAL, TRIAL | {"repetition": 1}]
     found = run(f"print({chr(10).join(map(json.dumps, said))!r})")
     document = json.loads(running.in_one_line(found.document))
     assert document["verdict"] == "holds"
@@ -50,6 +51,7 @@ def test_document_has_the_agreed_shape_and_is_kept(run):
         "name": "a",
         "parameters": {"model": "nginx", "workers": 2},
         "metrics": {"x": {"median": 2.0, "min": 2.0, "max": 2.0, "unit": "ms", "n": 2}},
+        "made_again": 0,
     }
     (check,) = document["checks"]
     assert {key: check[key] for key in ("claim", "source", "expected", "measured", "holds")} == {
@@ -62,6 +64,23 @@ def test_document_has_the_agreed_shape_and_is_kept(run):
     assert "Why?" in (found.folder / "report.html").read_text()
     assert found.folder.name in (found.folder.parent / "index.html").read_text()
     assert run.seen == [(0.0, "a")]
+
+
+@pytest.mark.parametrize(("trials", "expected"), [(1, "at least 2 times"), (2, "at least 2 times, spreads apart")])
+def test_of_one_trial_nothing_is_said_of_spreads(trials, expected):
+    check = Check("c", "", "", "at least 2 times, spreads apart", between("a", "x"), timed=True)
+    assert running.expected_of(check, {"a": ArmResult(Arm("a"), [Observation()] * trials)}) == expected
+
+
+def test_trial_made_again_stands_beside_the_one_that_was_hindered(run):
+    busy, free = ({"x": [x, "ms"], OTHERS: [share, ""]} for x, share in ((9.0, 0.5), (2.0, 0.0)))
+    said = [TRIAL | {"observation": TRIAL["observation"] | {"metrics": metrics}} for metrics in (busy, free)]
+    found = run(f"print({chr(10).join(map(json.dumps, said))!r})")
+    (arm,) = json.loads((found.folder / running.RESULT).read_text())["arms"]
+    assert arm["metrics"]["x"]["n"] == 1
+    assert [[trial["metrics"]["x"][0] for trial in arm[name]] for name in ("trials", "superseded")] == [[2.0], [9.0]]
+    assert "trials made again" in found.report.read_text()
+    assert "superseded" not in running.in_one_line(found.document)
 
 
 def test_control_is_said_in_the_command_to_repeat(run):

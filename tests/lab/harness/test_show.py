@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -61,7 +62,14 @@ def document(experiment, verdict, holds=()):
         for check, each in zip(experiment.checks, holds, strict=False)
     ]
     environment = {"kernel": "6", "cpus": 2, "python": "3", "gil": True, "commit": "c"}
-    found = {"experiment": experiment.name, "question": "?", "verdict": verdict, "inconclusive": [], "arms": []}
+    found = {
+        "experiment": experiment.name,
+        "question": "?",
+        "verdict": verdict,
+        "inconclusive": [],
+        "advice": "",
+        "arms": [],
+    }
     return found | {"checks": checks, "environment": environment, "seconds": 1.0}
 
 
@@ -76,7 +84,7 @@ def outcome(monkeypatch):
             result = next(rest)
             if isinstance(result, BaseException):
                 raise result
-            return running.Run("folder", document(experiment, result))
+            return running.Run(Path("folder"), document(experiment, result))
 
         monkeypatch.setattr(running, "run", give)
         return show.run([all_experiments()[0]] * len(outcomes), show.Form("quick"))
@@ -103,6 +111,15 @@ def test_all_ends_in_one_table(outcome, capsys):
     last = capsys.readouterr().out.split("experiment", 1)[-1]
     assert "holds" in last
     assert "fails" in last
+
+
+def test_report_and_what_to_do_on_a_busy_machine_are_told(monkeypatch, capsys):
+    found = document(all_experiments()[0], "inconclusive") | {"advice": "end what else runs"}
+    monkeypatch.setattr(running, "run", lambda *_: running.Run(Path("folder"), found))
+    assert show.run(all_experiments()[:1], show.Form("quick")) == 3
+    said = capsys.readouterr().out.splitlines()
+    assert "end what else runs" in said
+    assert said[-1] == "report: folder/report.html"
 
 
 def test_what_broke_off_has_its_line_with_the_reason(outcome, capsys):
@@ -136,7 +153,7 @@ def test_controls_are_good_where_all_that_they_name_fails(monkeypatch, capsys, h
         # What a control does not name may come to anything.
         named = False if control in others else holds
         came_to = [named if check.name in control.fails else True for check in experiment.checks]
-        return running.Run("folder", document(experiment, "fails", came_to))
+        return running.Run(Path("folder"), document(experiment, "fails", came_to))
 
     monkeypatch.setattr(running, "run", give)
     assert show.run_controls([experiment], show.Form("quick")) == code

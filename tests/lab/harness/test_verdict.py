@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from lab.harness.checks import always, between, every_trial, no_more, ratio
+from lab.harness.checks import always, between, every_trial, ratio
 from lab.harness.experiment import ArmResult, Check, Control, Experiment, Finding
 from lab.harness.observation import FAILED, GENERATOR_CPU, LITTLES_LAW, OTHERS, Arm, Observation, Quantity
-from lab.harness.verdict import judge
+from lab.harness.verdict import arms_of, judge
 
 TWO_CORES = {"kernel": "6", "cpus": 2, "python": "3", "gil": True, "commit": "c"}
 
@@ -24,8 +24,8 @@ def results(**arms):
     }  # fmt: skip
 
 
-def experiment(*judges, cores=1):
-    checks = tuple(Check(f"c{number}", "", "", "", judge) for number, judge in enumerate(judges))
+def experiment(*judges, cores=1, timed=True):
+    checks = tuple(Check(f"c{number}", "", "", "", judge, timed=timed) for number, judge in enumerate(judges))
     control = Control("none", "", (Arm("a"),), tuple(check.name for check in checks))
     return Experiment("e", "models", "?", "", (Arm("a"),), None, checks, "", (control,), cores=cores)
 
@@ -94,13 +94,45 @@ def test_spoilt_figures_leave_checks_alone_that_rest_on_others():
     assert verdict.word == "inconclusive"
 
 
-@pytest.mark.parametrize(("share", "holds"), [(0.15, [True, False]), (0.16, [True, None])])
-def test_nothing_fails_where_others_had_the_processors(share, holds):
+@pytest.mark.parametrize(("share", "holds"), [(0.15, [True, False]), (0.16, [None, None])])
+def test_timed_checks_neither_hold_nor_fail_where_others_had_the_processors(share, holds):
     measured = results(a={OTHERS: [share] * 3, "x": [1, 1, 1]}, b={OTHERS: [0, 0, 0], "x": [1, 1, 1]})
     verdict = judge(experiment(between("a", "x"), between("a", "x", least=2)), measured, TWO_CORES)
     assert [outcome.holds for outcome in verdict.outcomes] == holds
     if None in holds:
-        assert verdict.reasons == ["c1: a: others had 16% of the processors; x 1"]
+        assert verdict.word == "inconclusive"
+        assert verdict.reasons == [f"c{number}: a: others had 16% of the processors; x 1" for number in range(2)]
+        assert "end what else runs" in verdict.advice
+
+
+def test_counts_are_judged_however_busy_the_machine_is():
+    measured = results(a={OTHERS: [0.9] * 3, GENERATOR_CPU: [1.0] * 3, LITTLES_LAW: [2.0] * 3, "x": [1, 1, 1]})
+    verdict = judge(experiment(between("a", "x"), between("a", "x", least=2), timed=False), measured, TWO_CORES)
+    assert [outcome.holds for outcome in verdict.outcomes] == [True, False]
+    assert (verdict.word, verdict.advice) == ("fails", "")
+
+
+def made_again(first, second):
+    """Result of one repetition that was made twice: `(taken by others, x)` of each trial."""
+    result = ArmResult(Arm("a"), [])
+    for share, x in (first, second):
+        result.add(0, Observation({OTHERS: Quantity(share), "x": Quantity(x)}))
+    return {"a": result}
+
+
+@pytest.mark.parametrize("trials", [((0.9, 7), (0.1, 5)), ((0.1, 5), (0.9, 7))])
+def test_of_two_trials_of_a_repetition_the_less_hindered_stands_for_times_and_both_for_counts(trials):
+    measured = made_again(*trials)
+    assert measured["a"].values("x") == [5]
+    for timed, holds in ((True, True), (False, False)):
+        (outcome,) = judge(experiment(always("a", "x", most=5), timed=timed), measured, TWO_CORES).outcomes
+        assert outcome.holds is holds
+
+
+def test_arms_of_checks_are_those_that_they_ask_for():
+    measured = results(a={"x": [0]}, b={"x": [1]}, c={"x": [1]})
+    checks = experiment(between("a", "x"), lambda found: Finding("", found["b"].median("x") / 0 > 1)).checks
+    assert arms_of(checks, measured) == {"a", "b"}
 
 
 def test_arms_that_had_the_processors_to_themselves_fail_beside_others():
@@ -179,21 +211,6 @@ def test_check_of_what_was_not_measured_is_no_verdict():
         judge(experiment(between("a", "missing")), results(a={"x": [1]}), TWO_CORES)
 
 
-@pytest.mark.parametrize(
-    ("a", "holds"),
-    [
-        ([11, 22, 33, 44, 55], True),
-        ([11, 22, 33, 44, 56], True),
-        ([11, 22, 33, 45, 56], None),
-        ([12, 23, 34, 45, 50], False),
-        ([12, 23, 34, 40, 50], None),
-    ],
-)
-def test_no_more_is_judged_pair_by_pair(a, holds):
-    found = no_more("x", "a", to="b", times=1.1)(results(a={"x": a}, b={"x": [10, 20, 30, 40, 50]}))
-    assert found.holds is holds
-
-
 def test_ratio_to_zero_is_beyond_all_bounds():
     assert ratio("x", "a", to="b", least=2)(results(a={"x": [1]}, b={"x": [0]})).holds
     assert not ratio("x", "a", to="b", most=2)(results(a={"x": [1]}, b={"x": [0]})).holds
@@ -219,6 +236,12 @@ def test_slip_in_a_declaration_is_named(change, problem):
     fields = {name: getattr(good, name) for name in Experiment.__slots__}
     with pytest.raises(ValueError, match=problem):
         Experiment(**{**fields, **change})
+
+
+def test_arm_left_out_of_the_quick_form_is_left_out_of_a_control_too():
+    good = replace(experiment(found(True)), arms=(Arm("a"), Arm("b", quick=False)))
+    control = good.without_cause(Control("n", "", (Arm("b"),), ("c0",)))
+    assert [[arm.name for arm in control.arms_in(quick=quick)] for quick in (True, False)] == [["a"], ["a", "b"]]
 
 
 def test_control_takes_its_arms_in_place_of_the_others():

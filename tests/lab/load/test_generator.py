@@ -44,10 +44,10 @@ async def serving(pause=0.0, answer=ANSWER, stalls=()):
         yield server.sockets[0].getsockname()[1], heads, lambda: connections
 
 
-def measure(*streams, seconds=1.0, warm_up_seconds=0.0, **server):
+def measure(*streams, seconds=1.0, warm_up_seconds=0.0, connect_gap_seconds=0.0, **server):
     async def both():
         async with serving(**server) as (port, heads, connections):
-            plan = Plan("127.0.0.1", port, streams, seconds, warm_up_seconds)
+            plan = Plan("127.0.0.1", port, streams, seconds, warm_up_seconds, connect_gap_seconds)
             return await generate(plan), heads, connections()
 
     return asyncio.run(both())
@@ -61,6 +61,14 @@ def test_closed_loop_counts_what_was_answered_and_by_whom():
     assert connections == 4
     assert Histogram.from_json(result["intended"]).count == result["requests"]
     assert result["errors"] == {}
+
+
+def test_streams_connect_one_after_another_where_a_gap_is_given():
+    streams = [Stream(str(number), rate=100, poisson=False) for number in range(3)]
+    document, _, connections = measure(*streams, seconds=0.5, connect_gap_seconds=0.1)
+    assert connections == 3
+    # The first request of a stream waits for its connect.
+    assert all(result["max_seconds"] >= 0.1 * number for number, result in enumerate(document["streams"]))
 
 
 def test_open_loop_keeps_its_rate_whatever_the_server_does():

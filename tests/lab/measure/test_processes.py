@@ -56,3 +56,10 @@ def test_a_process_that_is_gone():
     assert processes.cpu_seconds([process.pid]) == processes.pss_bytes([process.pid]) == 0
     with pytest.raises(ProcessLookupError):
         processes.tree(process.pid)
+
+
+def test_sleeping_processes_are_told_from_those_at_work(parent_and_child):
+    assert processes.wait_until_asleep(parent_and_child, 10)
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        assert not processes.wait_until_asleep([*parent_and_child, busy.pid], 0.3)
+        busy.kill()

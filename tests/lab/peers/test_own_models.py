@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
+from support import plain_http
 
 from lab.bench import metrics_cost
 from lab.measure import processes
@@ -12,15 +12,15 @@ from lab.peers import model, process
 
 def test_model_answers_on_both_ports_and_is_gone_afterwards():
     with model.start("nginx", "--workers", "2") as peer:
-        assert httpx.get(peer.url, trust_env=False).headers["X-Model"] == "nginx"
-        assert httpx.get(f"{peer.admin_url}/healthz", trust_env=False).status_code == 200
+        assert plain_http.get(peer.url, trust_env=False).headers["X-Model"] == "nginx"
+        assert plain_http.get(f"{peer.admin_url}/healthz", trust_env=False).status_code == 200
     assert not process.accepts(peer.port)
 
 
 def test_model_without_metrics_has_no_admin_port():
     with model.start("nodejs", "--metrics", "off") as peer:
         assert peer.admin_url == ""
-        assert httpx.get(peer.url, trust_env=False).status_code == 200
+        assert plain_http.get(peer.url, trust_env=False).status_code == 200
 
 
 def test_bad_option_is_reported_with_what_the_server_said():

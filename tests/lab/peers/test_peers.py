@@ -10,9 +10,9 @@ import subprocess
 import sys
 import time
 
-import httpx
 import psutil
 import pytest
+from support import plain_http
 
 from lab.measure import processes
 from lab.peers import HTTP_PEERS, PEERS, memcached, process
@@ -47,7 +47,7 @@ def test_http_peer_answers_and_is_gone_afterwards(name, workers):
     kind = installed(name)
     with kind.start(workers=workers) as peer:
         pids = processes.tree(peer.pid)
-        response = httpx.get(peer.url, trust_env=False)
+        response = plain_http.get(peer.url, trust_env=False)
         assert response.status_code == 200
         assert "hello" in response.text
     assert gone(pids)

@@ -23,8 +23,22 @@ EXPERIMENT = Experiment(
     arms=(Arm("shared queue", "nginx", {"workers": 2}), Arm("<sharded>", "reuseport", {"workers": 2})),
     trial=None,
     checks=(
-        Check("short", "the queue is short", "a paper", "at most 2 ms", between("shared queue", "mean", most=2)),
-        Check("long", "the queue | is long", "a manual", "at least 90 ms", between("<sharded>", "mean", least=90)),
+        Check(
+            "short",
+            "the queue is short",
+            "a paper",
+            "at most 2 ms",
+            between("shared queue", "mean", most=2),
+            timed=True,
+        ),
+        Check(
+            "long",
+            "the queue | is long",
+            "a manual",
+            "at least 90 ms",
+            between("<sharded>", "mean", least=90),
+            timed=True,
+        ),
     ),
     controls=(Control("swapped", "they change places", (Arm("<sharded>"),), ("short", "long")),),
     explanation="A **queue** of `accept()`.\n\n<script>alert(1)</script>\n",
@@ -59,8 +73,8 @@ def document():
         arm.name: ArmResult(arm, [observation(number, trial) for trial in range(3)])
         for number, arm in enumerate(EXPERIMENT.arms)
     }
-    document = describe(EXPERIMENT, results, judge(EXPERIMENT, results, WHERE), WHERE, 61.2)
-    document |= {"begun": "2026-11-23T22:00:00+00:00", "effort": "full", "command": "lab run made-up", "control": None}
+    document = describe(EXPERIMENT, results, judge(EXPERIMENT, results, WHERE), WHERE, "full", 61.2)
+    document |= {"begun": "2026-11-23T22:00:00+00:00", "command": "lab run made-up", "control": None}
     return json.loads(json.dumps(document))
 
 

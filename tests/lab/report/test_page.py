@@ -130,3 +130,14 @@ def test_a_run_without_result_has_no_page(keep):
     folder = keep("20261123T220000.000-made-up")
     with pytest.raises(ValueError, match="no result"):
         page.write(StoredRun(folder, None))
+
+
+@pytest.mark.parametrize(("holds", "shown"), [(True, 1), (False, 0), (None, 0)])
+def test_claim_that_holds_is_set_beside_what_is_often_said(document, holds, shown):
+    check = document["checks"][0]
+    check["corrects"] = {"statement": "L6", "often_said": "Queues are <short>.", "truth": "One is."}
+    check["holds"] = holds
+    html = page.of_run(document)
+    assert (
+        html.count("Often said: “Queues are &lt;short&gt;.” (L6) Measured: mean 1.6 ms (1.5 to 1.7). One is.") == shown
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.servers import Server, read_head, read_response, wait_for_busy, wait_until
 
+from services.net import lingering
 from services.options import MODELS
 
 ROWS = [(model.name, kind) for model in MODELS.values() for kind in model.worker_kinds]
@@ -129,17 +130,27 @@ def test_connection_that_the_peer_does_not_close_is_closed_after_its_silence(ser
     assert time.monotonic() - began > 4.5
 
 
-def test_endless_input_behind_the_last_response_ends(serve) -> None:
-    server = serve("nodejs")
+LINGERS_FOR = """
+import sys
+from services.__main__ import main
+from services.net import lingering
+lingering.LINGER_NS = int({seconds} * 1e9)
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("seconds", [3, pytest.param(lingering.LINGER_NS / 1e9, marks=pytest.mark.nightly)])
+def test_endless_input_behind_the_last_response_ends(serve, seconds) -> None:
+    server = serve("nodejs", program=("-c", LINGERS_FOR.format(seconds=seconds)))
     client = server.connect()
     client.sendall(b"GET / HTTP/1.0\r\n\r\n")
     assert read_response(client).startswith(b"HTTP/1.1 200")
     began = time.monotonic()
     with pytest.raises(OSError, match=r"Broken pipe|reset"):  # noqa: PT012
-        while time.monotonic() < began + 50:
+        while time.monotonic() < began + seconds + 20:
             client.sendall(b"x" * 1000)
             time.sleep(0.02)
-    assert 25 < time.monotonic() - began < 45
+    assert seconds - 1 < time.monotonic() - began < seconds + 15
 
 
 def test_idle_connection_is_closed_at_once_in_a_drain(serve) -> None:

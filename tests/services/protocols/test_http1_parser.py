@@ -24,7 +24,7 @@ def agree(data):
     request = PlainRequests().read(data)
     if request is not None:
         assert isinstance(request.headers, dict)  # and from now on its `fields`
-        assert read_by_any(data) == ([request], False, "idle")
+        assert read_by_any(data) == ([request], not request.keep_alive, "idle")
     return request
 
 
@@ -38,6 +38,8 @@ def agree(data):
         GET + b"Cookie: a=b; c=d\r\ncookie: e\r\nX:\t y \t\r\nEmpty:\r\nH: \xff\r\n\r\n",
         GET + b"traceparent: 00-4b-00-01\r\nTE: trailers\r\nPragma: no-cache\r\nExtra: 1\r\n\r\n",
         GET + b"\r\n\r\n\r\n",
+        GET + b"Connection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\nConnection: close\r\nHost: x\r\n\r\n\r\n",
         GET + b"A: " + b"a" * (MAX_PLAIN_BYTES - len(GET) - 7) + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 500 + b"Host: x\r\n\r\n",
     ],
@@ -54,6 +56,8 @@ def test_usual_request_is_read_at_once(data):
         b"GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
         b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n", b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", b"GET / HTTP/1.1\r\nHost:\r\n\r\n", GET + b"host: y\r\n\r\n",
+        GET + b"Connection: close\r\nConnection: close\r\n\r\n", GET + b"Host: y\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", GET + b"Host: close\r\n\r\n",
         GET + b"CONNECTION: close\r\n\r\n", GET + b"Connection: keep-alive, close\r\n\r\n",
         GET + b"Proxy-Connection: close\r\n\r\n", GET + b"Connection: upgrade\r\nUpgrade: h2c\r\n\r\n",
         GET + b"content-length: 0\r\n\r\n", GET + b"Content-Length: 4\r\n\r\n\r\n\r\n",

@@ -247,6 +247,8 @@ def test_random_bytes_never_raise(pieces):
 def test_any_words_are_refused_as_real_memcached_refuses_them(real_memcached, line):
     if b"flush_all" in line or b"quit" in line or b"99999999999" in line:
         return
+    if b"\n" in line.partition(K251)[0] and K251 in line:
+        return  # real memcached forgets an error's reply when a get with such a key follows in the same read
     ours = refusals_of(line)
     theirs = real_memcached.reply_to(line)
     errors = [part for part in theirs.split(b"\r\n") if b"ERROR" in part]

@@ -12,8 +12,8 @@ from contextlib import closing, suppress
 from operator import le
 from pathlib import Path
 
-import httpx
 import pytest
+from support import plain_http
 from support.control import change, say
 from support.servers import Server, alive, keep_busy, read_response, wait_until
 
@@ -142,7 +142,7 @@ def test_store_follows_the_workers(serve, folder) -> None:
     assert server.metric("lab_worker_serving", worker="main") == 1
     change(folder, cluster=3)
     assert server.metric("lab_worker_serving", worker="main") == 0
-    counts = {server.get("/").headers["X-Worker"]: httpx.post(f"{server.url}/counters/a").text for _ in range(9)}
+    counts = {server.get("/").headers["X-Worker"]: plain_http.post(f"{server.url}/counters/a").text for _ in range(9)}
     assert len(counts) == 3
     assert server.get("/counters/a").text.strip() == "9"
 

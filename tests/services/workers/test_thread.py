@@ -7,8 +7,8 @@ import socket
 import time
 from pathlib import Path
 
-import httpx
 import pytest
+from support import plain_http
 from support.servers import Server, alive, read_response, wait_for_busy, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -39,7 +39,7 @@ def wait_for_successors(server: Server, restarts: int = 1) -> None:
     """Wait until so many threads have been replaced, and all serve; a second is what it may take."""
     wait_until(lambda: server.metric("lab_worker_restarts_total") == restarts, 1, "a restart")
     wait_until(lambda: {worker["state"] for worker in server.state()["workers"]} <= {"idle", "busy"}, 1, "a successor")
-    assert httpx.get(server.admin + "/healthz").status_code == 200
+    assert plain_http.get(server.admin + "/healthz").status_code == 200
 
 
 def ends(client: socket.socket) -> bool:
@@ -221,9 +221,9 @@ Main._restart = lambda self, *args: self.loop.call_later(2, lambda: restart(self
 def test_health_check_fails_until_there_is_a_successor(serve_with) -> None:
     server = serve_with(CRASHING + SLOW_START, "memcached", "--workers", "2")
     server.connect().sendall(CRASH)
-    wait_until(lambda: httpx.get(server.admin + "/healthz").status_code == 503, what="a failing health check")
-    assert httpx.get(server.admin + "/healthz").text == "worker 0 crashed\n"
-    wait_until(lambda: httpx.get(server.admin + "/healthz").status_code == 200, what="a healthy server")
+    wait_until(lambda: plain_http.get(server.admin + "/healthz").status_code == 503, what="a failing health check")
+    assert plain_http.get(server.admin + "/healthz").text == "worker 0 crashed\n"
+    wait_until(lambda: plain_http.get(server.admin + "/healthz").status_code == 200, what="a healthy server")
 
 
 @pytest.mark.parametrize("model", ["memcached", "ramcloud", "nginx"])
