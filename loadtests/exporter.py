@@ -73,6 +73,8 @@ class Exporter:
         gevent.spawn(_tick_forever, self.environment)
         if not isinstance(self.environment.runner, WorkerRunner):
             events.quitting.add_listener(self._finish)
+            if isinstance(self.environment.runner, MasterRunner):
+                _stop_before_quit(self.environment.runner)
             self._serve()
             if options_of(self.environment).watched:
                 self._wait_for_scrapes(1, FIRST_SCRAPE_SECONDS)
@@ -136,7 +138,8 @@ class Exporter:
         runner = self.environment.runner
         if not isinstance(runner, MasterRunner):
             return {"0": CPU.recent if key == "cpu" else CPU.mean}
-        connected = [client for client in runner.clients if client in self._reports]
+        # When a run has ended its workers have gone.
+        connected = [client for client in runner.clients if client in self._reports] or list(self._reports)
         return {str(number): self._reports[client][key] for number, client in enumerate(connected)}
 
     def collect(self) -> Iterator[Metric]:
@@ -242,6 +245,20 @@ class Exporter:
             new = Path(f"{path}.new")
             new.write_text(json.dumps(self.result()), encoding="utf-8")
             new.replace(path)
+
+
+def _stop_before_quit(master: MasterRunner) -> None:
+    """Have a master wait for its workers' last users before it ends them.
+
+    Locust's own `quit` gives them half a second: requests without a response would not be reported.
+    """
+    quit_now = master.quit
+
+    def stop_and_quit() -> None:
+        master.stop()
+        quit_now()
+
+    master.quit = stop_and_quit
 
 
 def _tick_forever(environment: Environment) -> None:
