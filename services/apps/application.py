@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from services.apps.counters import CounterRoutes
 from services.apps.idempotency import Upsert, make_strategy, retry_after
 from services.apps.kv_store import KeyValueRoutes
-from services.apps.memcache_commands import MemcacheCommands, answer_unavailable
+from services.apps.memcache_commands import MemcacheCommands, unavailable_reply
 from services.apps.parameters import BadRequestError
 from services.apps.router import Route, Router
 from services.apps.store import CountersFullError, StoreUnavailableError
-from services.apps.streams import answer_sink, answer_stream
-from services.apps.work import answer_work
+from services.apps.streams import send_stream, take_sink
+from services.apps.work import do_work
 from services.messages import Command, Message, Request, Response
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ class Application:
             response = Response("400", f"{error}\n".encode())
         except StoreUnavailableError as error:
             self._outcome("unavailable")
-            response = _answer_unavailable(message, error)
+            response = _unavailable(message, error)
         except Exception:
             logger.exception("worker %s failed on %r", self._worker.decode(), _describe(message))
-            response = _answer_failure(message)
+            response = _failure(message)
         response.worker = self._worker
         return response
 
@@ -86,15 +86,15 @@ def _routes(
         Route("GET", "/counters/{name}", counters.get),
         Route("POST", "/counters/{name}", counters.post),
         Route("PUT", "/counters/{name}/increments/{id}", counters.put_increment),
-        Route("GET", "/work", answer_work),
-        Route("GET", "/stream", answer_stream),
-        Route("POST", "/sink", answer_sink),
+        Route("GET", "/work", do_work),
+        Route("GET", "/stream", send_stream),
+        Route("POST", "/sink", take_sink),
         Route("GET", "/healthz", health.get),
     )
 
 
 class _FrontPage:
-    """GET /: who answers. Made once a process, for it is what a benchmark asks for."""
+    """GET /: model, worker, pid. Made once a process, for it is what a benchmark asks for."""
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
@@ -119,15 +119,15 @@ class _Health:
         return Response("200", b"ok\n") if self._healthy() else Response("503", b"failing\n")
 
 
-def _answer_unavailable(message: Message, error: StoreUnavailableError) -> Response:
+def _unavailable(message: Message, error: StoreUnavailableError) -> Response:
     if isinstance(message, Command):
-        return answer_unavailable(error)
+        return unavailable_reply(error)
     if isinstance(error, CountersFullError):
         return Response("507", f"{error}\n".encode())
     return Response("503", f"{error}; try again\n".encode(), headers=retry_after(error.retry_after_seconds))
 
 
-def _answer_failure(message: Message) -> Response:
+def _failure(message: Message) -> Response:
     if isinstance(message, Command):
         return Response("SERVER_ERROR", b"SERVER_ERROR internal error\r\n")
     return Response("500", b"internal error; the server's log has the details\n")

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from services.apps.work import Work
 
     Outcome = Callable[[str], None]
-    _Answer = tuple[str, Response]  # with its outcome
+    _Settled = tuple[str, Response]  # an outcome and the response
 
 LEASE_SECONDS = 5.0
 MAX_KEY_CHARACTERS = 255
@@ -82,10 +82,10 @@ class Effect(Interface):
 
 
 class Strategy(Interface):
-    """Decides whether a request's effect is applied, and answers it."""
+    """Decides whether a request's effect is applied, and responds to it."""
 
     def __call__(self, request: Request, effect: Effect, /) -> Response:
-        """Answer `request`, and apply `effect` or not."""
+        """Respond to `request`, and apply `effect` or not."""
 
 
 class ApplyAlways:
@@ -184,7 +184,7 @@ class IdempotencyKey:
         self._apply = ApplyAlways(store, outcome)
 
     def __call__(self, request: Request, effect: Effect) -> Response:
-        """Reserve the key, apply, and store the response; or answer by what is known of the key."""
+        """Reserve the key, apply, and store the response; or respond by what is known of the key."""
         key = _idempotency_key(request)
         if key is None:
             return self._without_key(request, effect)
@@ -193,16 +193,16 @@ class IdempotencyKey:
         with self._store.transaction() as transaction:
             known = transaction.record(key)
             if known is not None and known.expires > self._store.clock():
-                answer: _Answer | None = _answer_known(known, claim.fingerprint, self._store.clock())
+                settled: _Settled | None = _respond_by_record(known, claim.fingerprint, self._store.clock())
             else:
                 # A record without a code is a lease that ran out: taken over, not expired.
                 expired = known is not None and known.code != ""
-                answer = self._begin(transaction, key, claim, effect)
+                settled = self._begin(transaction, key, claim, effect)
             evicted = transaction.take_evicted()
         _count_evicted(self._outcome, evicted)
         if expired:
             self._outcome("expired")
-        outcome, response = answer or self._work_and_finish(key, claim, effect)
+        outcome, response = settled or self._work_and_finish(key, claim, effect)
         self._outcome(outcome)
         return response
 
@@ -212,7 +212,7 @@ class IdempotencyKey:
         self._outcome("missing")
         return Response("400", b"this request must carry an Idempotency-Key header, which no other request has used\n")
 
-    def _begin(self, transaction: Transaction, key: bytes, claim: _Claim, effect: Effect) -> _Answer | None:
+    def _begin(self, transaction: Transaction, key: bytes, claim: _Claim, effect: Effect) -> _Settled | None:
         """Reserve the key; and where there is nothing to wait for, apply the effect in the same transaction."""
         lease = LEASE_SECONDS + 2 * effect.work.seconds
         transaction.put_record(key, Record(*claim, self._store.clock() + lease))
@@ -220,13 +220,13 @@ class IdempotencyKey:
             return None
         return "applied", self._finish(transaction, key, claim, effect)
 
-    def _work_and_finish(self, key: bytes, claim: _Claim, effect: Effect) -> _Answer:
+    def _work_and_finish(self, key: bytes, claim: _Claim, effect: Effect) -> _Settled:
         effect.work.perform()
         with self._store.transaction() as transaction:
             present = transaction.record(key)
             if present is not None and present.token != claim.token:
                 # Someone took the lease over, and may have finished: a late worker responds with what is stored.
-                return _answer_known(present, claim.fingerprint, self._store.clock())
+                return _respond_by_record(present, claim.fingerprint, self._store.clock())
             if present is None:
                 return "conflict", _still_running(1)
             return "applied", self._finish(transaction, key, claim, effect)
@@ -270,7 +270,7 @@ def _apply_or_undo(effect: Effect, transaction: Transaction) -> Response:
     return response
 
 
-def _answer_known(known: Record, fingerprint: bytes, now: float) -> _Answer:
+def _respond_by_record(known: Record, fingerprint: bytes, now: float) -> _Settled:
     if known.fingerprint != fingerprint:
         return "mismatch", Response("422", b"this Idempotency-Key was used for another request\n")
     if not known.code:

@@ -151,7 +151,7 @@ class MemcacheCommands:
         return Response("END" if report == b"END\r\n" else "STAT", report)
 
 
-def answer_unavailable(error: StoreUnavailableError) -> Response:
+def unavailable_reply(error: StoreUnavailableError) -> Response:
     """memcached's form of "503, try again"."""
     return Response("SERVER_ERROR", f"SERVER_ERROR {error}\r\n".encode())
 

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 ITEMS_LIMIT_BYTES = 64 * 1024 * 1024
 """memcached's default. The least recently used items make room for new ones."""
 ITEM_OVERHEAD_BYTES = 300
-"""Memory of an item beside its key and value in CPython 3.11: 283 measured with tracemalloc over 50,000 items."""
+"""Memory of an item besides its key and value in CPython 3.11: 283 measured with tracemalloc over 50,000 items."""
 RECORD_OVERHEAD_BYTES = 490
-"""Beside key and body: 460 measured with tracemalloc over 120,000 records, which is 54 MiB in fact and 58 as charged.
+"""Besides key and body: 460 measured with tracemalloc over 120,000 records, which is 54 MiB in fact and 58 as charged.
 64 MiB hold 133,000 with keys of 10 bytes."""
 CLAIM_OVERHEAD_BYTES = 160
-"""Beside scope and name: measured with tracemalloc over 220,000 increments: 155, 36 MiB with names of 8 bytes."""
+"""Besides scope and name: measured with tracemalloc over 220,000 increments: 155, 36 MiB with names of 8 bytes."""
 
 _ABSENT: Any = object()
 

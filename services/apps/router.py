@@ -15,9 +15,9 @@ from services.messages import Request, Response
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Answer = Callable[..., Response]
+Respond = Callable[..., Response]
 """Called with the request and the pattern's variables."""
-Methods = dict[str, Answer]
+Methods = dict[str, Respond]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Route:
 
     method: str
     pattern: str
-    answer: Answer
+    respond: Respond
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class Router:
                 node = node.variable
             else:
                 node = node.children.setdefault(segment, _Node())
-        node.methods[route.method] = route.answer
+        node.methods[route.method] = route.respond
         if "{" not in route.pattern:
             self._exact[route.pattern.encode()] = node.methods
         parent, _, last = route.pattern.rpartition("/")
@@ -123,13 +123,13 @@ def _complete(node: _Node) -> None:
         _complete(child)
 
 
-def _options(allowed: Sequence[str]) -> Answer:
+def _options(allowed: Sequence[str]) -> Respond:
     headers = f"Allow: {', '.join(allowed)}\r\n".encode()
 
-    def answer(_request: Request, *_variables: bytes) -> Response:
+    def respond(_request: Request, *_variables: bytes) -> Response:
         return Response("204", headers=headers)
 
-    return answer
+    return respond
 
 
 def _allow(methods: Methods) -> bytes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 RECORD_OVERHEAD_BYTES = 130
-"""Beside twice the key and the body: 119 bytes of the file measured over 60,000 records with random keys."""
+"""Besides twice the key and the body: 119 bytes of the file measured over 60,000 records with random keys."""
 CLAIM_OVERHEAD_BYTES = 60
-"""Beside twice scope and name: 50 bytes of the file measured over 60,000 increments with random names."""
+"""Besides twice scope and name: 50 bytes of the file measured over 60,000 increments with random names."""
 
 SCHEMA_VERSION = 2
 """Also to be raised with the two numbers above: a file keeps the triggers that it was made with."""

@@ -337,7 +337,7 @@ class SqliteStore:
         except StoreBusyError:
             return
         except sqlite3.OperationalError:
-            # A main that ends takes its temporary state folder along, and whoever calls this may outlive both a little.
+            # A main that ends takes its temporary state folder along, and whoever calls this may run a little longer.
             if self._path.exists():
                 raise
 
@@ -355,7 +355,7 @@ class SqliteStore:
             return session.sweep()
 
     def _checkpoint(self) -> None:
-        # PASSIVE does the work beside the writers. Under steady writing it never finds a moment when all
+        # PASSIVE works while writers go on. Under steady writing it never finds a moment when all
         # is done and the WAL can start anew, so above a size TRUNCATE makes that moment.
         _, pages, _ = self._session.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()[0]
         deadline = time.monotonic() + CHECKPOINT_WAIT_SECONDS

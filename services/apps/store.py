@@ -1,7 +1,7 @@
 """The application's memory: the interface that both stores offer.
 
 A store holds four things: items (the key-value data, shared by HTTP and memcached), counters, claims
-(the ids of increments already made) and records (what was answered to which idempotency key). Reads
+(the ids of increments already made) and records (the response to each idempotency key). Reads
 go to the store at once; whoever writes opens a transaction:
 
     with store.transaction() as transaction:

@@ -49,13 +49,13 @@ class Sink:
         return min(len(piece) / self._rate, MAX_PAUSE_SECONDS) if self._rate else 0.0
 
 
-def answer_stream(request: Request) -> Response:
+def send_stream(request: Request) -> Response:
     """Respond to GET /stream?bytes=N."""
     size = integer(query_of(request.target), "bytes", None, 0, MAX_STREAM_BYTES)
     return Response("200", content_type=b"application/octet-stream", pieces=Zeros(size) if size else None)
 
 
-def answer_sink(request: Request) -> Response:
+def take_sink(request: Request) -> Response:
     """Respond to POST /sink?rate=B/s, whose body has been taken by now."""
     _rate_in(request)
     return Response("200", b"%d bytes received\n" % request.body_size)

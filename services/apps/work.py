@@ -60,7 +60,7 @@ def work_in(query: Mapping[str, str]) -> Work:
     return Work(duration(query, "cpu"), duration(query, "block"), choice(query, "gil", tuple(BURNERS)))
 
 
-def answer_work(request: Request) -> Response:
+def do_work(request: Request) -> Response:
     """GET /work."""
     work = work_in(query_of(request.target))
     cpu, wall = time.thread_time(), time.perf_counter()
