@@ -11,10 +11,10 @@ from pathlib import Path
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards import anatomy, compare, idempotency, kernel_queues, load, workers
+from dashboards import anatomy, compare, home, idempotency, kernel_queues, load, workers
 
 FOLDER = Path(__file__).with_name("json")
-PAGES = (compare, anatomy, kernel_queues, workers, load, idempotency)
+PAGES = (home, compare, anatomy, kernel_queues, workers, load, idempotency)
 
 
 def build() -> dict[str, str]:

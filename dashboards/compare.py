@@ -5,25 +5,19 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.parts import COLUMNS, Limit, Query, Section, graph, number, page
-from dashboards.promql import MODEL, QUEUE_SHARE, per_request, rate, recorded_stage, stage_quantile
+from dashboards.promql import MODEL, QUEUE_SHARE, least, most, per_request, rate, recorded_stage, stage_quantile
 
 
 def now() -> Section:
-    """Four figures that can be read from the back of a room."""
+    """Three figures that can be read from the back of a room."""
     return "Now", [
-        number(
-            "Requests/s",
-            "reqps",
-            "Under the same load all five should show the same figure. One that shows less is the bottleneck.",
-            Query(rate("lab_requests_total", "model"), "{{model}}"),
-            shown_by=["dispatch-bottleneck"],
-        ),
         number(
             "Service time, p99",
             "s",
             "What the slowest hundredth of requests takes from the moment that a worker begins: the handler itself, "
             "before any queue is added. It should be the same for all models; threads that share a core take longer.",
             Query(stage_quantile(0.99, "model", f'{MODEL}, stage="service"'), "{{model}}"),
+            width=COLUMNS // 3,
             shown_by=["process-or-thread"],
         ),
         number(
@@ -32,6 +26,7 @@ def now() -> Section:
             "At 100 % the kernel drops connections that their clients believe to be established.",
             Query(QUEUE_SHARE, "{{model}}"),
             limit=Limit(0.5, 0.8),
+            width=COLUMNS // 3,
             shown_by=["accept-queue-overflow"],
         ),
         number(
@@ -41,6 +36,7 @@ def now() -> Section:
             "it has to send again.",
             Query(rate("lab_listener_drops_total", "model"), "{{model}}"),
             limit=Limit(red=0.01),
+            width=COLUMNS // 3,
             shown_by=["accept-queue-overflow"],
         ),
     ]
@@ -76,17 +72,10 @@ def held() -> Section:
             "Connections that are established and wait for accept(). Touching its limit (dashed) means drops. "
             "reuseport has a queue a worker: the longest is shown.",
             [
-                Query(f"max by (model) (lab_accept_queue_length{{{MODEL}}})", "{{model}}"),
+                Query(f"max by (model) ({most(f'lab_accept_queue_length{{{MODEL}}}')})", "{{model}}"),
                 Query(f"max by (model) (lab_accept_queue_limit{{{MODEL}}})", "{{model}} limit"),
             ],
-            shown_by=["accept-queue-overflow"],
-        ),
-        graph(
-            "Dropped connections/s",
-            "cps",
-            "Counted by each listener. reuseport has a queue a worker, and can drop at one while others are empty.",
-            [Query(rate("lab_listener_drops_total", "model"), "{{model}}")],
-            limit=Limit(red=0.01),
+            width=COLUMNS,
             shown_by=["accept-queue-overflow"],
         ),
     ]
@@ -101,7 +90,7 @@ def evenness() -> Section:
             "Over 10 s. 1 is perfectly even. exclusive wake-ups give most to one worker; reuseport scatters by hash; a "
             "hot connection shows where a worker owns it. Not on ramcloud, whose idle stack gives most to one worker "
             "while there is little to do; and nodejs without a cluster has one loop: always 1.",
-            [Query(f"model:lab_imbalance:max_mean{{{MODEL}}}", "{{model}}")],
+            [Query(most(f"model:lab_imbalance:max_mean{{{MODEL}}}"), "{{model}}")],
             limit=Limit(1.5, 3),
             shown_by=["busiest-worker", "reuseport-spread", "hot-connections"],
         ),
@@ -109,7 +98,7 @@ def evenness() -> Section:
             "Fairness (Jain)",
             "short",
             "Over 10 s. 1 when all workers do the same, 1/n when one of n does everything.",
-            [Query(f"model:lab_fairness:jain{{{MODEL}}}", "{{model}}")],
+            [Query(least(f"model:lab_fairness:jain{{{MODEL}}}"), "{{model}}")],
             ratio=True,
             shown_by=["busiest-worker", "reuseport-spread"],
         ),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dashboards.parts import Limit, Query, Section, graph, page
-from dashboards.promql import MODEL, QUEUE_SHARE, rate
+from dashboards.parts import COLUMNS, Limit, Query, Section, graph, page
+from dashboards.promql import MODEL, most, rate
 
 
 def netstat(*counters: str) -> list[Query]:
@@ -25,24 +25,17 @@ def queues() -> Section:
             "short",
             "Filled by the kernel, emptied by accept(). Its limit (dashed) is the smaller of backlog and somaxconn.",
             [
-                Query(f"lab_accept_queue_length{{{MODEL}}}", "{{model}} {{listener}}"),
+                Query(most(f"lab_accept_queue_length{{{MODEL}}}"), "{{model}} {{listener}}"),
                 Query(f"lab_accept_queue_limit{{{MODEL}}}", "{{model}} {{listener}} limit"),
             ],
+            width=COLUMNS,
             shown_by=["accept-queue-overflow", "shared-or-sharded"],
-        ),
-        graph(
-            "Accept queue, of its limit",
-            "percentunit",
-            "The fullest listener of each model. The kernel lets in one more than the limit.",
-            [Query(QUEUE_SHARE, "{{model}}")],
-            limit=Limit(0.5, 0.8),
-            shown_by=["accept-queue-overflow"],
         ),
         graph(
             "SYN queue",
             "short",
             "Handshakes that are not complete. It grows when the accept queue is full, or under a SYN flood.",
-            [Query(f"lab_syn_queue_length{{{MODEL}}}", "{{model}}")],
+            [Query(most(f"lab_syn_queue_length{{{MODEL}}}"), "{{model}}")],
             shown_by=["syn-queue-overflow", "handshake"],
         ),
         graph(
@@ -101,8 +94,8 @@ def buffers() -> Section:
             "bytes",
             "Receive: requests that nobody has read. Send: answers that the client has not taken.",
             [
-                Query(f"lab_socket_receive_queue_bytes{{{MODEL}}}", "{{model}} receive"),
-                Query(f"lab_socket_send_queue_bytes{{{MODEL}}}", "{{model}} send"),
+                Query(most(f"lab_socket_receive_queue_bytes{{{MODEL}}}"), "{{model}} receive"),
+                Query(most(f"lab_socket_send_queue_bytes{{{MODEL}}}"), "{{model}} send"),
             ],
             shown_by=["slow-reader-server", "slow-reader-client"],
         ),

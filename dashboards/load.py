@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dashboards.parts import Limit, Query, Section, graph, number, page
-from dashboards.promql import mean, or_zero, rate
+from dashboards.parts import Limit, Query, Section, graph, number, page, to_console
+from dashboards.promql import mean, most, or_zero, rate
 
 
 def seen_by_client(metric: str) -> list[Query]:
@@ -35,14 +35,14 @@ def generator() -> Section:
             "Busiest generator process, of a core",
             "percentunit",
             "Above 90 % the generator is the bottleneck, and every latency below is its own. Start more workers.",
-            Query("max(locust_worker_cpu_ratio)", "busiest"),
+            Query(f"max({most('locust_worker_cpu_ratio')})", "busiest"),
             limit=Limit(0.8, 0.9),
         ),
         graph(
             "Generator processes, of a core each",
             "percentunit",
             "A verdict needs this below 80 %: a saturated generator sends late, and measures itself.",
-            [Query("locust_worker_cpu_ratio", "{{run}} {{worker}}")],
+            [Query(most("locust_worker_cpu_ratio"), "{{run}} {{worker}}")],
             limit=Limit(0.8, 0.9),
         ),
     ]
@@ -136,4 +136,5 @@ def dashboard() -> Dashboard:
         "Locust's own view: users, rate, failures, response and connect times, and whether the generator itself is the "
         "bottleneck.",
         [generator(), answers(), response(), connects()],
+        links=[to_console("Loads that are kept", "/runs"), to_console("Make a load", "/")],
     )

@@ -260,10 +260,12 @@ def page(
     sections: Sequence[Section],
     *,
     by_worker: bool = False,
+    links: Sequence[builders.DashboardLink] = (),
 ) -> builders.Dashboard:
     """A dashboard; its uid is `lab-` and the name, for good: links and bookmarks hold it.
 
-    `by_worker` adds the variable `worker`, where panels can be narrowed to some.
+    `by_worker` adds the variable `worker`, where panels can be narrowed to some; `links` stand beside the menu of the
+    other dashboards.
     """
     board = (
         builders.Dashboard(title)
@@ -276,7 +278,7 @@ def page(
         .timezone("browser")
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
         .annotation(experiments())
-        .link(siblings())
+        .links([siblings(), *links])
         .variables([data_source(), model_variable(), *([worker_variable()] if by_worker else []), console()])
     )
     for heading, panels in sections:
@@ -338,6 +340,17 @@ def siblings() -> builders.DashboardLink:
         .as_dropdown(True)
         .keep_time(True)
         .include_vars(True)
+    )
+
+
+def to_console(title: str, path: str) -> builders.DashboardLink:
+    """A link to one of the console's pages."""
+    return (
+        builders.DashboardLink(title)
+        .type(models.DashboardLinkType.LINK)
+        .icon("external link")
+        .url(f"${{{CONSOLE_VARIABLE}:raw}}{path}")
+        .target_blank(True)
     )
 
 

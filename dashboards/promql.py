@@ -8,8 +8,20 @@ OVER = "[$__rate_interval]"
 """Grafana makes it four times the smallest step, or the step and one more: nothing falls between two points."""
 
 OR_ZERO = " or on (model) 0 * "
-QUEUE_SHARE = f"model:lab_accept_queue:share_of_limit{{{MODEL}}}"
-"""How full the fullest accept queue of each model is: 0 to 1, a little above when it overflows."""
+
+
+def most(series: str) -> str:
+    """Return the highest value since the point before: a day's graph shows the queue of one second, too."""
+    return f"max_over_time({series}{OVER})"
+
+
+def least(series: str) -> str:
+    """Return the lowest value since the point before."""
+    return f"min_over_time({series}{OVER})"
+
+
+QUEUE_SHARE = most(f"model:lab_accept_queue:share_of_limit{{{MODEL}}}")
+"""How full the fullest accept queue of each model was: 0 to 1, a little above when it overflows."""
 
 
 def rate(metric: str, by: str, labels: str = MODEL) -> str:
@@ -49,5 +61,5 @@ def mean(metric: str) -> str:
 
 
 def recorded_stage(quantile: str) -> str:
-    """What Prometheus has computed: "p50" or "p99" of every stage, over 10 s."""
-    return f"model_stage:lab_stage_duration_seconds:{quantile}_10s{{{MODEL}}}"
+    """Return what Prometheus has computed: "p50" or "p99" of every stage, over 10 s, and the highest of these."""
+    return most(f"model_stage:lab_stage_duration_seconds:{quantile}_10s{{{MODEL}}}")

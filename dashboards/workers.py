@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.parts import Limit, Query, Section, graph, page
-from dashboards.promql import WORKER, or_zero, rate
+from dashboards.promql import WORKER, most, or_zero, rate
 
 NAME = "{{model}} {{worker}}"
 
@@ -30,7 +30,7 @@ def work() -> Section:
             "short",
             "memcached deals them out in turn; reuseport by hash; exclusive wakes the same waiter first each time, so "
             "one worker takes nearly all while it copes.",
-            [Query(f"lab_connections_open{{{WORKER}}}", NAME)],
+            [Query(most(f"lab_connections_open{{{WORKER}}}"), NAME)],
             shown_by=["busiest-worker", "reuseport-spread"],
         ),
         graph(
@@ -52,7 +52,7 @@ def work() -> Section:
             "Queued between main and worker",
             "short",
             "Connections or requests handed off and not picked up: the queue that nobody but the application sees.",
-            [Query(f"lab_queue_depth{{{WORKER}}}", NAME)],
+            [Query(most(f"lab_queue_depth{{{WORKER}}}"), NAME)],
             shown_by=["dispatch-bottleneck", "stalled-worker"],
         ),
     ]

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from dashboards import build
-from dashboards.parts import CONSOLE, CONSOLE_VARIABLE, Experiment
+from dashboards.parts import CONSOLE, CONSOLE_VARIABLE, LEAST_STEP, MODELS_IN_A_ROW, Experiment
+from lab.console.page import PAGES
 from lab.experiments import all_experiments
 
 RULES = Path(build.__file__).parent / "prometheus" / "rules"
@@ -24,13 +25,20 @@ PANELS = [
     pytest.param(board, panel, id=f"{board['uid']}: {panel['title']}")
     for board in BOARDS.values()
     for panel in board["panels"]
-    if panel["type"] != "row"
+    if panel["type"] not in {"row", "text", "dashlist"}
 ]
+"""Those that show figures."""
 REFERENCE = re.compile(r"\$\{?(\w+)")
 BUILT_IN = {"__rate_interval"}
 EXPERIMENTS = get_args(Experiment)
 EXPERIMENT_LINK = re.compile(r"\$\{console:raw\}/experiments/([a-z-]+)")
 
+MOMENTARY = {
+    "lab_accept_queue_length", "lab_syn_queue_length", "lab_queue_depth", "lab_connections_open",
+    "lab_socket_receive_queue_bytes", "lab_socket_send_queue_bytes", "locust_worker_cpu_ratio",
+    "model:lab_accept_queue:share_of_limit", "model:lab_imbalance:max_mean", "model:lab_fairness:jain",
+    "model_stage:lab_stage_duration_seconds:p50_10s", "model_stage:lab_stage_duration_seconds:p99_10s",
+}  # fmt: skip
 DOCUMENTED = {
     "dashboard": "annotations description editable fiscalYearStartMonth gnetId graphTooltip id links liveNow panels refresh "
                  "revision schemaVersion snapshot style tags templating time timepicker timezone title uid version weekStart",
@@ -72,6 +80,9 @@ DOCUMENTED = {
     "heatmap options.filterValues": "ge le",
     "heatmap options.legend": "show",
     "heatmap options.tooltip": "mode yHistogram",
+    "text options": "code content mode",
+    "dashlist options": "folderUID includeVars keepTime maxItems query showFolderNames showHeadings showRecentlyViewed "
+                        "showSearch showStarred tags",
     "heatmap options.yAxis": "axisCenteredZero axisColorMode axisGridShow axisLabel axisPlacement axisSoftMax axisSoftMin "
                              "axisWidth decimals max min reverse scaleDistribution unit",
 }  # fmt: skip
@@ -89,7 +100,7 @@ def test_committed_files_are_what_the_code_builds():
 
 def test_what_the_issue_asks_for_is_there():
     assert {board["title"] for board in BOARDS.values()} >= {
-        "Compare the five models", "Anatomy of a request", "Kernel queues", "Workers", "Load", "Idempotency",
+        "Accept lab", "Compare the five models", "Anatomy of a request", "Kernel queues", "Workers", "Load", "Idempotency",
     }  # fmt: skip
 
 
@@ -131,6 +142,37 @@ def test_panel_says_what_to_look_for_and_in_what_unit(board, panel):
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     assert [target["refId"] for target in panel["targets"]] == ["A", "B", "C", "D"][: len(panel["targets"])]
     assert all(target["legendFormat"] for target in panel["targets"])
+
+
+def test_no_two_panels_ask_the_same():
+    """Whatever they look like: one of them would be left out, or moved."""
+    asked = [
+        ({target["expr"] for target in panel["targets"]}, f"{board['uid']}: {panel['title']}")
+        for board, panel in (param.values for param in PANELS)
+    ]
+    assert [(one, other) for (queries, one), (same, other) in combinations(asked, 2) if queries == same] == []
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_titles_are_used_once_in_a_dashboard(board):
+    titles = [panel["title"] for panel in board["panels"]]
+    assert len(titles) == len(set(titles))
+
+
+@pytest.mark.parametrize(("board", "panel"), PANELS)
+def test_nothing_is_finer_than_the_scrape_nor_falls_between_two_points(board, panel):
+    for target in panel["targets"]:
+        assert target["interval"] == LEAST_STEP
+        assert set(re.findall(r"\[([^]]+)\]", target["expr"])) <= {"$__rate_interval"}
+
+
+@pytest.mark.parametrize("metric", sorted(MOMENTARY))
+def test_what_lasts_a_moment_is_seen_over_a_day(metric):
+    """A gauge is read at the points of a graph only: at minutes that lie apart, the queue of one second is not."""
+    queries = [target["expr"] for param in PANELS for target in param.values[1]["targets"] if metric in target["expr"]]
+    assert queries
+    for query in queries:
+        assert re.search(rf"(?:max|min)_over_time\({metric}\b[^[]*\[\$__rate_interval\]\)", query), query
 
 
 def within(place: str, part: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -185,9 +227,11 @@ def test_stacks_are_of_one_model_each():
         assert "$model" in panel["title"]
 
 
-def test_repeated_panels_have_their_rows_for_themselves():
+def test_repeated_panels_have_their_rows_for_themselves_and_five_fit_into_two():
     for panel in (param.values[1] for param in PANELS):
-        assert "repeat" not in panel or panel["gridPos"]["w"] == 24, panel["title"]
+        if "repeat" in panel:
+            assert panel["gridPos"]["w"] == 24, panel["title"]
+            assert panel["maxPerRow"] == MODELS_IN_A_ROW >= 3
 
 
 def test_limits_are_dashed_where_a_panel_shows_any():
@@ -238,6 +282,21 @@ def test_links_lead_to_experiments_in_the_console(board, panel):
     names = [EXPERIMENT_LINK.fullmatch(link)[1] for link in links(panel)]
     assert set(names) <= set(EXPERIMENTS)
     assert len(names) == len(set(names))
+
+
+def test_loads_have_their_links():
+    urls = {link["url"] for link in BOARDS["lab-load.json"]["links"] if link["type"] == "link"}
+    assert urls == {"${console:raw}/runs", "${console:raw}/"}
+    assert set(PAGES) >= {"/runs", "/"}
+
+
+def test_home_leads_to_every_dashboard_and_to_the_console():
+    kinds = {panel["type"]: panel["options"] for panel in BOARDS["lab-home.json"]["panels"] if "options" in panel}
+    assert kinds["dashlist"]["tags"] == ["accept-lab"]
+    assert kinds["dashlist"]["showSearch"] is True
+    assert kinds["dashlist"]["maxItems"] >= len(BOARDS)
+    for path in ("/)", "/experiments)", "/runs)"):
+        assert f"(${{console:raw}}{path}" in kinds["text"]["content"]
 
 
 def test_every_experiment_is_behind_some_panel():

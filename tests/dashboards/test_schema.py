@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from dashboards import build
+from lab import settings
 
-PACKAGES = ("@grafana/schema@13.1.3", "typescript@5.9.3")
+GRAFANA, COMPILER = "@grafana/schema@13.1.3", "typescript@5.9.3"
 """The first is of the Grafana whose image the stack runs (docker-compose.yml)."""
+SDK_MAJOR = 11
 OPTIONS = ("--noEmit", "--strict", "--skipLibCheck", "--moduleResolution", "node10", "--ignoreDeprecations", "5.0")
 
 
@@ -30,7 +34,7 @@ def compiler(tmp_path_factory, require_tool):
         "--prefix",
         folder,
     ]
-    subprocess.run([*command, *PACKAGES], check=True, capture_output=True, timeout=50)
+    subprocess.run([*command, GRAFANA, COMPILER], check=True, capture_output=True, timeout=50)
     return folder
 
 
@@ -57,6 +61,16 @@ def compile_types(folder: Path, boards: dict[str, dict]) -> str:
         check=False,
     )
     return done.stdout + done.stderr
+
+
+def test_types_are_of_the_grafana_that_the_stack_runs():
+    image = f"grafana/grafana:{GRAFANA.rpartition('@')[2]}"
+    assert image in (settings.CHECKOUT / "docker-compose.yml").read_text()
+
+
+def test_builders_are_of_the_newest_grafana_that_has_any():
+    """Epochs of the SDK's versions go down as Grafana's go up: "the newest" of the index is the oldest Grafana."""
+    assert Version(version("grafana-foundation-sdk")).major == SDK_MAJOR
 
 
 def test_dashboards_have_the_types_of_grafana(compiler):

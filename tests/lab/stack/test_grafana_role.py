@@ -41,8 +41,8 @@ def play(tmp_path, monkeypatch):
     }]))  # fmt: skip
     monkeypatch.setattr(playbook.parts, "STATE_DIR", tmp_path)
 
-    def run(found: str, **environment: str) -> tuple[str, list[dict[str, Any]]]:
-        extra = json.dumps({**variables, "grafana_found": {"stdout": found}})
+    def run(found: str, scrape_interval: str = "1s", **environment: str) -> tuple[str, list[dict[str, Any]]]:
+        extra = json.dumps({**variables, "lab_scrape_interval": scrape_interval, "grafana_found": {"stdout": found}})
         command = [
             sys.executable,
             "-m",
@@ -92,3 +92,12 @@ def test_grafana_gets_dashboards_that_lead_to_the_live_page_where_it_is(play):
         assert json.loads(grafana["files"][name])["uid"]
         assert '"http://127.0.0.1:28080"' in grafana["files"][name]
         assert CONSOLE not in grafana["files"][name]
+
+
+@pytest.mark.parametrize(("scrape_interval", "step"), [("1s", "2s"), ("5s", "5s")])
+def test_no_query_is_finer_than_the_scrape(play, scrape_interval, step):
+    _, (grafana,) = play(GRAFANA, scrape_interval)
+    sources = yaml.safe_load(grafana["files"][f"{CONFIG_DIR}/grafana/provisioning/datasources/lab.yml"])
+    assert sources["datasources"][0]["jsonData"] == {"httpMethod": "POST", "timeInterval": scrape_interval}
+    for board in (json.loads(text) for name, text in grafana["files"].items() if name.endswith(".json")):
+        assert {target["interval"] for panel in board["panels"] for target in panel.get("targets", [])} == {step}
