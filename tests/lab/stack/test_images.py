@@ -44,7 +44,7 @@ def test_places_have_the_same_images_and_days():
 
 @pytest.mark.parametrize(("image", "ends"), pins(PLACES[0]).items())
 def test_image_is_supported(image, ends):
-    remind(image, ends, date.today())  # noqa: DTZ011
+    remind(image, ends, date.today())
 
 
 @pytest.mark.parametrize(("days_left", "warned"), [(61, 0), (60, 1), (0, 1), (-30, 1)])
