@@ -741,13 +741,14 @@ def run(
     Exits with 0 if every claim holds, 1 if one fails, 2 if one cannot be tried here, 3 if one is inconclusive.
     """
     from lab.harness import show
+    from lab.report import page
 
     if everything == bool(names):
         refuse("give the names of experiments, or --all; `lab list` shows them")
     if control and (everything or controls or len(names or ()) > 1):
         refuse("--control belongs to one experiment: name just that one, or give --controls")
     chosen, without = declared(names or (), control)
-    form = show.Form("quick" if quick else "full", as_json, progress)
+    form = show.Form("quick" if quick else "full", as_json, progress, page.write_with_index)
     raise typer.Exit(show.run_controls(chosen, form) if controls else show.run(chosen, form, without))
 
 
