@@ -20,7 +20,7 @@ from fastapi import Response
 from fastapi.responses import FileResponse
 
 from lab import settings
-from lab.console import tryit
+from lab.console.loads import end
 from lab.report.page import INDEX
 from lab.report.stored import all_runs
 from lab.results import REPORT, RESULTS
@@ -98,7 +98,7 @@ class Trial:
         """End the run, if there is one."""
         if self._process is not None and self._process.poll() is None:
             self.state.problem = "stopped"
-            tryit.end(self._process)
+            end(self._process)
 
     def close(self) -> None:
         """End what runs, and wait for its last words."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab import settings
-from lab.console import anatomy
+from lab.console import anatomy, looks
 from lab.console.history import SERIES
 from services.options import MODELS
 
@@ -48,12 +48,12 @@ def document(reading: Reading, lately: Reading) -> dict[str, Any]:
     """How one model looks now; where its requests' time goes, of the last seconds."""
     if not reading.up:
         return {"up": False, "problem": reading.problem, "remedy": remedy(reading.model)}
-    looks = anatomy.figures(reading).items()
+    parts = looks.figures(reading).items()
     return {
         "up": True,
         "drawing": drawing_key(reading),
-        "looks": {name: [look.level, look.state, look.texts] for name, look in looks},
-        "flows": {name: speed for name, speed in anatomy.flows(reading).items() if speed},
+        "looks": {name: [look.level, look.state, look.texts] for name, look in parts},
+        "flows": {name: speed for name, speed in looks.flows(reading).items() if speed},
         "stages": {stage: seconds for stage, seconds in lately.seconds_per_request.items() if seconds > 0},
         "words": in_words(reading),
         "trouble": trouble(reading),

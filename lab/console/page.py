@@ -23,6 +23,7 @@ from lab.console import anatomy, compare, experiments, links, runs, trials, tryi
 from lab.console.guard import Guard
 from lab.console.history import UNWATCHED_SECONDS, History
 from lab.console.live import Live
+from lab.console.loads import Loads
 from lab.experiments import all_experiments
 from lab.top import stack_sources
 from services.options import MODELS
@@ -51,7 +52,7 @@ def serve(host: str, port: int, names: Collection[str] = (), idle_interval_secon
     `idle_interval_seconds`.
     """
     history = History(stack_sources(), unwatched_seconds=idle_interval_seconds)
-    loads = tryit.Loads(experiment=lambda: trial.running())
+    loads = Loads(experiment=lambda: trial.running())
     trial = experiments.Trial(under_load=loads.under_load)
     app.add_middleware(Guard, names=names)
     app.add_static_files("/lab", STATIC, max_cache_age=0)
@@ -101,7 +102,7 @@ def add_figures(history: History) -> None:
         return Response(anatomy.draw(model, anatomy.workers_of(found), found.options), media_type="text/html")
 
 
-def add_pages(history: History, loads: tryit.Loads, trial: experiments.Trial) -> None:
+def add_pages(history: History, loads: Loads, trial: experiments.Trial) -> None:
     """What is opened."""
 
     @ui.page("/", title=f"X-ray · {TITLE}")
@@ -139,7 +140,7 @@ def unknown() -> str:
     return "There is no such model; there are " + ", ".join(f'<a href="/model/{name}">{name}</a>' for name in MODELS)
 
 
-def frame(path: str, loads: tryit.Loads | None, history: History, model: str = "") -> ui.element:
+def frame(path: str, loads: Loads | None, history: History, model: str = "") -> ui.element:
     """Header, navigation, the drawer of controls where there are some, and links; the content goes into the result."""
     ui.colors(primary=PRIMARY)
     controls = tryit.drawer(loads, history, model or "nginx") if loads is not None else None

@@ -13,7 +13,8 @@ from lab.console import experiments
 from lab.console.tryit import plain_button
 from lab.experiments import all_experiments
 from lab.harness.checks import shown
-from lab.report.page import INDEX, markdown
+from lab.report.page import INDEX
+from lab.report.rendering import markdown
 
 if TYPE_CHECKING:
     from lab.console.experiments import Trial

@@ -1,8 +1,8 @@
 """`lab run`: starts the sandbox, follows the trials, judges them, and keeps the result.
 
 A run's folder, `.lab/results/<time>-<name>`, has `result.json` (the document of docs/design.md, "Command line", and all
-observations), `log` (what the programs inside said) and, once reported, `report.html`. The result is written last and
-at once: a folder without it is a run that was interrupted.
+observations), `log` (what the programs inside said) and, once `lab.report` wrote it, `report.html`. The result is
+written last and at once: a folder without it is a run that was interrupted.
 """
 
 from __future__ import annotations
@@ -91,7 +91,6 @@ def run(experiment: Experiment, effort: str, progress: Progress, control: Contro
         "control": control and control.name,
     }
     _write(folder / RESULT, document)
-    _report(folder, document)
     annotate(document, begun.timestamp())
     prune(results=RESULTS)
     return Run(folder, document)
@@ -228,14 +227,6 @@ def in_one_line(document: dict[str, Any]) -> str:
 def without_trials(arms: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The arms of a document, with their summaries alone."""
     return [{key: value for key, value in arm.items() if key not in {"trials", "superseded"}} for arm in arms]
-
-
-def _report(folder: Path, document: dict[str, Any]) -> None:
-    """The page of this run, and the index."""
-    from lab.report import page, stored  # they read what this module writes
-
-    page.write(stored.StoredRun(folder, document))
-    page.write_index(folder.parent)
 
 
 def _write(file: Path, document: dict[str, Any]) -> None:

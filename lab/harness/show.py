@@ -6,7 +6,7 @@ import json
 import sys
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -15,15 +15,19 @@ from rich.text import Text
 
 from lab.harness import run as running
 from lab.harness import tables
+from lab.harness.tables import Ended
 from lab.harness.verdict import FAILS, HOLDS, INCONCLUSIVE
 from lab.sandbox.outside import SandboxError, working_form
 from lab.stack import beside, containers, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from lab.harness.experiment import Control, Experiment
 
+    Pages = Callable[[Path], None]
+    """Called with the folder of a run, to write its page and the index."""
     Judge = Callable[[dict[str, Any], Control | None], tuple[str, str, int]]
     """From a run's document to a word, how many of its claims that is about, and the exit code."""
 
@@ -35,28 +39,23 @@ INTERRUPTED = 130
 """As a shell says it: 128 and the signal's number."""
 
 
+def _no_pages(_folder: Path) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How runs are made, and shown."""
+    """Options of runs: how they are made, shown, and who writes their pages."""
 
     effort: str = "full"
     as_json: bool = False
     progress: bool = False
+    pages: Pages = _no_pages
 
     def words(self) -> list[str]:
         """The same for the command line."""
         flags = {"--quick": self.effort == "quick", "--json": self.as_json, "--progress": self.progress}
         return [flag for flag, wanted in flags.items() if wanted]
-
-
-class Ended(NamedTuple):
-    """What one run came to: a line of the last table, and its exit code."""
-
-    name: str
-    word: str
-    detail: str
-    seconds: float | None
-    code: int
 
 
 def run(experiments: Sequence[Experiment], form: Form, control: Control | None = None) -> int:
@@ -102,6 +101,7 @@ def _run_and_show(experiment: Experiment, control: Control | None, form: Form, j
     name = f"{experiment.name} --control {control.name}" if control else experiment.name
     try:
         found = _run_one(experiment, control, form)
+        form.pages(found.folder)
     except (SandboxError, running.RunError) as error:
         typer.echo(f"lab: {error}", err=True)
         return Ended(name, "broke off", str(error), None, BROKE_OFF)

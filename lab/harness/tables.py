@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.text import Text
 
@@ -15,11 +15,20 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lab.harness.experiment import Experiment
-    from lab.harness.show import Ended
 
 CHECK_WORDS = {True: ("holds", "green"), False: ("FAILS", "bold red"), None: ("open", "yellow")}
 VERDICT_STYLES = {"holds": "green", "fails": "bold red", "inconclusive": "yellow", "broke off": "bold red"}
 CONTROL_STYLES = {"fails, as it must": "green", "holds, which it must not": "bold red"}
+
+
+class Ended(NamedTuple):
+    """Result of one run: a line of the last table, and its exit code."""
+
+    name: str
+    word: str
+    detail: str
+    seconds: float | None
+    code: int
 
 
 def experiments(shown: Iterable[Experiment], often_said: Mapping[str, Sequence[str]] = MappingProxyType({})) -> Table:

@@ -14,6 +14,7 @@ from rich.text import Text
 from lab.harness.checks import number, shown
 from lab.measure.difference import RATIO
 from lab.report.comparison import DIFFERENT, SAME, Comparison, Row, verdict
+from lab.report.rendering import put, templates
 from lab.results import RESULTS
 
 if TYPE_CHECKING:
@@ -120,8 +121,6 @@ def signed(value: float, scale: str) -> str:
 
 def write(comparison: Comparison, page: Path | None = None) -> Path:
     """Write the page, by default where the last comparison has its own: where it is."""
-    from lab.report.page import put
-
     path = page or RESULTS / PAGE
     path.parent.mkdir(parents=True, exist_ok=True)
     put(path, html(comparison))
@@ -130,8 +129,6 @@ def write(comparison: Comparison, page: Path | None = None) -> Path:
 
 def html(comparison: Comparison) -> str:
     """Return the page: it needs nothing else."""
-    from lab.report.page import templates
-
     return (
         templates()
         .get_template("comparison.html")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from loadtests.histogram import SHARES, Histogram
+from lab.report.rendering import templates
+from loadtests.histogram import SHARES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
 
 def of_load(document: Mapping[str, Any]) -> str:
     """Return the HTML of a load's page."""
-    from lab.report import load_plots, page  # matplotlib: half a second that only a page needs
+    from lab.report.load_plots import pictures  # matplotlib: half a second that only a page needs
 
     rows = [_row(repeat) for repeat in document["repeats"]]
     options = {name: value for name, value in document["options"].items() if value not in (None, [], False)}
     return (
-        page.templates()
+        templates()
         .get_template("load.html")
         .render(
             run=document,
@@ -26,7 +27,7 @@ def of_load(document: Mapping[str, Any]) -> str:
             rows=rows,
             shares=[*SHARES, "max"],
             options=json.dumps(options),
-            pictures=load_plots.pictures(document["repeats"]),
+            pictures=pictures({title(repeat): repeat for repeat in document["repeats"]}),
         )
     )
 
@@ -39,14 +40,6 @@ def title(repeat: Mapping[str, Any]) -> str:
     """Return the name of a repeat."""
     variant = f" {repeat['variant']}" if repeat["variant"] else ""
     return f"{repeat['model']}{variant} {repeat['repeat']}"
-
-
-def merged(repeats: list[Mapping[str, Any]]) -> Histogram:
-    """Return the response times of several repeats together."""
-    whole = Histogram()
-    for repeat in repeats:
-        whole.add(Histogram.from_json(repeat["histogram"]))
-    return whole
 
 
 def _row(repeat: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from lab.report.plots import DASHES, SERIES, Picture, draw, empty_figure, latencies, styled
 from loadtests.histogram import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from matplotlib.figure import Figure
 
@@ -17,11 +17,9 @@ MOST_CURVES = 6
 """More cannot be told apart: further repeats are in the table."""
 
 
-def pictures(repeats: Sequence[Mapping[str, Any]]) -> list[Picture]:
-    """Return the plots of a run's repeats; those without any response have no latencies."""
-    from lab.report.load_page import title
-
-    shown = {title(repeat): repeat for repeat in repeats[:MOST_CURVES]}
+def pictures(repeats: Mapping[str, Mapping[str, Any]]) -> list[Picture]:
+    """Return the plots of a run's repeats by name; those without any response have no latencies."""
+    shown = dict(islice(repeats.items(), MOST_CURVES))
     found = {name: Histogram.from_json(repeat["histogram"]) for name, repeat in shown.items() if repeat["requests"]}
     drawn = []
     with styled():

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from lab.harness.checks import number, shown
 from lab.harness.experiment import CHAPTERS
+from lab.report import load_page
+from lab.report.rendering import markdown, put, templates
 from lab.report.stored import StoredRun, all_runs, read
 from lab.results import RESULTS
 
@@ -29,7 +25,7 @@ def write(run: StoredRun) -> Path:
         raise ValueError(f"{run.name} came to no result")
     if run.trouble:
         raise ValueError(f"{run.name} {run.trouble}")
-    put(run.page, of_load(run.document) if run.is_load else of_run(run.document))
+    put(run.page, load_page.of_load(run.document) if run.is_load else of_run(run.document))
     return run.page
 
 
@@ -65,13 +61,6 @@ def of_run(document: dict[str, Any]) -> str:
     )
 
 
-def of_load(document: dict[str, Any]) -> str:
-    """Return the HTML of a load."""
-    from lab.report import load_page
-
-    return load_page.of_load(document)
-
-
 def of_all(runs: Sequence[StoredRun]) -> str:
     """HTML of the index: what each experiment came to last, then every run."""
     return templates().get_template("index.html").render(runs=runs, latest=_latest(runs))
@@ -89,33 +78,3 @@ def _latest(runs: Sequence[StoredRun]) -> list[StoredRun]:
 def _place(run: StoredRun) -> tuple[int, str]:
     chapter = (run.document or {}).get("chapter")
     return CHAPTERS.index(chapter) if chapter in CHAPTERS else len(CHAPTERS), run.experiment
-
-
-def markdown(text: str) -> Markup:
-    """The text as HTML; HTML in it is shown, not obeyed."""
-    return Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
-
-
-@cache
-def templates() -> Environment:
-    """Return the pages' templates, with the filters that they use."""
-    made = Environment(
-        loader=PackageLoader("lab.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {"shown": shown, "number": number, "setting": _setting}
-    return made
-
-
-def _setting(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def put(page: Path, html: str) -> None:
-    """Write a page, all or nothing: two runs may end at the same time, and a browser may look."""
-    new = page.with_name(f"{page.name}.{os.getpid()}.new")
-    new.write_text(html, encoding="utf-8")
-    new.replace(page)

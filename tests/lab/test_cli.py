@@ -27,7 +27,7 @@ from services.options import COMMON, MODELS
 
 LAB = Path(sys.executable).with_name("lab")
 COMMANDS = (
-    "doctor", "up", "down", "status", "models", "serve", "set", "chaos", "top", "console", "grafana", "load", "compare", "export",
+    "doctor", "up", "down", "status", "models", "serve", "set", "chaos", "top", "console", "grafana", "load", "results", "compare", "export",
     "bench", "list", "run", "report",
 )  # fmt: skip
 PORT_VARIABLE = "LAB_NGINX_ADMIN_PORT"
@@ -65,8 +65,8 @@ def test_help_lists_every_command_in_its_group():
     assert done.returncode == 0
     listed = re.findall(r"^│ (\w+) ", done.stdout, re.MULTILINE)
     assert sorted(listed) == sorted(COMMANDS)
-    for group in (cli.STACK, cli.SERVERS, cli.LOOKING, cli.MEASURING):
-        assert f"─ {group} ─" in done.stdout
+    groups = re.findall(r"^╭─ ([A-Z][\w ]+) ─", done.stdout, re.MULTILINE)
+    assert {panel.PANEL for panel in cli.PANELS} | {"Options"} == set(groups)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

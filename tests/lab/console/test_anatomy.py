@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from lab.console import anatomy
+from lab.console import anatomy, looks
 from lab.top.readings import Queue, Reading, WorkerReading
 from services.options import MODELS
 
@@ -54,7 +54,7 @@ def test_whatever_is_shown_has_its_place_in_the_drawing(model):
     present = ["main"] if model == "nodejs" else ["main", *FOUR] if MODELS[model].accepts == "main" else FOUR
     queues = [Queue(0, 128)] * (len(FOUR) if model == "reuseport" else 1)
     reading = Reading(model, "", up=True, workers=[worker(name) for name in present], queues=queues)
-    assert anatomy.figures(reading).keys() == names(model, anatomy.workers_of(reading))
+    assert looks.figures(reading).keys() == names(model, anatomy.workers_of(reading))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_whatever_is_shown_has_its_place_in_the_drawing(model):
     [(0, 0.0, ""), (110, 0.0, "warn"), (128, 0.0, "warn"), (128, 2.0, "bad"), (129, 0.0, "bad")],
 )
 def test_accept_queue_warns_when_it_is_nearly_full_and_is_red_when_it_drops(reading, length, drops, state):
-    look = anatomy.figures(replace(reading, queues=[Queue(length, 128)], drops_per_second=drops))["nginx-accept-0"]
+    look = looks.figures(replace(reading, queues=[Queue(length, 128)], drops_per_second=drops))["nginx-accept-0"]
     assert (look.state, look.texts) == (state, (f"{length} / 128",))
     assert look.level == min(1.0, length / 128)
 
@@ -71,13 +71,13 @@ def test_stalled_worker_stands_out(reading):
     stalled = replace(
         reading, workers=[worker("0", state="stalled", connections=7, cpu_percent=100.0), *reading.workers[1:]]
     )
-    look = anatomy.figures(stalled)["nginx-worker-0"]
+    look = looks.figures(stalled)["nginx-worker-0"]
     assert (look.level, look.state) == (1.0, "bad")
     assert look.texts == ("0 stalled", "7 conn", "0/s")
 
 
 def test_model_that_is_down_shows_nothing(reading):
-    assert anatomy.figures(replace(reading, up=False, problem="connection refused")) == {}
+    assert looks.figures(replace(reading, up=False, problem="connection refused")) == {}
 
 
 def test_options_that_move_the_work_change_the_drawing():
@@ -94,9 +94,9 @@ def test_requests_for_the_least_loaded_wait_for_their_worker_and_not_for_any():
     assert "ramcloud-handoff-shared" not in names("ramcloud", FOUR, options)
     workers = [worker("main"), worker("0", queue_depth=7, requests_per_second=50.0), worker("1")]
     reading = Reading("ramcloud", "", up=True, workers=workers, queues=[Queue(0, 128)], options=options)
-    assert anatomy.figures(reading)["ramcloud-handoff-0"].texts == ("7",)
+    assert looks.figures(reading)["ramcloud-handoff-0"].texts == ("7",)
     # They come without a connection being accepted, too.
-    assert [anatomy.flows(reading)[f"ramcloud-handoff-{name}"] for name in "01"] == [2, 0]
+    assert [looks.flows(reading)[f"ramcloud-handoff-{name}"] for name in "01"] == [2, 0]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -128,18 +128,18 @@ def test_boxes_of_any_number_of_workers_stay_in_the_drawing(model, count):
 
 
 def test_drops_are_told_while_they_happen_and_afterwards(reading):
-    now = anatomy.figures(replace(reading, drops=1200, drops_per_second=30.0))["nginx-drops"]
+    now = looks.figures(replace(reading, drops=1200, drops_per_second=30.0))["nginx-drops"]
     assert (now.state, now.texts) == ("bad", ("✕ 1,200 dropped · 30/s",))
-    past = anatomy.figures(replace(reading, drops=1200, drops_per_second=0.0))["nginx-drops"]
+    past = looks.figures(replace(reading, drops=1200, drops_per_second=0.0))["nginx-drops"]
     assert (past.state, past.texts) == ("past", ("✕ 1,200 dropped",))
 
 
 def test_dots_run_only_where_something_moves_and_faster_where_more_does(reading):
-    assert not any(anatomy.flows(reading).values())
+    assert not any(looks.flows(reading).values())
     busy = replace(
         reading,
         accepts_per_second=3.0,
         workers=[worker("0", requests_per_second=500.0), worker("1", requests_per_second=20.0)],
     )
-    flows = anatomy.flows(busy)
+    flows = looks.flows(busy)
     assert [flows[f"nginx-{part}"] for part in ("accept-0", "worker-0", "worker-1")] == [1, 3, 2]

@@ -13,7 +13,7 @@ from support.servers import wait_until
 
 from lab.console import experiments
 from lab.console.experiments import BusyError, Trial
-from lab.console.tryit import Load, LoadError, Loads
+from lab.console.loads import Load, LoadError, Loads
 
 RESULT = {"experiment": "herd", "verdict": "holds", "checks": [], "arms": []}
 RUNS = """

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from lab import cli
 from lab.console import tryit
-from lab.console.tryit import PRESETS, Load, LoadError, Loads
+from lab.console.loads import PRESETS, Load, LoadError, Loads
 from lab.load import locust as measuring
 from lab.stack import variables
 from loadtests.histogram import Histogram

@@ -10,6 +10,7 @@ from lab.harness import run as running
 from lab.harness.checks import between
 from lab.harness.experiment import ArmResult, Check, Control, Experiment
 from lab.harness.observation import OTHERS, Arm, Observation, Quantity
+from lab.report import page
 
 EXPERIMENT = Experiment(
     "e", "models", "Why?", "Guess", (Arm("a", "nginx", {"workers": 2}),), None,
@@ -35,7 +36,9 @@ def run(monkeypatch, tmp_path):
             "_follow",
             lambda experiment, command, *rest: follow(experiment, [sys.executable, "-c", program], *rest),
         )
-        return running.run(EXPERIMENT, "quick", lambda *progress: seen.append(progress), control)
+        found = running.run(EXPERIMENT, "quick", lambda *progress: seen.append(progress), control)
+        page.write_with_index(found.folder)
+        return found
 
     seen = run.seen = []
     return run

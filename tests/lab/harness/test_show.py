@@ -113,6 +113,21 @@ def test_all_ends_in_one_table(outcome, capsys):
     assert "fails" in last
 
 
+def test_pages_are_written_of_runs_that_came_to_an_end(monkeypatch):
+    ended = iter([running.RunError("broke"), running.Run(Path("kept"), document(all_experiments()[0], "holds"))])
+
+    def give(*_):
+        found = next(ended)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(running, "run", give)
+    written = []
+    show.run([all_experiments()[0]] * 2, show.Form("quick", pages=written.append))
+    assert written == [Path("kept")]
+
+
 def test_report_and_what_to_do_on_a_busy_machine_are_told(monkeypatch, capsys):
     found = document(all_experiments()[0], "inconclusive") | {"advice": "end what else runs"}
     monkeypatch.setattr(running, "run", lambda *_: running.Run(Path("folder"), found))

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from support.tools import require_tool
 
+from lab.grafana import annotate
 from lab.load import locust
 from lab.peers import nginx
 from lab.peers.process import free_port
@@ -151,7 +152,7 @@ def test_json_is_all_that_stdout_gets(monkeypatch, capsys):
 def test_load_is_marked_in_grafana(monkeypatch):
     require_tool("nginx")
     marks = []
-    monkeypatch.setattr(locust, "mark", lambda *given: marks.append(given))
+    monkeypatch.setattr(annotate, "mark", lambda *given: marks.append(given))
     with nginx.start() as peer:
         monkeypatch.setenv("LAB_NGINX_PORT", str(peer.port))
         run("nginx", 1, 10, 1, "keep-alive", [])
