@@ -69,7 +69,10 @@ def answers() -> Section:
             [
                 failures("locust_failures_total", "{{model}} {{error}}"),
                 failures("locust_connect_failures_total", "{{model}} connect {{error}}"),
-                Query(f"{rate('locust_no_response_total', 'model')} > 0", "{{model}} no response at the end"),
+                Query(
+                    or_zero(f"{rate('locust_no_response_total', 'model')} > 0", "locust_requests_total"),
+                    "{{model}} no response at the end",
+                ),
             ],
             limit=Limit(red=0.01),
             shown_by=["accept-queue-overflow"],
