@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards import anatomy, compare, idempotency, kernel_queues, load, workers
 
@@ -23,7 +24,16 @@ def build() -> dict[str, str]:
         # Links to a panel hold its number.
         for number, panel in enumerate(board.panels or (), start=1):
             panel.id_val = number
-    return {f"{board.uid}.json": JSONEncoder(sort_keys=True, indent=2).encode(board) + "\n" for board in boards}
+    return {f"{board.uid}.json": written(board) for board in boards}
+
+
+def written(board: Dashboard) -> str:
+    """Return a dashboard as JSON."""
+    document = json.loads(JSONEncoder().encode(board))
+    for variable in document["templating"]["list"]:
+        for field in ("auto", "auto_count", "auto_min"):  # an interval's; the SDK writes them for every variable
+            variable.pop(field, None)
+    return json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
 def main() -> None:

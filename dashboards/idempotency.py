@@ -19,7 +19,7 @@ def now() -> Section:
     """The four ends that a request with a key can have."""
     return "Now", [
         outcome("applied", "Applied/s", "Requests that changed something, each once."),
-        outcome("replayed", "Replayed/s", "Retries that got the first answer again, and changed nothing."),
+        outcome("replayed", "Replayed/s", "Retries that got the first response again, and changed nothing."),
         outcome(
             "conflict",
             "Conflicts/s",
@@ -36,7 +36,7 @@ def now() -> Section:
 
 
 def over_time() -> Section:
-    """The same, and what the clients were answered."""
+    """The same, and the codes of the responses."""
     return "Over time", [
         graph(
             "Outcomes/s",
@@ -45,10 +45,10 @@ def over_time() -> Section:
             "store they would have been applied twice.",
             [Query(rate("lab_idempotency_outcomes_total", "model, outcome"), "{{model}} {{outcome}}")],
             width=COLUMNS,
-            shown_by=["idempotent-retries"],
+            shown_by=["idempotent-retries", "lost-updates"],
         ),
         graph(
-            "Answers/s, by code",
+            "Responses/s, by code",
             "reqps",
             "409 and 422 are the two refusals; 400 is a missing key where one is required.",
             [Query(rate("lab_requests_total", "model, code", f'{MODEL}, code=~"2..|4..|5.."'), "{{model}} {{code}}")],

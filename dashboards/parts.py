@@ -17,17 +17,18 @@ from grafana_foundation_sdk.models import common as looks
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-DATA_SOURCE = models.DataSourceRef(type_val="prometheus", uid="lab-prometheus")
-"""As `lab grafana sync` and `grafana/provisioning` name it."""
+DATA_SOURCE_UID, DATA_SOURCE_TITLE = "lab-prometheus", "Lab Prometheus"
+"""As `lab grafana sync` and `grafana/provisioning` name it: chosen to begin with."""
+DATA_SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 TAG = "accept-lab"
 ANNOTATIONS_TAG = "lab"
 """What `lab grafana annotate` and the experiments mark their moments with."""
 REFRESH = "5s"
 """Grafana refuses less, unless its administrator allows it."""
-INTERVALS = ("10s", "30s", "1m", "5m")
-"""What a rate is taken over; the first is four scrapes and more, and short enough to see an overflow."""
-AUTO_STEPS = 30
-"""Into how many such intervals `auto` divides the time range: the 5 min shown at first into 10 s each."""
+LEAST_STEP = "2s"
+"""Of a query: two scrapes. A rate is taken over four (`$__rate_interval`), which is short enough to see an overflow."""
+MODELS_IN_A_ROW = 3
+"""Panels that are repeated for each model: five are two rows of them."""
 COLUMNS = 24
 LIMIT = " limit"
 """How the names of those series end that are no figure but the bound of one: they are dashed."""
@@ -55,6 +56,7 @@ Experiment = Literal[
     "copy-on-write",
     "handshake",
     "idempotent-retries",
+    "lost-updates",
 ]
 """Those that a panel can point to: the console has each below `/experiments/` and its name."""
 
@@ -90,7 +92,14 @@ class Query:
     def build(self, number: int) -> prometheus.Dataquery:
         """The SDK's own."""
         letter = chr(ord("A") + number)
-        return prometheus.Dataquery().expr(self.expression).legend_format(self.name).ref_id(letter).range()
+        return (
+            prometheus.Dataquery()
+            .expr(self.expression)
+            .interval(LEAST_STEP)
+            .legend_format(self.name)
+            .ref_id(letter)
+            .range()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,7 @@ class Limit:
 
     def drawn_on(self, panel: timeseries.Panel) -> timeseries.Panel:
         """The panel, with a dashed line at each."""
-        style = common.GraphThresholdsStyleConfig().mode(looks.GraphTresholdsStyleMode.DASHED)
+        style = common.GraphThresholdsStyleConfig().mode(looks.GraphThresholdsStyleMode.DASHED)
         return panel.thresholds(self.build()).thresholds_style(style)
 
 
@@ -146,7 +155,7 @@ def graph(
     if ratio:
         panel = panel.max(1)
     if a_model:
-        panel = panel.title(f"{title}: $model").repeat("model").repeat_direction("h")
+        panel = panel.title(f"{title}: $model").repeat("model").repeat_direction("h").max_per_row(MODELS_IN_A_ROW)
     if limit is not None:
         panel = limit.drawn_on(panel)
     if any(query.name.endswith(LIMIT) for query in queries):
@@ -216,7 +225,7 @@ def spread(
         .description(look_for)
         .unit("reqps")  # of a cell; the axis has a unit of its own
         .y_axis(heatmap.YAxisConfig().unit("s"))
-        .show_tooltip()  # which holds the links
+        .mode(looks.TooltipDisplayMode.SINGLE)  # the tooltip, which holds the links
         .datasource(DATA_SOURCE)
         .span(width)
         .height(9)
@@ -268,7 +277,7 @@ def page(
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
         .annotation(experiments())
         .link(siblings())
-        .variables([model_variable(), *([worker_variable()] if by_worker else []), interval_variable(), console()])
+        .variables([data_source(), model_variable(), *([worker_variable()] if by_worker else []), console()])
     )
     for heading, panels in sections:
         board = board.with_row(builders.Row(heading))
@@ -303,16 +312,13 @@ def choices(name: str, label: str, query: str) -> builders.QueryVariable:
     )
 
 
-def interval_variable() -> builders.IntervalVariable:
-    """What rates are taken over; `auto` follows the time range, for a look at a whole day."""
+def data_source() -> builders.DatasourceVariable:
+    """Which Prometheus: an imported dashboard finds its own."""
     return (
-        builders.IntervalVariable("interval")
-        .label("Rates over")
-        .values(",".join(INTERVALS))
-        .auto(True)
-        .step_count(AUTO_STEPS)
-        .min_interval(INTERVALS[0])
-        .current(models.VariableOption(text=INTERVALS[0], value=INTERVALS[0]))
+        builders.DatasourceVariable("datasource")
+        .label("Data source")
+        .type("prometheus")
+        .current(models.VariableOption(text=DATA_SOURCE_TITLE, value=DATA_SOURCE_UID))
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 MODEL = 'model=~"$model"'
 WORKER = 'model=~"$model", worker=~"$worker"'
-OVER = "[$interval]"
+OVER = "[$__rate_interval]"
+"""Grafana makes it four times the smallest step, or the step and one more: nothing falls between two points."""
 
 OR_ZERO = " or on (model) 0 * "
 QUEUE_SHARE = f"model:lab_accept_queue:share_of_limit{{{MODEL}}}"

@@ -25,7 +25,6 @@ from rich.console import Console
 from rich.table import Table
 
 from lab import results, settings
-from lab.grafana.annotate import mark
 from lab.load.seen import load_address
 from lab.load.served import Watch
 from lab.measure import environment
@@ -156,6 +155,10 @@ def _made(load: Load, errors: Console, console: Console, pages: Pages) -> dict[s
 
 def mark_in_grafana(made: Mapping[str, Any]) -> None:
     """Mark the run in Grafana, if there is one."""
+    try:
+        from lab.grafana.annotate import mark
+    except ImportError:  # the host of a page has no client for Grafana (lab/stack/bundle.py)
+        return
     begun = datetime.fromisoformat(made["started"]).timestamp()
     models = made["model"] if isinstance(made["model"], list) else [made["model"]]
     requests, failed = (sum(each[name] for each in made["repeats"]) for name in ("requests", "failures"))

@@ -26,7 +26,8 @@ PANELS = [
     for panel in board["panels"]
     if panel["type"] != "row"
 ]
-REFERENCE = re.compile(r"\$(\w+)")
+REFERENCE = re.compile(r"\$\{?(\w+)")
+BUILT_IN = {"__rate_interval"}
 EXPERIMENTS = get_args(Experiment)
 EXPERIMENT_LINK = re.compile(r"\$\{console:raw\}/experiments/([a-z-]+)")
 
@@ -35,10 +36,10 @@ DOCUMENTED = {
                  "revision schemaVersion snapshot style tags templating time timepicker timezone title uid version weekStart",
     "row": "collapsed datasource gridPos id panels repeat title type",
     "panel": "datasource description fieldConfig gridPos id interval libraryPanel links maxDataPoints options pluginVersion "
-             "repeat repeatDirection repeatPanelId tags targets thresholds timeFrom timeRegions timeShift title "
+             "maxPerRow repeat repeatDirection repeatPanelId tags targets thresholds timeFrom timeRegions timeShift title "
              "transformations transparent type",
-    "target": "datasource editorMode exemplar expr format hide instant intervalFactor legendFormat queryType range refId",
-    "variable": "allFormat allValue auto auto_count auto_min current datasource description hide id includeAll label multi "
+    "target": "datasource editorMode exemplar expr format hide instant interval intervalFactor legendFormat queryType range refId",
+    "variable": "allFormat allValue allowCustomValue current datasource description hide id includeAll label multi "
                 "name options query refresh regex skipUrlSync sort type",
     "dashboard link": "asDropdown icon includeVars keepTime tags targetBlank title tooltip type url",
     "data link": "targetBlank title url",
@@ -61,15 +62,16 @@ DOCUMENTED = {
     "timeseries options": "legend timezone tooltip",
     "timeseries options.legend": "asTable calcs displayMode isVisible placement showLegend sortBy sortDesc width",
     "timeseries options.tooltip": "mode sort",
-    "stat options": "colorMode graphMode justifyMode orientation reduceOptions text textMode",
+    "stat options": "colorMode graphMode justifyMode orientation percentChangeColorMode reduceOptions showPercentChange text "
+                    "textMode wideLayout",
     "stat options.reduceOptions": "calcs fields limit values",
     "heatmap options": "calculate calculation cellGap cellRadius cellValues color exemplars filterValues legend rowsFrame "
-                       "showValue tooltip yAxis",
+                       "selectionMode showValue tooltip yAxis",
     "heatmap options.color": "exponent fill max min mode reverse scale scheme steps",
     "heatmap options.exemplars": "color",
     "heatmap options.filterValues": "ge le",
     "heatmap options.legend": "show",
-    "heatmap options.tooltip": "show yHistogram",
+    "heatmap options.tooltip": "mode yHistogram",
     "heatmap options.yAxis": "axisCenteredZero axisColorMode axisGridShow axisLabel axisPlacement axisSoftMax axisSoftMin "
                              "axisWidth decimals max min reverse scaleDistribution unit",
 }  # fmt: skip
@@ -99,7 +101,7 @@ def test_dashboard_can_be_found_kept_and_left(board):
     assert board["links"][0]["tags"] == ["accept-lab"]
     assert board["annotations"]["list"][0]["target"]["tags"] == ["lab"]
     assert int(board["refresh"].removesuffix("s")) >= 5
-    assert {"model", "interval"} <= {variable["name"] for variable in board["templating"]["list"]}
+    assert {"datasource", "model"} <= {variable["name"] for variable in board["templating"]["list"]}
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
@@ -117,7 +119,8 @@ def test_panels_have_numbers_and_places_of_their_own(board):
 def test_every_variable_is_used_and_no_other(board):
     declared = {variable["name"] for variable in board["templating"]["list"]}
     queries = [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
-    assert {name for query in queries for name in REFERENCE.findall(query)} | {CONSOLE_VARIABLE} == declared
+    asked = {name for query in queries for name in REFERENCE.findall(query)} - BUILT_IN
+    assert asked | {"datasource", CONSOLE_VARIABLE} == declared
 
 
 @pytest.mark.parametrize(("board", "panel"), PANELS)
@@ -125,7 +128,7 @@ def test_panel_says_what_to_look_for_and_in_what_unit(board, panel):
     assert len(panel["description"]) > 40
     assert panel["fieldConfig"]["defaults"]["unit"]
     assert panel["fieldConfig"]["defaults"].get("thresholds", {"steps": [{"value": None}]})["steps"][0]["value"] is None
-    assert panel["datasource"] == {"type": "prometheus", "uid": "lab-prometheus"}
+    assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     assert [target["refId"] for target in panel["targets"]] == ["A", "B", "C", "D"][: len(panel["targets"])]
     assert all(target["legendFormat"] for target in panel["targets"])
 
@@ -202,7 +205,7 @@ def test_heatmaps_have_seconds_on_the_axis_requests_in_a_cell_and_links_in_the_t
     for panel in panels_of("heatmap"):
         assert panel["options"]["yAxis"]["unit"] == "s"
         assert panel["fieldConfig"]["defaults"]["unit"] == "reqps"
-        assert panel["options"]["tooltip"]["show"] is True
+        assert panel["options"]["tooltip"]["mode"] == "single"
 
 
 @pytest.mark.parametrize(("board", "panel"), PANELS)
