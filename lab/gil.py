@@ -1,4 +1,4 @@
-"""Whether the models run with the GIL.
+"""GIL of the models: on or off.
 
 Not our own process: on a free-threaded build, an extension that does not say that it can do without the GIL brings it
 back to the process that loads it, and we load more of them than the models do.

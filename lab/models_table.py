@@ -29,13 +29,13 @@ def document() -> list[dict[str, Any]]:
 
 
 def tables() -> Iterator[Table]:
-    """Who listens, accepts, reads, executes and writes; then the options. Both fit 80 columns."""
+    """Yield the tables: who listens, accepts, reads, executes and writes; then the options. Both fit 80 columns."""
     yield _models()
     yield _options()
 
 
 def values(option: Option) -> str:
-    """What the option takes, the default first."""
+    """Return the values of the option, the default first."""
     if option.choices:
         return "\n".join(option.choices)
     most = "" if option.maximum is None else f" to {option.maximum:g}"

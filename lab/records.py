@@ -56,7 +56,7 @@ class NoRecordsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Thing:
-    """What the figures of some rows are of: the columns that they share."""
+    """Subject of the figures of some rows: the columns that they share."""
 
     shared: Mapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""Where the parts of the stack are: ports (each moved by a `LAB_…` variable) and the state folder."""
+"""Places of the parts of the stack: ports (each moved by a `LAB_…` variable) and the state folder."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Counters:
 
     @property
     def path(self) -> str:
-        """Where the file is."""
+        """Path of the file."""
         return self._file.name
 
     @property
@@ -221,7 +221,7 @@ def _until_busy(running: Peer, attempt: Callable[[], Load], progress: Callable[[
 
 
 def _cause(load: Load) -> str:
-    """Why the server's core was not busy, and the remedy."""
+    """Reason why the server's core was not busy, and the remedy."""
     if load.generator_share >= BUSY:
         return "because wrk needed all of its own"
     return f"wrk for {load.generator_share:.0%} of its own (does other work run here? end it)"

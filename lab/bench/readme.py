@@ -141,7 +141,7 @@ def _in_the_kernel(idle: dict[str, Any]) -> str:
 
 
 def _apart(document: dict[str, Any], part: str) -> str:
-    """Where a part was measured at another commit than the rest."""
+    """Return the commit of a part that was measured at another than the rest."""
     where = document.get("measured_apart", {}).get(part)
     return f"; commit {where['commit']}" if where else ""
 

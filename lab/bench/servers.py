@@ -22,7 +22,7 @@ WARM_UP_SECONDS = 1.0
 
 
 class Cores(NamedTuple):
-    """Who runs where."""
+    """Cores of server and generator."""
 
     server: int
     load: int

@@ -49,7 +49,7 @@ def top(
 
 
 def sources_of(urls: Sequence[str] | None) -> list[Source]:
-    """What to watch: the servers at `urls`, or else the stack."""
+    """Return the servers at `urls`, or else those of the stack."""
     from lab.top import stack_sources
     from lab.top.samples import source_of
 

@@ -85,22 +85,22 @@ def set_options(
 
 @app.command(rich_help_panel=PANEL)
 def chaos(
-    deed: Annotated[str, typer.Argument(metavar="kill|pause|resume", help="What to do.", show_default=False)],
+    action: Annotated[str, typer.Argument(metavar="kill|pause|resume", help="What to do.", show_default=False)],
     model: ModelName,
     worker: Annotated[
         int | None, typer.Option(min=0, help="Only this worker, where workers are processes.", show_default=False)
     ] = None,
 ) -> None:
-    """Hurt a running model: end it at once, stop it where it is, or let it go on.
+    """Inject a fault into a running model: kill it or pause it; or resume it.
 
     Example: lab chaos pause reuseport --worker 0
     """
-    from lab.stack.chaos import ChaosError, Deed, hurt
+    from lab.stack.chaos import Action, ChaosError, inject
 
     check_model(model)
-    if deed not in list(Deed):
-        refuse(f"{deed!r}: give one of {', '.join(Deed)}")
+    if action not in list(Action):
+        refuse(f"{action!r}: give one of {', '.join(Action)}")
     try:
-        typer.echo(hurt(Deed(deed), model, worker))
+        typer.echo(inject(Action(action), model, worker))
     except ChaosError as error:
         refuse(str(error))

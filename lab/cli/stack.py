@@ -18,7 +18,7 @@ app.add_typer(grafana.app, name="grafana", rich_help_panel=PANEL)
 
 
 class Place(StrEnum):
-    """Where the stack runs."""
+    """Place in which the stack runs."""
 
     auto = "auto"
     containers = "containers"

@@ -26,7 +26,7 @@ SLOTS = 16
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What distinguishes the drawings."""
+    """Differences between the drawings."""
 
     queues: str
     """ "one" accept queue, or "each": one a worker."""
@@ -67,7 +67,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Where a node is drawn, and where its words are in it."""
+    """Place of a node in the drawing, and of its words in it."""
 
     node: Node
     x: float
@@ -178,7 +178,7 @@ def draw(model: str, workers: Sequence[str], options: dict[str, Any] | None = No
 
 
 def left_out(workers: Sequence[str], most: int) -> str:
-    """Who is not drawn, in words; empty where all are."""
+    """Return the workers that are not drawn, in words; empty where all are."""
     return f"… and {len(workers) - most} more" if len(workers) > most else ""
 
 
@@ -301,7 +301,7 @@ def band(rank: list[Node], y: float) -> Iterator[Box]:
 
 
 def zone_of(model: str, node: Node) -> str:
-    """Whose it is."""
+    """Name of the zone: kernel or server."""
     part = part_of(model, node)
     return "" if part == "clients" else "kernel" if part in {"syn", "accept"} else "server"
 
@@ -313,7 +313,7 @@ def drop(x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def workers_of(reading: Reading) -> list[str]:
-    """Who stands at the end of the drawing: those who serve; main where nobody else does."""
+    """Return the workers at the end of the drawing: those that serve; main where no other does."""
     names = [worker.worker for worker in reading.workers]
     others = [name for name in names if name != MAIN]
     return others or names

@@ -55,7 +55,7 @@ def content() -> str:
 
 
 def bar() -> str:
-    """What each line is, and how long the time axis."""
+    """Show what each line is, and choose the length of the time axis."""
     legend = "".join(
         f'<button type="button" class="key" data-key="{name}" aria-pressed="true">{sample(name)}{name}</button>'
         for name in MODELS

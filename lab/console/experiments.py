@@ -1,4 +1,4 @@
-"""What the page knows of experiments: the list of them, a run of one, and reports of runs that are over.
+"""Experiments on the page: the list of them, a run of one, and reports of runs that are over.
 
 A run is `lab run NAME --quick --json --progress`: JSON documents on stdout, one an experiment (docs/design.md,
 "Command line"), and on stderr lines such as `{"progress": 0.4, "doing": "arm herd, 2 of 5"}`. Results are in
@@ -40,7 +40,7 @@ class BusyError(Exception):
 
 @dataclass(slots=True)
 class State:
-    """How far a run is, and what it found."""
+    """Progress of a run, and its result."""
 
     name: str = ""
     progress: float = 0.0
@@ -66,7 +66,7 @@ class Trial:
         self.state = State()
 
     def runs(self) -> bool:
-        """Whether one runs."""
+        """Return whether one runs."""
         return self._process is not None and not self.state.ended
 
     def running(self) -> str:
@@ -133,7 +133,7 @@ def arguments(name: str) -> list[str]:
 
 
 def command(name: str) -> str:
-    """What to type for the same."""
+    """Return the command that does the same."""
     return shlex.join(["lab", "run", name, "--quick"])
 
 

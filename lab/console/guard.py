@@ -1,4 +1,4 @@
-"""Who may speak to the page: only pages of its own, opened under an address that is its own.
+"""Guard of the page: only pages of its own may call it, opened under an address that is its own.
 
 A browser is willing to send requests of any page on the web to 127.0.0.1. The `Origin` of such a request is that page,
 so it must be this one. A page on the web can also give its own name our address (DNS rebinding): then the origin is the
@@ -43,7 +43,7 @@ class Guard:
 
 
 def refusal(headers: dict[bytes, bytes], names: Collection[str] = ()) -> str:
-    """Why a request with these headers is not answered; empty if it is."""
+    """Return why a request with these headers is refused; empty if it is not."""
     host = headers.get(b"host", b"").decode("latin-1").lower()
     if not is_ours(host, names):
         return f"this page is not called {host!r}: open it by its address, or start it with --name"
@@ -54,7 +54,7 @@ def refusal(headers: dict[bytes, bytes], names: Collection[str] = ()) -> str:
 
 
 def is_ours(host: str, names: Collection[str]) -> bool:
-    """Whether `host`, with or without a port, is an address, localhost, or one of our names."""
+    """Return whether `host`, with or without a port, is an address, localhost, or one of our names."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:

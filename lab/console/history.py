@@ -97,12 +97,12 @@ class History:
         return WATCHED_SECONDS if watched else self._unwatched_seconds
 
     def age_seconds(self) -> float:
-        """How old the latest readings are; 0 until newer ones are overdue, since nobody may have looked for long."""
+        """Age of the latest readings; 0 until newer ones are overdue, since nobody may have looked for long."""
         age = time.monotonic() - self._noted
         return age if age > self._due_seconds + LATE_SECONDS else 0.0
 
     def is_stale(self) -> bool:
-        """Whether sampling has ended, for whatever reason."""
+        """Return whether sampling has ended, for whatever reason."""
         return self.age_seconds() > max(STALE_SECONDS, 3 * self._unwatched_seconds)
 
     def note(self, samples: list[Sample]) -> None:
@@ -136,7 +136,7 @@ class History:
 
 
 def newest(samples: Sequence[Sample]) -> float:
-    """When the latest of them was taken."""
+    """Return the time of the latest of them."""
     return max(sample.taken for sample in samples)
 
 
@@ -166,7 +166,7 @@ def imbalance(reading: Reading) -> float | None:
 
 
 def tail(reading: Reading) -> float | None:
-    """How many times longer the slowest hundredth takes than the median, each in its slowest stage."""
+    """Return how many times longer the slowest hundredth takes than the median, each in its slowest stage."""
     slow, usual = _p99(reading), _p50(reading)
     return slow / usual if slow and usual else None
 
@@ -196,7 +196,7 @@ def of_connections(reading: Reading) -> set[str]:
 
 
 def _each_has_its_own_connection(reading: Reading) -> bool:
-    """Whether nearly each request comes on a connection of its own."""
+    """Return whether nearly each request comes on a connection of its own."""
     return (reading.accepts_per_second or 0.0) >= ALONE * (reading.requests_per_second or 0.0) > 0
 
 

@@ -30,7 +30,7 @@ class Link:
     missing: str
 
     def answers(self) -> bool:
-        """Whether it is there. Takes up to `PROBE_SECONDS`."""
+        """Return whether it is there. Takes up to `PROBE_SECONDS`."""
         return probe.answers(self.port.found_at, self.health_path, PROBE_SECONDS)
 
 
@@ -62,7 +62,7 @@ def links_here() -> tuple[Link, ...]:
 
 
 def path_of(link: Link, model: str) -> str:
-    """Where in the tool to begin: at what this page shows, and at its time."""
+    """Return the path in the tool to begin at: of what this page shows, and at its time."""
     if link.port is settings.GRAFANA:
         chosen = {"var-model": model} if model else {}
         return f"/d/{DASHBOARDS['model' if model else '']}?{urlencode({**TIME, **chosen})}"
@@ -92,7 +92,7 @@ def show(model: str) -> None:
 
 
 def probe_all() -> list[bool]:
-    """Whether each of the links answers."""
+    """Return whether each of the links responds."""
     with ThreadPoolExecutor(len(LINKS)) as pool:
         return list(pool.map(Link.answers, links_here()))
 

@@ -1,4 +1,4 @@
-"""What a browser asks for a few times a second: the latest readings as what to set on the drawings, as JSON.
+"""Latest readings for browsers, which ask a few times a second: what to set on the drawings, as JSON.
 
 It is made once for each sample, however many look.
 """
@@ -45,7 +45,7 @@ class Live:
 
 
 def document(reading: Reading, lately: Reading) -> dict[str, Any]:
-    """How one model looks now; where its requests' time goes, of the last seconds."""
+    """Return the look of one model now, and the stages of its requests in the last seconds."""
     if not reading.up:
         return {"up": False, "problem": reading.problem, "remedy": remedy(reading.model)}
     parts = looks.figures(reading).items()
@@ -62,13 +62,13 @@ def document(reading: Reading, lately: Reading) -> dict[str, Any]:
 
 
 def drawing_key(reading: Reading) -> str:
-    """What the drawing depends on: a browser that has another asks for it anew."""
+    """Return what the drawing depends on: a browser that has another asks for it anew."""
     workers = anatomy.workers_of(reading)
     return f"{len(workers)} {anatomy.shape_of(reading.model, workers, reading.options)}"
 
 
 def trouble(reading: Reading) -> str:
-    """What a screen reader should say once when it begins, and everybody should see."""
+    """Return the trouble in words, which a screen reader says once when it begins; empty where there is none."""
     if any(queue.full for queue in reading.queues) or reading.drops_per_second:
         return "its accept queue overflows: new connections are dropped"
     stalled = [worker.worker for worker in reading.workers if worker.state == "stalled"]
@@ -84,7 +84,7 @@ def in_words(reading: Reading) -> str:
 
 
 def summary(reading: Reading) -> str:
-    """What the drawing shows, for who does not see it."""
+    """Return in words what the drawing shows, for those who do not see it."""
     fullest, many = reading.fullest_queue, len(reading.queues)
     waiting = sum(worker.queue_depth for worker in reading.workers)
     said = [
@@ -101,14 +101,14 @@ def summary(reading: Reading) -> str:
 
 
 def states_in_words(reading: Reading) -> str:
-    """How many of those who serve are in which state, in the order of the first of each."""
+    """Count the workers that serve by state, in the order of the first of each."""
     serving = set(anatomy.workers_of(reading))
     states = Counter(worker.state or "unknown" for worker in reading.workers if worker.worker in serving)
     return "workers: " + ", ".join(f"{count} {state}" for state, count in states.items())
 
 
 def options_in_words(reading: Reading) -> str:
-    """Who serves, and the model's own options in force."""
+    """Return the number and kind of the workers, and the model's own options in force."""
     workers, kind = len(anatomy.workers_of(reading)), reading.options.get("worker_kind", "")
     who = f"{workers} {kind} worker{'s' * (workers > 1)}".replace("  ", " ")
     own = [option.key for option in MODELS[reading.model].options if option.key in reading.options]
@@ -116,7 +116,7 @@ def options_in_words(reading: Reading) -> str:
 
 
 def remedy(model: str) -> str:
-    """What to do about a model that does not answer."""
+    """Return the remedy for a model that does not respond."""
     port = settings.ADMIN_PORTS[model]
     if settings.ON_HOSTS:
         return (

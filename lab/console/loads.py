@@ -39,7 +39,7 @@ class LoadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is chosen on the page."""
+    """Choices on the page."""
 
     model: str = "nginx"
     requests: str = "cheap"
@@ -79,7 +79,7 @@ class Load:
         return words
 
     def command(self) -> str:
-        """What to type for the same."""
+        """Return the command that does the same."""
         return shlex.join(["lab", *self.arguments()])
 
 
@@ -105,7 +105,7 @@ class Running:
     stopped: bool = False
 
     def status(self) -> str:
-        """How it goes, or how it went."""
+        """Return in words how it goes, or ended."""
         code = self.process.poll()
         if code is None:
             return f"{self.load.users} users on {self.load.model} for {self.load.seconds} s"
@@ -114,7 +114,7 @@ class Running:
         return OUTCOMES.get(code, f"did not run: {self.last_words()}")
 
     def progress(self) -> float:
-        """How much of its time is over, 0 to 1."""
+        """Return the share of its time that is over, 0 to 1."""
         return min(1.0, (time.monotonic() - self.began) / self.load.seconds)
 
     def figures(self) -> list[str]:
@@ -175,7 +175,7 @@ class Loads:
         return self._runs.get(model)
 
     def runs(self, model: str) -> bool:
-        """Whether the model is under load."""
+        """Return whether the model is under load."""
         running = self.last(model)
         return running is not None and running.process.poll() is None
 

@@ -22,7 +22,7 @@ NEARLY_FULL = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How one part of the drawing looks now: how full (0 … 1), in which state, with which words."""
+    """Look of one part of the drawing: how full (0 … 1), its state, its words."""
 
     level: float | None = None
     state: str = ""
@@ -30,7 +30,7 @@ class Look:
 
 
 def figures(reading: Reading) -> dict[str, Look]:
-    """How each part of the drawing looks, by its name."""
+    """Return the look of each part of the drawing, by its name."""
     if not reading.up:
         return {}
     model, shown = reading.model, workers_of(reading)
@@ -93,7 +93,7 @@ def worker_look(worker: WorkerReading) -> Look:
 
 
 def flows(reading: Reading) -> dict[str, int]:
-    """How fast the dots run along the way to each part: 0 (none) to 3; by the part's name."""
+    """Return the speed of the dots along the way to each part: 0 (none) to 3; by the part's name."""
     if not reading.up:
         return {}
     model, accepts = reading.model, speed(reading.accepts_per_second)

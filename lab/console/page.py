@@ -74,7 +74,7 @@ def serve(host: str, port: int, names: Collection[str] = (), idle_interval_secon
 
 
 def add_figures(history: History) -> None:
-    """What the script asks for."""
+    """Add the addresses that the script asks for."""
     live = Live(history)
 
     @app.get("/healthz")
@@ -103,7 +103,7 @@ def add_figures(history: History) -> None:
 
 
 def add_pages(history: History, loads: Loads, trial: experiments.Trial) -> None:
-    """What is opened."""
+    """Add the pages."""
 
     @ui.page("/", title=f"X-ray · {TITLE}")
     def every_model() -> None:

@@ -47,7 +47,7 @@ def command_line(text: str) -> ui.label:
 
 
 class LoadForm:
-    """What load to make, and how it goes."""
+    """Form of a load, with its progress."""
 
     def __init__(self, loads: Loads, model: ui.select) -> None:
         self._loads, self._model = loads, model
@@ -207,7 +207,7 @@ def change(model: str, changes: list[str]) -> str:
 
 
 def in_a_terminal(model: str, changes: list[str]) -> str:
-    """What to type for the same changes."""
+    """Return the command that makes the same changes."""
     return shlex.join(["lab", "set", model, *changes])
 
 

@@ -56,7 +56,7 @@ def in_words(model: Model) -> str:
 
 
 def stage_bar() -> str:
-    """Where a request's time goes: a bar that is shared out, and the shares in words."""
+    """Show the stages of a request's time: a bar that is shared out, and the shares in words."""
     shares = "".join(f'<i class="{stage}" data-share="{stage}"></i>' for stage in STAGES)
     words = "".join(
         f'<li data-stage="{stage}" hidden><i class="{stage}"></i>{STAGE_WORDS[stage]} <b></b></li>' for stage in STAGES

@@ -137,7 +137,7 @@ class Grafana:
         return cast("int | None", found["dashboard"].get("id"))
 
     def find(self, get: Callable[[str], Any], uid: str) -> Json | None:
-        """What `get` says about `uid`; None if there is nothing, or nothing that we may see.
+        """Return what `get` says about `uid`; None if there is nothing, or nothing that we may see.
 
         Grafana 13 answers an Editor with 403 for a folder that does not exist. Whoever gets None can only try to
         create, and Grafana refuses that if the thing exists after all.
@@ -225,7 +225,7 @@ def _credential(token: str | None, user: str | None) -> Credential:
 
 
 def _is_beyond_proxies(parts: SplitResult) -> bool:
-    """Whether the machine's http_proxy cannot reach it: our loopback, or a name without a domain, as Compose gives."""
+    """Return whether http_proxy cannot reach it: our loopback, or a name without a domain, as Compose gives."""
     host = parts.hostname or ""
     try:
         return ip_address(host).is_loopback
@@ -238,7 +238,7 @@ def _milliseconds(seconds: float | None) -> int | None:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What was wrong in the first place, below the wrappers of requests and urllib3."""
+    """Return the first cause, below the wrappers of requests and urllib3."""
     while cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
         error = cause
     return error

@@ -172,4 +172,4 @@ def _content(board: Json) -> Json:
 
 
 def _nothing(*_: Any, **__: Any) -> None:
-    """What a dry run writes."""
+    """Write nothing, in a dry run."""

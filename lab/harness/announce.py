@@ -34,7 +34,7 @@ RUNNING = "running"
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What Prometheus sees of one run."""
+    """Metrics of one run, for Prometheus."""
 
     name: str
     _progress: Gauge

@@ -80,7 +80,7 @@ def ratio(metric: str, arm: str, to: str, least: float = -math.inf, most: float 
 
 
 def _slack(least: float, most: float) -> float:
-    """How far from each other ratios that are called near may lie; infinite where a difference is claimed."""
+    """Return the distance that ratios may have which are called near; infinite where a difference is claimed."""
     slack = (most if most < math.inf else 1.0) - (least if least > 0 else 1.0)
     return slack if slack >= 0 else math.inf
 
@@ -92,7 +92,7 @@ def _same(least: float, most: float) -> str:
 
 
 def _all_within(one: Summary, other: Summary, least: float, most: float) -> bool:
-    """Whether the bounds hold for any trial of the one beside any of the other."""
+    """Return whether the bounds hold for any trial of the one beside any of the other."""
     return max(least, 0.0) * other["max"] <= one["min"] and one["max"] <= most * other["min"]
 
 

@@ -1,4 +1,4 @@
-"""What an experiment is: a question, arms that differ in one thing, and checks with a source.
+"""Parts of an experiment: a question, arms that differ in one thing, and checks with a source.
 
 Each file of lab/experiments declares one `EXPERIMENT`; nothing else has to know of it. What a trial does is a
 function of that file; everything around it (sandbox, repetition, interleaving, verdict, report) is the engine's.
@@ -69,7 +69,7 @@ Results = Mapping[str, ArmResult]
 
 
 class Finding(NamedTuple):
-    """What a check came to. `holds` None: these figures cannot tell."""
+    """Result of a check. `holds` None: these figures cannot tell."""
 
     measured: str
     holds: bool | None

@@ -27,7 +27,7 @@ class Quantity(NamedTuple):
 
 @dataclass(slots=True)
 class Observation:
-    """What one trial showed. All of it is JSON, and `metrics` is what checks read."""
+    """Result of one trial. All of it is JSON, and `metrics` is what checks read."""
 
     metrics: dict[str, Quantity] = field(default_factory=dict)
     shares: dict[str, dict[str, float]] = field(default_factory=dict)

@@ -97,7 +97,7 @@ def run(experiment: Experiment, effort: str, progress: Progress, control: Contro
 
 
 def command_line(words: list[str]) -> str:
-    """What to type to repeat a run: its name, effort and, perhaps, control."""
+    """Return the command that repeats a run, from its words: name, effort and, perhaps, control."""
     name, effort, *control = words
     return " ".join(
         ["lab run", name, *(["--quick"] if effort == "quick" else []), *(f"--control {name}" for name in control)]
@@ -214,7 +214,7 @@ def describe(
 
 
 def expected_of(check: Check, results: Results) -> str:
-    """What the check expects of these results: one trial has no spread of which something could be said."""
+    """Return what the check expects of these results: one trial has no spread of which something could be said."""
     trials = max(len(result.observations) for result in results.values())
     return check.expected if trials > 1 else check.expected.replace(SPREADS_APART, "")
 

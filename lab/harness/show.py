@@ -74,7 +74,7 @@ def run_controls(experiments: Sequence[Experiment], form: Form) -> int:
 def _run_in_turn(
     planned: Sequence[tuple[Experiment, Control | None]], form: Form, judge: Judge, words: list[str]
 ) -> int:
-    """What one experiment meets does not keep the next from its turn; only where there can be no sandbox at all
+    """Run all that is planned: an error in one does not end the rest; only where there can be no sandbox at all
     nothing is tried.
     """
     try:

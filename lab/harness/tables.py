@@ -45,7 +45,7 @@ def experiments(shown: Iterable[Experiment], often_said: Mapping[str, Sequence[s
 
 
 def checks(document: dict[str, Any]) -> Table:
-    """What a run's checks came to: claim and expectation beside what was measured."""
+    """Return the checks of a run: claim and expectation beside what was measured."""
     table = headed("", "claim", "expected", "measured")
     for check in document["checks"]:
         word, style = CHECK_WORDS[check["holds"]]

@@ -55,7 +55,7 @@ class Server:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where clients find it."""
+        """Address for clients."""
         return self.namespace.address, self.peer.port
 
     @property
@@ -64,7 +64,7 @@ class Server:
         return Source(self.peer.name, self.peer.admin_url)
 
     def look(self) -> Sample:
-        """What its admin endpoint says now. Raises TrialError when it says nothing."""
+        """Return what its admin endpoint says now. Raises TrialError when it says nothing."""
         with self.namespace.entered():
             sample = take(self.source)
         if sample.problem:
@@ -82,7 +82,7 @@ class Server:
             return take_state(self.source)
 
     def requests(self) -> int:
-        """How many it has served."""
+        """Return how many it has served."""
         return sum(worker["requests"] for worker in self.state()["workers"])
 
     def wait_until_asked(self, more_than: float) -> None:
@@ -127,7 +127,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What the generator measured."""
+    """Measurements of the generator."""
 
     seconds: float
     cpu: float
@@ -200,7 +200,7 @@ class Load:
 
 
 def ask_on(connection: socket.socket, path: str) -> str:
-    """Who answers a request on a connection that stays open. Raises OSError, or TrialError."""
+    """Return the worker that responds on a connection that stays open. Raises OSError, or TrialError."""
     connection.sendall(f"GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n".encode())
     response = connection.recv(RESPONSE_BYTES)
     found = WORKER.search(response)
@@ -211,7 +211,7 @@ def ask_on(connection: socket.socket, path: str) -> str:
 
 @dataclass(slots=True)
 class Trial:
-    """What a trial has: the two namespaces, the processors of each side, and its arm."""
+    """Parts of a trial: the two namespaces, the processors of each side, and its arm."""
 
     arm: Arm
     repetition: int
@@ -331,7 +331,7 @@ class Trial:
             process.wait()
 
     def ask(self, address: tuple[str, int], path: str = "/") -> str:
-        """Who answers a request on a new connection. Raises OSError."""
+        """Return the worker that responds on a new connection. Raises OSError."""
         with self.connect(address) as connection:
             return ask_on(connection, path)
 

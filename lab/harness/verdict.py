@@ -84,7 +84,7 @@ def arms_of(checks: Iterable[Check], results: Results) -> set[str]:
 
 
 def is_hindered(observation: Observation) -> bool:
-    """Whether others had so much of the processors that durations and rates of this trial may be theirs."""
+    """Return whether others had so much of the processors that durations and rates of this trial may be theirs."""
     return taken_by_others(observation) > BUSY_MACHINE
 
 

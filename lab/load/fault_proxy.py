@@ -35,7 +35,7 @@ MAX_BODY_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where to, and how much trouble."""
+    """Target, and faults on the way to it."""
 
     host: str
     port: int
@@ -49,7 +49,7 @@ class Plan:
 
 @dataclass
 class Path:
-    """What was seen of one path."""
+    """Counts of one path."""
 
     fault: str
     requests: int = 0

@@ -82,7 +82,7 @@ class Plan:
 
 @dataclass
 class StreamResult:
-    """What one stream met. Requests count if they were meant to start after the warm-up and before the end."""
+    """Result of one stream. Requests count if they were meant to start after the warm-up and before the end."""
 
     name: str
     open: bool = False
@@ -322,7 +322,7 @@ class Running:
 
 
 class Clock:
-    """When counting begins and ends, and how many requests were in the system meanwhile."""
+    """Times at which counting begins and ends, and how many requests were in the system meanwhile."""
 
     def __init__(self, plan: Plan) -> None:
         self.start = time.monotonic()
@@ -334,7 +334,7 @@ class Clock:
         """∫ requests in the system dt, while it counts."""
 
     def counts(self, intended: float) -> bool:
-        """Whether a request that was meant to start then belongs to the figures."""
+        """Return whether a request that was meant to start then belongs to the figures."""
         return self.begin <= intended < self.end
 
     def entered(self, when: float) -> None:

@@ -46,7 +46,7 @@ class IdleConnections:
         self._close()
 
     def alive(self) -> int:
-        """How many the server has not closed."""
+        """Return how many the server has not closed."""
         return sum(map(_is_open, self._sockets))
 
     def _open(self, number: int) -> None:

@@ -232,7 +232,7 @@ def _check(load: Load) -> None:
 
 
 def _refusal(model: str, kind: str, extra: Sequence[str]) -> str:
-    """Why no load can be made, and what to do about it; empty when it can."""
+    """Return why no load can be made, and what to do about it; empty when it can."""
     if model not in settings.SERVICE_PORTS:
         return f"no model is called {model!r}; there are {', '.join(settings.SERVICE_PORTS)}"
     if kind not in KINDS:
@@ -247,12 +247,12 @@ def _refusal(model: str, kind: str, extra: Sequence[str]) -> str:
 
 
 def _aimed_elsewhere(extra: Sequence[str]) -> bool:
-    """Whether Locust's own options say what to load."""
+    """Return whether Locust's own options say what to load."""
     return any(word in {"-H", "--host"} or word.startswith("--host=") for word in extra)
 
 
 def _belongs_into_the_network(model: str, extra: Sequence[str]) -> bool:
-    """Whether the model runs in a container of this machine, and we do not know the way to it."""
+    """Return whether the model runs in a container of this machine, and we do not know the way to it."""
     told = model not in settings.SERVICE_PORTS or settings.host_of(model) != settings.HOST
     return not told and not _aimed_elsewhere(extra) and status.place() == containers.PLACE
 

@@ -1,4 +1,4 @@
-"""Where a load serves its metrics, so that Prometheus sees it."""
+"""Address at which a load serves its metrics, so that Prometheus sees it."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Figure:
 
     @property
     def is_known(self) -> bool:
-        """Whether there are units enough to judge it."""
+        """Return whether there are units enough to judge it."""
         return self.judged and self.summary["n"] >= self.least_units
 
     def estimate(self, scale: str) -> Estimate:
@@ -100,7 +100,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far the second side is from the first, and the interval that holds the true difference.
+    """Distance of the second side from the first, and the interval that holds the true difference.
 
     On a ratio's scale they are shares: 0.1 where the second is 1.1 times the first.
     """

@@ -1,4 +1,4 @@
-"""Where a result comes from; every result carries it."""
+"""Origin of a result: kernel, cores, Python, commit; every result carries it."""
 
 from __future__ import annotations
 

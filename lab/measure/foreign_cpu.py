@@ -1,4 +1,4 @@
-"""What others took of the processors while something was measured: other programs, and other virtual machines."""
+"""Processor time that others took while something was measured: other programs, and other virtual machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server costs: processor time and memory of a process and all its descendants."""
+"""Costs of a server: processor time and memory of a process and all its descendants."""
 
 from __future__ import annotations
 

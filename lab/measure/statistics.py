@@ -1,4 +1,4 @@
-"""How likely is a spread at least as uneven as this one, if chance alone made it?
+"""Probability of a spread at least as uneven as this one, if chance alone made it.
 
 `scipy.stats.chi2.sf` says the same, but would be a dependency of 100 MB for one function; the tests hold this one
 against the printed tables.

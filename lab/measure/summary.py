@@ -1,4 +1,4 @@
-"""What several measurements of one thing come to: median and spread, never a lone number."""
+"""Summary of several measurements of one thing: median and spread, never a lone number."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def summarise(values: Sequence[float], unit: str) -> Summary:
 
 
 def overlap(one: Summary, other: Summary) -> bool:
-    """Whether the spreads overlap: then the two are called no different."""
+    """Return whether the spreads overlap: then the two are called no different."""
     return one["min"] <= other["max"] and other["min"] <= one["max"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PeerKind(Protocol):
-    """What every file of a real server offers."""
+    """Interface of every file of a real server."""
 
     NAME: str
     HOW_TO_GET: str

@@ -51,13 +51,13 @@ class Peer:
 
     @property
     def url(self) -> str:
-        """Where it serves."""
+        """Return its URL."""
         return f"http://{self.host}:{self.port}/"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to start a server: `command` is made once its folder and port are known."""
+    """Plan to start a server: `command` is made once its folder and port are known."""
 
     name: str
     command: Callable[[Path, int], Sequence[str]]
@@ -159,7 +159,7 @@ def last_words(folder: Path) -> str:
 
 
 def accepts(port: int, host: str = HOST) -> bool:
-    """Whether somebody accepts connections there."""
+    """Return whether somebody accepts connections there."""
     try:
         with socket.create_connection((host, port), timeout=1.0):
             return True

@@ -1,4 +1,4 @@
-"""Which Python packages are installed, without importing them."""
+"""Versions of the Python packages that are installed, without importing them."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Side:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What was measured, and where: what explains a difference."""
+        """Return what was measured, and where: what explains a difference."""
         model, where = self.document.get("model"), self.document.get("environment") or {}
         shown = {"model": model} if model else {}
         return {**shown, **(self.document.get("options") or {}), "commit": where.get("commit", "unknown")}
@@ -79,7 +79,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Whether any side differs from the first."""
+        """Return whether any side differs from the first."""
         found = [difference.differs for difference in self.differences]
         return verdict(True if True in found else False if False in found else None)
 
@@ -94,7 +94,7 @@ class Comparison:
 
     @property
     def differs(self) -> bool:
-        """Whether anything does."""
+        """Return whether anything does."""
         return any(row.verdict == DIFFERENT for row in self.rows)
 
 

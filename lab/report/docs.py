@@ -102,7 +102,7 @@ def index(found: Sequence[tuple[Experiment, dict[str, Any] | None]]) -> str:
 
 
 def page(experiment: Experiment, result: dict[str, Any] | None) -> str:
-    """What an experiment asks, what was found, and why."""
+    """Return the page of an experiment: what it asks, what was found, and why."""
     sections = [
         [GENERATED, "", f"# {experiment.name}", "", f"*{experiment.chapter.capitalize()}*", "", experiment.question],
         ["**Predict first.** " + experiment.predict],
@@ -135,7 +135,7 @@ def _checks(experiment: Experiment, result: dict[str, Any] | None) -> Iterator[s
 
 
 def _often_said(experiment: Experiment) -> Iterator[str]:
-    """What its figures correct."""
+    """Yield what its figures correct."""
     proofs = theory.corrections_of(experiment)
     for proof in proofs:
         correction = proof.check.corrects
@@ -168,7 +168,7 @@ def _verdicts(result: dict[str, Any]) -> str:
 
 
 def _seconds(result: dict[str, Any]) -> str:
-    """How long these runs took: the shortest and the longest."""
+    """Return the shortest and the longest time of these runs."""
     least, most = (f"{edge(run['seconds'] for run in result['runs']):.0f}" for edge in (min, max))
     return least if least == most else f"{least} to {most}"
 
@@ -191,7 +191,7 @@ def _figures(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _controls(experiment: Experiment, result: dict[str, Any] | None) -> Iterator[str]:
-    """What each control takes away, and what became of the claims that must fail without it."""
+    """Yield what each control takes away, and what became of the claims that must fail without it."""
     yield "Then these claims must fail, which shows that they can:"
     yield ""
     stored = result["controls"] if result else {}

@@ -1,4 +1,4 @@
-"""What docs/experiments/results keeps of an experiment's runs: the evidence that its page shows.
+"""Files of docs/experiments/results, of an experiment's runs: the evidence that its page shows.
 
 A stored result is the document of a full run without its trials, and with it
 
@@ -32,7 +32,7 @@ FROM_THE_DECLARATION = ("question", "predict", "explanation")
 
 
 def is_full(run: StoredRun) -> bool:
-    """Whether a run came to a result in full form, and had its cause."""
+    """Return whether a run came to a result in full form, and had its cause."""
     document = run.document or {}
     return document.get("effort") == "full" and not document.get("control")
 
@@ -67,7 +67,7 @@ def read_stored(experiment: Experiment, folder: Path = STORED) -> dict[str, Any]
 
 
 def same(check: Check, found: dict[str, Any]) -> bool:
-    """Whether what was stored of a check is of what its declaration claims and expects now."""
+    """Return whether what was stored of a check is of what its declaration claims and expects now."""
     return (check.claim, check.expected) == (found["claim"], found["expected"])
 
 
@@ -94,7 +94,7 @@ def _controls(
 
 
 def _is_of_its_files(document: dict[str, Any], result: dict[str, Any]) -> bool:
-    """Whether a run was made at the result's commit, or after it at another."""
+    """Return whether a run was made at the result's commit, or after it at another."""
     commit = _commit(document)
     return commit == _commit(result) or (document["begun"] > result["begun"] and not commit.endswith(CHANGED))
 

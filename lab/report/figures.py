@@ -51,7 +51,7 @@ class Group:
 
     @property
     def is_hindered(self) -> bool:
-        """Whether that was so much that the next run may be another."""
+        """Return whether that was so much that the next run may be another."""
         return self.taken > BUSY_MACHINE
 
 

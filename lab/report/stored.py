@@ -31,7 +31,7 @@ class StoredRun:
 
     @property
     def page(self) -> Path:
-        """Where its report is, or would be."""
+        """Path of its report, written or not."""
         return self.folder / REPORT
 
     @property
@@ -61,7 +61,7 @@ class StoredRun:
 
     @property
     def begun(self) -> datetime | None:
-        """When, UTC; None where the folder's name does not say."""
+        """Return when it began, UTC; None where the folder's name does not say."""
         try:
             return datetime.strptime(self.name.partition(".")[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
         except ValueError:
@@ -69,7 +69,7 @@ class StoredRun:
 
     @property
     def held(self) -> int:
-        """How many of its checks hold."""
+        """Return how many of its checks hold."""
         return sum(check["holds"] is True for check in (self.document or {}).get("checks", ()))
 
 

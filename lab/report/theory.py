@@ -38,7 +38,7 @@ class Proof(NamedTuple):
 
     @property
     def contradiction(self) -> str:
-        """What it measured, where that held."""
+        """Return what it measured, where that held."""
         return self.measured if self.holds else NOT_STORED
 
     def document(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Proof(NamedTuple):
 
 
 def corrections_of(experiment: Experiment) -> list[Proof]:
-    """What an experiment corrects, and what its stored run measured."""
+    """Return what an experiment corrects, and what its stored run measured."""
     return [proof for proof in _proofs_of(experiment) if proof.check.corrects]
 
 

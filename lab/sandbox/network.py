@@ -70,7 +70,7 @@ class Namespace:
             return socket.socket(family, kind, protocol)
 
     def run(self, *command: str) -> str:
-        """What `command` prints, run in here. Raises NetworkError with its last words."""
+        """Return what `command` prints, run in here. Raises NetworkError with its last words."""
         with self.entered():
             done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SETUP_SECONDS)
         if done.returncode:

@@ -1,4 +1,4 @@
-"""What the kernel says of the sockets in a namespace: queues by `ss`, one connection by TCP_INFO, waiters by /proc."""
+"""Sockets in a namespace, as the kernel shows them: queues by `ss`, one connection by TCP_INFO, waiters by /proc."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Sender(NamedTuple):
 
 
 def sender(connection: socket.socket) -> Sender:
-    """What the kernel says of a connection now."""
+    """Return what the kernel says of a connection now."""
     return read_tcp_info(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES))
 
 
@@ -88,7 +88,7 @@ def _queues(side: Namespace, port: int) -> list[tuple[int, int]]:
 
 
 def epoll_watchers(side: Namespace, port: int, pids: list[int]) -> int:
-    """How many of the processes wait by epoll for the socket that listens on `port`: these the kernel may wake."""
+    """Count the processes that wait by epoll for the socket that listens on `port`: these the kernel may wake."""
     listeners = {int(inode) for inode in INODE.findall(side.run("ss", "-Htlne", f"sport = :{port}"))}
     return sum(not listeners.isdisjoint(_watched_inodes(pid)) for pid in pids)
 

@@ -1,4 +1,4 @@
-"""What crosses the wire, and packets that no client would send: by packet and raw sockets, in the sandbox only.
+"""Packets on the wire, and packets that no client would send: by packet and raw sockets, in the sandbox only.
 
 `capturing` shows every TCP segment on an interface with the kernel's time. A `Ghost` is a client without a kernel: it
 sends segments of its own making from an address that nobody has, so it can leave a handshake half done. Its answers
@@ -169,7 +169,7 @@ class Ghost:
 
 
 def ghost_socket(client: Namespace) -> socket.socket:
-    """What ghosts send from: takes whole IP packets."""
+    """Return the socket that ghosts send from: it takes whole IP packets."""
     return client.socket(socket.SOCK_RAW, protocol=socket.IPPROTO_RAW)
 
 

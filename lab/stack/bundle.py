@@ -44,7 +44,7 @@ def contents(kind: str) -> dict[str, bytes]:
 
 
 def code(kind: str) -> Iterator[tuple[str, bytes]]:
-    """What of the checkout runs, or configures what runs."""
+    """Yield the files of the checkout that run, or configure what runs."""
     for name in CODE[kind]:
         top = CHECKOUT / name
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
@@ -53,7 +53,7 @@ def code(kind: str) -> Iterator[tuple[str, bytes]]:
 
 
 def requirements(kind: str) -> dict[str, bytes]:
-    """What pip installs, for each group of hosts, or for the page: what pyproject.toml asks for, and no more."""
+    """Return what pip installs, for each group of hosts, or for the page: what pyproject.toml asks for, and no more."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     servers, tools = project["dependencies"], project["optional-dependencies"][TOOLS]
     if kind == "page":

@@ -1,8 +1,8 @@
-"""`lab chaos`: hurt a running model, and see who notices.
+"""`lab chaos`: inject a fault into a running model, and see who notices.
 
 `kill` ends it as kill -9 does, and whoever supervises it starts it again; `pause` stops it where it is, so that the
 kernel goes on accepting for it until its queues are full; `resume` lets it go on. The admin process is
-spared: it shows what happens. With a worker's number only that worker is hurt, if it is a process.
+spared: it shows what happens. With a worker's number only that worker is hit, if it is a process.
 
 In containers /state gives the pids that processes have in their container, so they are signalled from in there.
 """
@@ -22,19 +22,19 @@ from lab.stack import containers, inside, status, supervision
 STATE_SECONDS = 2.0
 
 
-class Deed(StrEnum):
-    """What can be done to a model."""
+class Action(StrEnum):
+    """Faults that a running model can be given, and their end."""
 
     kill = "kill"
     pause = "pause"
     resume = "resume"
 
 
-SIGNALS = {Deed.kill: signal.SIGKILL, Deed.pause: signal.SIGSTOP, Deed.resume: signal.SIGCONT}
+SIGNALS = {Action.kill: signal.SIGKILL, Action.pause: signal.SIGSTOP, Action.resume: signal.SIGCONT}
 DONE = {
-    Deed.kill: "killed {whom}: it is started again, as `lab status` and `lab top` show",
-    Deed.pause: "paused {whom}: queues fill, as `lab top` shows, until `lab chaos resume {again}`",
-    Deed.resume: "resumed {whom}",
+    Action.kill: "killed {whom}: it is started again, as `lab status` and `lab top` show",
+    Action.pause: "paused {whom}: queues fill, as `lab top` shows, until `lab chaos resume {again}`",
+    Action.resume: "resumed {whom}",
 }
 
 
@@ -42,20 +42,20 @@ class ChaosError(Exception):
     """It cannot be done; the text says why and what to do."""
 
 
-def hurt(deed: Deed, model: str, worker: int | None = None) -> str:
+def inject(action: Action, model: str, worker: int | None = None) -> str:
     """Do it, and say in a line what was done. Raises ChaosError."""
     state = state_of(model)
     pids = everyone(state) if worker is None else [pid_of_worker(state, worker)]
-    if deed is Deed.kill:
+    if action is Action.kill:
         pids = pids[:1]  # the rest ends with main
-    deliver(model, SIGNALS[deed], pids)
+    deliver(model, SIGNALS[action], pids)
     whom = model if worker is None else f"{model}'s worker {worker}"
     again = model if worker is None else f"{model} --worker {worker}"
-    return DONE[deed].format(whom=f"{whom} (pid {pids[0]})", again=again)
+    return DONE[action].format(whom=f"{whom} (pid {pids[0]})", again=again)
 
 
 def state_of(model: str) -> dict[str, Any]:
-    """What its admin process says of it. Raises ChaosError when it does not run."""
+    """Return what its admin process says of it. Raises ChaosError when it does not run."""
     try:
         url = f"{settings.ADMIN_PORTS[model].url}/state"
         state: dict[str, Any] = httpx.get(url, timeout=STATE_SECONDS, trust_env=False).raise_for_status().json()
@@ -76,7 +76,9 @@ def pid_of_worker(state: dict[str, Any], number: int) -> int:
     if worker is None:
         raise ChaosError(f"{state['model']} has no worker {number}; it has {', '.join(workers)}")
     if worker["pid"] == state["pid"]:
-        raise ChaosError(f"{state['model']}'s workers are threads, which cannot be hurt alone: leave out --worker")
+        raise ChaosError(
+            f"{state['model']}'s workers are threads, which have no process of their own: leave out --worker"
+        )
     return int(worker["pid"])
 
 
@@ -106,7 +108,7 @@ def deliver_inside(model: str, number: signal.Signals, pids: list[int]) -> None:
     except inside.InsideError as error:
         raise ChaosError(str(error)) from None
     except ProcessLookupError:
-        raise ChaosError(f"{model} has just lost a process that was to be hurt: try again") from None
+        raise ChaosError(f"{model} has just lost a process that was to have the signal: try again") from None
 
 
 def not_ours(model: str) -> ChaosError:

@@ -51,7 +51,7 @@ def connect(seconds: float = CALL_SECONDS) -> DockerClient:
 
 
 def there_is_something() -> bool:
-    """Whether the engine has anything of the stack. False without an engine."""
+    """Return whether the engine has anything of the stack. False without an engine."""
     from docker.errors import DockerException
 
     try:
@@ -129,7 +129,7 @@ def part(name: str, own: Sequence[Container], health: bool, costs: Sequence[tupl
 
 
 def details(own: Sequence[Container]) -> Iterator[str]:
-    """What is worth knowing about the containers of a part."""
+    """Yield details of the containers of a part."""
     if len(own) > 1:
         yield f"{len(own)} containers"
     for container in own:
@@ -148,7 +148,7 @@ def absent(name: str) -> Part:
 
 
 def healthy(name: str, own: Sequence[Container]) -> bool:
-    """Whether the part answers at its port; one without a port does if all its containers run."""
+    """Return whether the part responds at its port; one without a port does if all its containers run."""
     piece = pieces(PLACE).get(name)
     return piece.answers() if piece else bool(own) and all(one.status == "running" for one in own)
 

@@ -69,12 +69,12 @@ def ask(model: str, changes: dict[str, str]) -> dict[str, Any]:
 
 
 def here(model: str) -> bool:
-    """Whether we are inside the network ourselves: then the model's own volume is in our state folder."""
+    """Return whether we are inside the network ourselves: then the model's own volume is in our state folder."""
     return settings.host_of(model) != settings.HOST
 
 
 def say_here(model: str, line: bytes) -> bytes:
-    """What the model's socket in the state folder answers to the line. Raises OSError."""
+    """Return the reply of the model's socket in the state folder to the line. Raises OSError."""
     with connect(parts.STATE_DIR / "models" / model) as control:
         control.sendall(line)
         return read_to_end(control)

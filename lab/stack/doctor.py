@@ -1,4 +1,4 @@
-"""What this machine can and cannot do for the lab, tried rather than read from settings where that is possible."""
+"""Abilities of this machine that the lab needs, tried rather than read from settings where that is possible."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def kernel() -> Finding:
 
 
 def architecture() -> Finding:
-    """What the images, and the wheels in them, are made for."""
+    """Check the architecture that the images, and the wheels in them, are made for."""
     machine = platform.machine()
     if machine.lower() in ARCHITECTURES:
         return Finding("architecture", "ok", machine)

@@ -54,7 +54,7 @@ def reach() -> tuple[str, str]:
 
 
 def address() -> str:
-    """Where the engine is: `DOCKER_HOST`, or else what the chosen context says. Raises EngineError."""
+    """Return the engine's address: `DOCKER_HOST`, or else what the chosen context says. Raises EngineError."""
     if host := os.environ.get("DOCKER_HOST"):
         return host
     code, said = docker("context", "inspect", "--format", "{{.Endpoints.docker.Host}}")

@@ -1,4 +1,4 @@
-"""What the stack takes in containers: `python -m lab.stack.footprint > docs/containers.json` while it is up there.
+"""Size of the stack in containers: `python -m lab.stack.footprint > docs/containers.json` while it is up there.
 
 `python -m lab.stack.footprint readme` then puts what is stored into the README, where figures are never typed; a test
 holds the two together.
@@ -23,7 +23,7 @@ MEBIBYTE = 1 << 20
 
 
 def measure() -> dict[str, Any]:
-    """What `lab status` says of memory, the limits, and what the lab's own images add to their base. All in bytes."""
+    """Return memory as `lab status` has it, limits, and what the lab's own images add to their base. All in bytes."""
     found = containers.containers()
     images = {own[0].image.tags[0]: own[0].image for own in found.values() if own[0].image and own[0].image.tags}
     return {
@@ -83,7 +83,7 @@ def row_of(name: str, row: dict[str, int]) -> str:
 
 
 def besides(document: dict[str, Any]) -> str:
-    """What the images add, and where this was measured."""
+    """Return what the images add, and where this was measured."""
     images = document["images_beyond_their_base_bytes"].items()
     added = " and ".join(f"{size / 1e6:.0f} MB for `{name}`" for name, size in images)
     where = document["environment"]

@@ -1,4 +1,4 @@
-"""What is done to a model inside its container: its `control.sock` is there, and so are the pids that its /state gives.
+"""Commands to a model inside its container: its `control.sock` is there, and so are the pids that its /state gives.
 
 As `docker exec` does it, the engine starts a short program in the container, as the container's own user.
 """
@@ -44,7 +44,7 @@ class InsideError(Exception):
 
 
 def say(model: str, line: bytes, seconds: float) -> bytes:
-    """What the model's control socket answers to the line.
+    """Return the reply of the model's control socket to the line.
 
     Raises InsideError, ConnectionRefusedError if nobody listens there, or TimeoutError.
     """

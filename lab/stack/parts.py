@@ -44,17 +44,17 @@ class Piece:
 
     @property
     def log(self) -> Path:
-        """What the part has printed; supervisord rotates it."""
+        """Path of the part's log; supervisord rotates it."""
         return LOG_DIR / f"{self.name}.log"
 
     def answers(self) -> bool:
-        """Whether the part says that it works. Takes up to `PROBE_SECONDS`."""
+        """Return whether the part says that it works. Takes up to `PROBE_SECONDS`."""
         return probe.answers(self.health_port.url, self.health_path, PROBE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """How one part is. `health` is "ok", "failing" or "-" (nothing to ask); `pid` and figures are 0 while it is down.
+    """State of one part. `health` is "ok", "failing" or "-" (nothing to ask); `pid` and figures are 0 while it is down.
 
     `cpu_percent` is of one core and, like `memory_bytes` (proportional set size; in containers what counts towards
     their limit), of the part's processes together.
@@ -92,7 +92,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
 
 
 def pieces(place: str) -> dict[str, Piece]:
-    """What the place can run, in the order in which it is shown."""
+    """Return the parts that the place can run, in the order in which they are shown."""
     return PIECES | {GRAFANA.name: GRAFANA} if place == "containers" else PIECES
 
 

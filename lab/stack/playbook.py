@@ -65,7 +65,7 @@ def down(place: str = "auto", *, remove: bool = False) -> int:
 
 
 def where_to_look(shown: Sequence[Part]) -> list[str]:
-    """What runs where, and what is left out: plain lines, so that a narrow terminal cuts no address."""
+    """Return what runs where, and what is left out: plain lines, so that a narrow terminal cuts no address."""
     return [
         "",
         *(f"  {part.name:<15}{part.state:<10}{part.url or part.detail}" for part in shown),

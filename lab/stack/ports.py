@@ -1,4 +1,4 @@
-"""Which ports of the stack somebody else holds, who, and the variable that moves each.
+"""Ports of the stack that other programs hold, which programs, and the variable that moves each.
 
 The role `preflight` runs this before anything has started: `python -m lab.stack.ports PLACE`.
 """
@@ -32,7 +32,7 @@ class Conflict:
 
     @property
     def remedy(self) -> str:
-        """What to do about it."""
+        """Return the remedy."""
         return f"move it with {self.port.variable}=PORT, or free the port"
 
 
@@ -79,7 +79,7 @@ def twice(ports: list[Port]) -> list[Conflict]:
 
 
 def listening() -> dict[int, int]:
-    """Who listens: pid by port. Without root, other users' processes cannot be seen."""
+    """Return the listening processes: pid by port. Without root, other users' processes cannot be seen."""
     try:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:  # macOS without root
@@ -92,7 +92,7 @@ def listening() -> dict[int, int]:
 
 
 def explain(code: int, pid: int | None) -> str:
-    """What is the matter, with the holder's name where it can be seen."""
+    """Return what is the matter, with the holder's name where it can be seen."""
     if code == errno.EACCES:
         return "is below 1024, which needs root"
     if pid is None:

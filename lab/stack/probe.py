@@ -1,4 +1,4 @@
-"""Whether a part works: it is asked over HTTP, as a browser would ask it."""
+"""Probe of a part: it is asked over HTTP, as a browser would ask it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONNECTIONS: dict[str, type[http.client.HTTPConnection]] = {
 
 
 def answers(root: str, path: str, seconds: float) -> bool:
-    """Whether what is at the URL `root` says at `path`, below it, that it works. Each step takes up to `seconds`."""
+    """Return whether what is at `root` says at `path`, below it, that it works. Each step takes up to `seconds`."""
     try:
         there = urlsplit(root)
         port = there.port or CONNECTIONS[there.scheme].default_port  # http.client would look for one in `::1`

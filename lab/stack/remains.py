@@ -30,7 +30,7 @@ def ours() -> list[psutil.Process]:
 
 
 def is_ours(process: psutil.Process) -> bool:
-    """Whether the process carries this stack's mark. Other users' processes cannot be read and are not ours."""
+    """Return whether the process carries this stack's mark. Other users' processes cannot be read and are not ours."""
     return environment(process).get(parts.MARK) == str(parts.STATE_DIR)
 
 
@@ -40,7 +40,7 @@ def part_of(process: psutil.Process) -> str:
 
 
 def environment(process: psutil.Process) -> dict[str, str]:
-    """What the process was started with; empty where that cannot be read."""
+    """Return the environment that the process was started with; empty where that cannot be read."""
     try:
         return process.environ()
     except (psutil.Error, OSError):

@@ -1,4 +1,4 @@
-"""What the parts of the stack are doing: a supervisor's or an engine's word, a health probe, and what they cost."""
+"""State of the stack's parts: a supervisor's or an engine's word, a health probe, and what they cost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MISSING = {
 
 
 def place() -> str:
-    """Where the stack is up, or what is left of it: "local", "containers", or "" where there is nothing."""
+    """Return where the stack is up, or a rest of it: "local", "containers", or "" where there is nothing."""
     if supervision.answers() or ours():
         return PLACE
     return containers.PLACE if containers.there_is_something() else ""
@@ -90,7 +90,7 @@ def absent(name: str, state: str = "absent") -> Part:
 
 
 def left_out() -> list[Part]:
-    """What this place cannot have."""
+    """Return the parts that this place cannot have."""
     return [Part(name, PLACE, "absent", "-", "", 0, 0.0, 0, why) for name, why in LEFT_OUT[PLACE].items()]
 
 

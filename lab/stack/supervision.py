@@ -68,12 +68,12 @@ def call(method: str, *arguments: Any) -> Any:
 
 
 def programs() -> list[Program]:
-    """What supervisord runs, in its order. Raises OSError if there is no supervisord that answers."""
+    """Return what supervisord runs, in its order. Raises OSError if there is no supervisord that answers."""
     return [program(entry) for entry in call("getAllProcessInfo")]
 
 
 def answers() -> bool:
-    """Whether there is a supervisord that answers."""
+    """Return whether there is a supervisord that responds."""
     try:
         call("getState")
     except OSError:
@@ -147,7 +147,7 @@ def pid_of(name: str) -> int:
 
 
 def wait(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether the condition came true in time."""
+    """Return whether the condition came true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -20,7 +20,7 @@ HEALTH_STYLES = {"ok": "green", "failing": "bold red"}
 
 
 def findings(found: Iterable[Finding]) -> Table:
-    """What the machine has; below what is not well, what to do about it."""
+    """Return what the machine has; below what is not well, what to do about it."""
     table = headed("", "what", "found")
     for finding in found:
         detail = Text(finding.detail)
@@ -31,7 +31,7 @@ def findings(found: Iterable[Finding]) -> Table:
 
 
 def parts(shown: Sequence[Part]) -> Table:
-    """What runs where, and what it costs. All parts are in one place."""
+    """Return what runs where, and what it costs. All parts are in one place."""
     table = headed("part", "state", "health", "where")
     table.title = f"place: {shown[0].place}" if shown else None
     # Beside the figures on 80 columns: an address that is cut is no use.

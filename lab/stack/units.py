@@ -51,7 +51,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What systemd says of a unit. Times are those of the last start, and of the last start or reload."""
+    """State of a unit, from systemd. Times are those of the last start, and of the last start or reload."""
 
     active: str
     enabled: bool
@@ -97,7 +97,7 @@ def files_of(units: list[Unit]) -> dict[Path, str]:
 
 
 def text_of(path: Path) -> str:
-    """What is in the file; nothing if there is none."""
+    """Return the text of the file; nothing if there is none."""
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
@@ -123,7 +123,7 @@ def taken(unit: Unit) -> list[str]:
 
 
 def is_taken(address: str, number: int) -> bool:
-    """Whether the kernel refuses to listen there because somebody does already."""
+    """Return whether the kernel refuses to listen there because somebody does already."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -157,7 +157,7 @@ def apply(units: list[Unit]) -> list[str]:
 
 
 def needed(unit: Unit, state: State) -> str:
-    """What has to be done to the unit: `start`, `restart`, `reload`, or nothing."""
+    """Return what has to be done to the unit: `start`, `restart`, `reload`, or nothing."""
     if state.active != "active":
         return "start"
     if newest([str(UNIT_DIR / unit.unit), *unit.restart]) > state.started:
@@ -166,7 +166,7 @@ def needed(unit: Unit, state: State) -> str:
 
 
 def newest(paths: list[str]) -> datetime:
-    """When the last of the files was written."""
+    """Return the time at which the last of the files was written."""
     return max((datetime.fromtimestamp(Path(path).stat().st_mtime, UTC) for path in paths), default=NEVER)
 
 
@@ -184,7 +184,7 @@ def wait(units: list[Unit]) -> list[Unit]:
 
 
 def answers(unit: Unit, state: State) -> bool:
-    """Whether the unit runs and, where there is something to ask, says that it works."""
+    """Return whether the unit runs and, where there is something to ask, says that it works."""
     if state.active != "active":
         return False
     if not unit.health:
@@ -210,7 +210,7 @@ def report(left: list[Unit]) -> int:
 
 
 def states_of(units: list[Unit]) -> dict[str, State]:
-    """What systemd says of each unit, by its name."""
+    """Return the state of each unit, by its name."""
     if not units:
         return {}
     names = [unit.unit for unit in units]
@@ -243,7 +243,7 @@ def systemctl(verb: str, option: str = "", units: Sequence[str] | None = None) -
 
 
 def run(*command: str) -> str:
-    """What the command prints."""
+    """Return what the command prints."""
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False).stdout
 

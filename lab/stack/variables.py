@@ -1,4 +1,4 @@
-"""Whether the options in Ansible's variables are options that the servers take: before anything is started with them.
+"""Check that the options in Ansible's variables are options that the servers take, before they are used.
 
 `python -m lab.stack.variables JSON`, where JSON has `lab_server_options` and `lab_model_options`. The role `model`
 runs this on the machine where Ansible runs.
@@ -17,7 +17,7 @@ Options = dict[str, Any]
 
 
 def faults(server_options: Options, model_options: dict[str, Options]) -> Iterator[str]:
-    """What is wrong, a line each. Lines about `lab_server_options` come once, however many models they concern."""
+    """Yield each fault as a line. Lines about `lab_server_options` come once, however many models they concern."""
     seen = set()
     for model in MODELS:
         for line in faults_of(model, server_options, "lab_server_options"):
@@ -30,7 +30,7 @@ def faults(server_options: Options, model_options: dict[str, Options]) -> Iterat
 
 
 def faults_of(model: str, given: Options, where: str) -> Iterator[str]:
-    """What is wrong with the options that one model is given."""
+    """Yield what is wrong with the options that one model is given."""
     known = {option.name: option for option in options_of(model)}
     for name, value in given.items():
         if name not in known:
@@ -41,7 +41,7 @@ def faults_of(model: str, given: Options, where: str) -> Iterator[str]:
 
 
 def fault_of(option: Option, value: object, model: Model) -> str:
-    """Why the option cannot take the value; empty if it can."""
+    """Return why the option cannot take the value; empty if it can."""
     if isinstance(value, bool) and not isinstance(option.default, bool):
         return "YAML reads on, off, yes and no as true and false: put the word in quotes"
     if option.name == "worker-kind" and value not in model.worker_kinds:

@@ -58,7 +58,7 @@ class Queue:
 
     @property
     def full(self) -> bool:
-        """Whether the next connection would be dropped."""
+        """Return whether the next connection would be dropped."""
         return self.length > self.limit
 
 
@@ -93,7 +93,7 @@ class Reading:
 
 
 def read(before: Sample | None, after: Sample) -> Reading:
-    """What `after` says, and what changed since `before`."""
+    """Return what `after` says, and what changed since `before`."""
     if after.problem:
         return Reading(after.model, after.source.url, up=False, problem=after.problem)
     change = Change(before, after)
@@ -129,7 +129,7 @@ def renewed(readings: Sequence[Reading], before: Sequence[Sample], after: Sequen
 
 
 class Change:
-    """What counters gained between two samples."""
+    """Gains of counters between two samples."""
 
     def __init__(self, before: Sample | None, after: Sample) -> None:
         self.after = after
@@ -143,7 +143,7 @@ class Change:
         return self.after.taken - self._before.taken if self._before is not None else None
 
     def gain(self, name: str, **labels: str) -> float | None:
-        """How much the sum of these series grew; None if there is only one sample."""
+        """Return the growth of the sum of these series; None if there is only one sample."""
         if self._before is None:
             return None
         return max(0.0, self.after.total(name, **labels) - self._before.total(name, **labels))
@@ -203,7 +203,7 @@ def _key(labels: Labels) -> str:
 
 
 def _names(sample: Sample) -> list[str]:
-    """Who is worth a row: the workers in order, and main first where the model gives it a part in serving."""
+    """Return the names of the rows: the workers in order, and main first where the model gives it a part in serving."""
     workers = sorted((worker for worker in _states(sample) if worker != MAIN), key=_by_number)
     model = MODELS.get(sample.model)
     return [MAIN, *workers] if model is None or model.accepts == MAIN else workers

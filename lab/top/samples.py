@@ -1,4 +1,4 @@
-"""What an admin endpoint says at one moment: `/state` and `/metrics`, read together.
+"""Sample of an admin endpoint at one moment: `/state` and `/metrics`, read together.
 
 Nothing is asked of the service port, so watching never waits in the queue that is being watched.
 """

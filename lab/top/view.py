@@ -38,7 +38,7 @@ HINT = "nothing answers: `lab up` (or `make lab-up`) starts all, `lab serve MODE
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """How much there is room for. `rows` None: as many as it takes."""
+    """Size of the screen. `rows` None: as many as it takes."""
 
     interval_seconds: float
     rows: int | None = None
@@ -182,7 +182,7 @@ def _stage(reading: Reading, stage: str) -> Text:
 
 
 def _workers_that_fit(readings: Sequence[Reading], rows: int | None) -> int:
-    """How many rows of workers a model may have; never fewer than its stages take anyway."""
+    """Return how many rows of workers a model may have; never fewer than its stages take anyway."""
     most = max((len(reading.workers) for reading in readings), default=0)
     if rows is None:
         return max(most, STAGE_ROWS)
