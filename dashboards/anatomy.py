@@ -14,7 +14,7 @@ STAGES = {
     "kernel_wait": "The request's last byte has arrived, and nobody has read it: the loop is busy with others.",
     "dispatch_wait": "Handed off, and no worker has picked it up: all are busy. Zero where nothing is handed off.",
     "service": "The handler itself. If only this grows, no architecture will help.",
-    "return_wait": "The answer is ready, and whoever writes has not got it: ramcloud's way back to dispatch.",
+    "return_wait": "The response is ready, and whoever writes has not got it: ramcloud's way back to dispatch.",
     "write": "From the first byte written to the last one in the send buffer. A slow reader shows here.",
 }
 """docs/design.md, "Stages": disjoint, in the order of a request's life."""

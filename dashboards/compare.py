@@ -43,7 +43,7 @@ def now() -> Section:
 
 
 def waited_for() -> Section:
-    """How many get an answer, and what is first to make them wait."""
+    """How many get a response, and what is first to make them wait."""
     return "What a client waits for", [
         graph(
             "Requests/s",
@@ -134,7 +134,7 @@ def stages() -> Section:
             "p50",
             "s",
             "The usual request, over 10 s. dispatch_wait has no line where nothing is handed off; return_wait stays in "
-            "its lowest bucket, 10 µs, where no answer has a way back.",
+            "its lowest bucket, 10 µs, where no response has a way back.",
             [Query(recorded_stage("p50"), "{{stage}}")],
             a_model=True,
             width=COLUMNS,
@@ -158,6 +158,6 @@ def dashboard() -> Dashboard:
     return page(
         "compare",
         "Compare the five models",
-        "One look at all five: who answers how much, how late, at what price, and whose queue is filling.",
+        "One look at all five: which one serves how much, how late, at what price, and whose queue is filling.",
         [now(), waited_for(), held(), evenness(), price(), stages()],
     )

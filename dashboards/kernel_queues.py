@@ -71,7 +71,7 @@ def counters() -> Section:
             "Sent again",
             "cps",
             "TCPSynRetrans counts SYNs and SYN-ACKs. A model's own namespace (model) holds no client: there its kernel "
-            "repeats SYN-ACKs whose answer is missing, or was dropped. On the host's (host) clients of this machine "
+            "repeats SYN-ACKs whose ACK is missing, or was dropped. On the host's (host) clients of this machine "
             "are in it, too: each SYN sent again is a second that one has waited.",
             netstat("TCPSynRetrans", "TCPTimeouts"),
             shown_by=["accept-queue-overflow", "syn-queue-overflow"],
@@ -92,7 +92,7 @@ def buffers() -> Section:
         graph(
             "Unread and unsent bytes",
             "bytes",
-            "Receive: requests that nobody has read. Send: answers that the client has not taken.",
+            "Receive: requests that nobody has read. Send: responses that the client has not taken.",
             [
                 Query(most(f"lab_socket_receive_queue_bytes{{{MODEL}}}"), "{{model}} receive"),
                 Query(most(f"lab_socket_send_queue_bytes{{{MODEL}}}"), "{{model}} send"),

@@ -28,7 +28,7 @@ def generator() -> Section:
         number(
             "Users",
             "short",
-            "Simulated users that run now. Each waits for its answer before it asks again.",
+            "Simulated users that run now. Each waits for its response before it sends the next request.",
             Query("sum(locust_users)", "users"),
         ),
         number(
@@ -48,13 +48,13 @@ def generator() -> Section:
     ]
 
 
-def answers() -> Section:
+def responses() -> Section:
     """How many, good and bad."""
     return "What it gets", [
         graph(
             "Requests/s, sent and served",
             "reqps",
-            "Both lines agree, unless something else sends too, or answers get lost.",
+            "Both lines agree, unless something else sends too, or responses get lost.",
             [
                 Query(rate("locust_requests_total", "model"), "{{model}} sent"),
                 Query(rate("lab_requests_total", "model"), "{{model}} served"),
@@ -80,7 +80,7 @@ def answers() -> Section:
     ]
 
 
-def response() -> Section:
+def latency() -> Section:
     """How late, as its users and as the servers see it."""
     server = f"{rate('lab_stage_duration_seconds_sum', 'model')} / {rate('lab_requests_total', 'model')}"
     return "How late", [
@@ -100,8 +100,8 @@ def response() -> Section:
         graph(
             "Response seen by the client, p50 and p99",
             "s",
-            "Closed loop: a user waits for its answer before it asks again, so a stall hides what it kept from being "
-            "sent.",
+            "Closed loop: a user waits for its response before it sends the next request, so a stall hides what it kept "
+            "from being sent.",
             seen_by_client("locust_response_seconds"),
             shown_by=["event-loop-blocking"],
         ),
@@ -138,6 +138,6 @@ def dashboard() -> Dashboard:
         "Load",
         "Locust's own view: users, rate, failures, response and connect times, and whether the generator itself is the "
         "bottleneck.",
-        [generator(), answers(), response(), connects()],
+        [generator(), responses(), latency(), connects()],
         links=[to_console("Loads that are kept", "/runs"), to_console("Make a load", "/")],
     )
