@@ -100,8 +100,8 @@ def latency() -> Section:
         graph(
             "Response seen by the client, p50 and p99",
             "s",
-            "Closed loop: a user waits for its response before it sends the next request, so a stall hides what it kept "
-            "from being sent.",
+            "Closed loop: a user waits for its response before it sends the next request, so a stall hides what it "
+            "kept from being sent.",
             seen_by_client("locust_response_seconds"),
             shown_by=["event-loop-blocking"],
         ),
