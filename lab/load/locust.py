@@ -30,7 +30,7 @@ from lab.load.served import Watch
 from lab.measure import environment
 from lab.measure.foreign_cpu import Others
 from lab.measure.latencies import HEADINGS, quantiles_ms, row_ms
-from lab.peers.process import accepts, die_with
+from lab.peers.process import accepts, die_with, free_port
 from lab.stack import beside, containers, status
 from loadtests.histogram import SHARES, Histogram
 from loadtests.kinds import KINDS
@@ -209,6 +209,9 @@ def _followed(command: Sequence[str], file: Path | None) -> int:
         for name in (signal.SIGTERM, signal.SIGINT):
             handlers[name] = signal.signal(name, lambda *_: process.terminate())
     try:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: its group is still its own
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # workers that it left would take part in the next load
         return process.wait()
     finally:
         for name, handler in handlers.items():
@@ -285,7 +288,15 @@ def locust_command(
     load += ["--loglevel", "WARNING", "--result-file", str(result_file)]
     # Asked for its own JSON as well, Locust leaves out its tables, which ours replace.
     quiet = ["--json-file", str(result_file.with_name("locust.json"))]
-    return [*locust, *load, *quiet, *extra, *classes]
+    return [*locust, *load, *quiet, *extra, *_meeting_place(extra), *classes]
+
+
+def _meeting_place(extra: Sequence[str]) -> list[str]:
+    """Return where Locust's own workers meet: a port of this load's, or those of two loads at once would mix."""
+    if not any(word.startswith("--processes") for word in extra):
+        return []
+    port = free_port()
+    return [f"--master-bind-port={port}", f"--master-port={port}"]
 
 
 # The result.
