@@ -154,15 +154,28 @@ class Change:
         return gain / self.seconds if gain is not None and self.seconds else None
 
     def buckets(self, name: str, label: str) -> dict[str, list[tuple[float, float]]]:
-        """Histograms of what came between the samples, one a value of `label`: (upper bound, count up to it)."""
+        """Histograms of what came between the samples, one a value of `label`: (upper bound, count up to it).
+
+        Without those to which nothing came. Most of what a reading costs, so once over all series, and not at rest.
+        """
         if self._before is None:
             return {}
-        # Once over all series: this is most of what a reading costs.
+        grown = {key for key, count in self._gains(f"{name}_count", label).items() if count > 0}
+        if not grown:
+            return {}
         counts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         for sample, sign in ((self.after, 1), (self._before, -1)):
             for found, value in sample.series.get(f"{name}_bucket", ()):
-                counts[found[label]][found["le"]] += sign * value
+                if found[label] in grown:
+                    counts[found[label]][found["le"]] += sign * value
         return {key: sorted((float(bound), count) for bound, count in own.items()) for key, own in counts.items()}
+
+    def _gains(self, name: str, label: str) -> dict[str, float]:
+        gains: dict[str, float] = defaultdict(float)
+        for sample, sign in ((self.after, 1), (self._before, -1)):
+            for found, value in sample.series.get(name, ()) if sample else ():
+                gains[found[label]] += sign * value
+        return gains
 
 
 def quantile(share: float, buckets: Sequence[tuple[float, float]]) -> float | None:

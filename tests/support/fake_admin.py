@@ -81,6 +81,7 @@ class FakeModel:
                 cumulated += values
                 label = f'model="{self.model}",stage="{stage}",le="{bound}"'
                 lines.append(f"lab_stage_duration_seconds_bucket{{{label}}} {cumulated}")
+            lines.append(f'lab_stage_duration_seconds_count{{model="{self.model}",stage="{stage}"}} {cumulated}')
         return "\n".join(lines) + "\n"
 
 
