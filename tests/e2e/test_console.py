@@ -76,7 +76,8 @@ def visit(lab, browser):
         for page in context.pages:
             page.unroute_all(behavior="ignoreErrors")  # one may be on its way
         context.close()
-    assert said == []
+    # Where the tests of containers make and remove networks meanwhile, Chromium breaks its requests off.
+    assert [text for text in said if "ERR_NETWORK_CHANGED" not in text] == []
     # No font, script or picture of anybody else: it works without the internet.
     assert {url for url in asked if not url.startswith((lab.url, lab.url.replace("http", "ws"), "data:"))} == set()
 
