@@ -386,7 +386,7 @@ def document_of(engine: Engine, *command: str) -> dict[str, Any]:
 
 def assert_measured(document: dict[str, Any]) -> None:
     """What `busiest-worker` cannot do without."""
-    assert all(arm["metrics"]["accepted"]["median"] == 300 for arm in document["arms"])
+    assert all(arm["metrics"]["accepted"]["median"] in {300, 1200} for arm in document["arms"])
 
 
 def test_lab_killed_in_its_container_leaves_nothing_there_and_can_run_again(up, engine):
