@@ -7,6 +7,7 @@ keeps the newest report of each worker and adds them up when it is scraped.
 from __future__ import annotations
 
 import json
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,7 @@ LAST_SCRAPES, LAST_SCRAPES_SECONDS = 2, 8.0
 POLL_SECONDS = 0.05
 CPU_INTERVAL_SECONDS = 1.0
 REPORT_KEY = "lab"
+READY_AFTER_STOP = "LOCUST_WORKER_ADDITIONAL_WAIT_BEFORE_READY_AFTER_STOP"
 
 
 class Exporter:
@@ -71,7 +73,10 @@ class Exporter:
         # 3 s would end after 2.5.
         gevent.get_hub().loop.update_now()
         gevent.spawn(_tick_forever, self.environment)
-        if not isinstance(self.environment.runner, WorkerRunner):
+        if isinstance(self.environment.runner, WorkerRunner):
+            # Locust waits for the stop timeout once more after its users have ended, and takes no new load meanwhile.
+            os.environ.setdefault(READY_AFTER_STOP, str(-int(self.environment.stop_timeout)))
+        else:
             events.quitting.add_listener(self._finish)
             if isinstance(self.environment.runner, MasterRunner):
                 _stop_before_quit(self.environment.runner)
@@ -111,6 +116,9 @@ class Exporter:
 
     def _test_stopped(self, **_: object) -> None:
         self._ended = time.monotonic()
+        if isinstance(self.environment.runner, WorkerRunner):
+            # Now: once a worker has said that it stopped, its master throws away what it still reports.
+            self.environment.runner._send_stats()
         if self.environment.web_ui:
             self._keeping.end(self.result())
 
