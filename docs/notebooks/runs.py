@@ -22,8 +22,7 @@ def _(mo):
     mo.md("""
     # What a request costs
 
-    The stored benchmark, a row a figure (`docs/analysis.md` has the columns). Of each figure median and extremes over
-    the rounds were kept.
+    The stored benchmark, a row for each figure of each round (`docs/analysis.md` has the columns).
     """)
     return
 
@@ -33,7 +32,8 @@ def _(docs, frame):
     benchmark = frame(str(docs / "benchmark.json"))
     cost = (
         benchmark[benchmark["metric"] == "cpu_per_request"]
-        .pivot(index="subject", columns="statistic", values="value")
+        .groupby("subject")["value"]
+        .agg(["median", "min", "max"])
         .sort_values("median")
         * 1e6
     )
