@@ -11,7 +11,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from loadtests.histogram import Histogram
+from loadtests.histogram import SHARES, Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -42,7 +42,7 @@ VALUE = "value"
 SUMMARY = ("median", "min", "max")
 BASE_UNITS = {"ms": ("s", 1e-3), "us": ("s", 1e-6), "µs": ("s", 1e-6), "%": ("", 1e-2), "1": ("", 1.0)}
 """Unit of a stored figure → unit of a row, and what to multiply with."""
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+QUANTILES = SHARES | {"max": 1.0}
 """Of the response times within a second. Those of a whole repeat are what the run says."""
 
 Row = dict[str, Any]

@@ -25,7 +25,7 @@ RESULTS = STATE_DIR / "results"
 RESULT, REPORT = "result.json", "report.html"
 SCHEMA = 2
 """Schema 1 is that of experiments, whose documents do not say it; 2 adds loads."""
-LOAD, EXPERIMENT, BENCHMARK = "load", "experiment", "benchmark"
+NO_RESULT = "has no result: it was interrupted, or is still running"
 KEEP = "LAB_RESULTS_KEEP"
 KEEP_RUNS, KEEP_BYTES = 200, 2_000_000_000
 UNFINISHED_SECONDS = 3600.0
@@ -37,32 +37,72 @@ class ResultsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A run's folder, and its document; None where it has none, or one that is broken."""
+class StoredRun:
+    """A run's folder, and the document in it; None where the run was interrupted, or has not come to its end."""
 
     folder: Path
     document: dict[str, Any] | None
 
     @property
-    def id(self) -> str:
-        """Return the folder's name."""
+    def name(self) -> str:
+        """Return the folder's name: the time of the run, and of what it is."""
         return self.folder.name
 
     @property
+    def begun(self) -> datetime | None:
+        """Return when it began, UTC; None where the folder's name does not say."""
+        try:
+            return datetime.strptime(self.name.partition(".")[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        except ValueError:
+            return None
+
+    @property
+    def page(self) -> Path:
+        """Path of its report, written or not."""
+        return self.folder / REPORT
+
+    @property
     def kind(self) -> str:
-        """Return load, experiment or benchmark; empty without a document."""
-        return kind_of(self.document) if self.document else ""
+        """Return load, experiment or benchmark; empty where no document tells."""
+        try:
+            return records.kind_of(self.document)
+        except records.NoRecordsError:
+            return ""
+
+    @property
+    def is_load(self) -> bool:
+        """Return whether this is a load and no experiment's run; by the folder's name where nothing else tells."""
+        return self.kind == records.LOAD if self.document else "-load-" in self.name
+
+    @property
+    def trouble(self) -> str:
+        """Return why the document cannot be shown, in one line; empty if it can."""
+        return too_new(self.document) if self.document else NO_RESULT
 
     @property
     def pinned(self) -> bool:
         """Return whether the run is to stay."""
-        return bool(self.document and self.document.get("pinned"))
+        return bool((self.document or {}).get("pinned"))
 
+    @property
+    def experiment(self) -> str:
+        """Of which experiment; from the folder's name where nothing else tells."""
+        return (self.document or {}).get("experiment") or self.name.partition("-")[2]
 
-def kind_of(document: dict[str, Any]) -> str:
-    """Return load, experiment or benchmark; documents of schema 1 are told by their content."""
-    kind = document.get("kind")
-    return kind if isinstance(kind, str) else (BENCHMARK if "spreads" in document else EXPERIMENT)
+    @property
+    def held(self) -> int:
+        """Return how many of its checks hold."""
+        return sum(check["holds"] is True for check in (self.document or {}).get("checks", ()))
+
+    @property
+    def requests(self) -> int:
+        """Return how many requests a load sent that had a response, or failed."""
+        return sum(repeat["requests"] for repeat in (self.document or {}).get("repeats", ()))
+
+    @property
+    def failures(self) -> int:
+        """Return how many of a load's requests failed, or had no response."""
+        return sum(repeat["failures"] for repeat in (self.document or {}).get("repeats", ()))
 
 
 def new_folder(name: str, begun: datetime, results: Path | None = None) -> Path:
@@ -79,27 +119,47 @@ def new_folder(name: str, begun: datetime, results: Path | None = None) -> Path:
     raise ResultsError(f"{results} has a thousand runs of one millisecond: `lab results prune --keep 0` removes them")
 
 
-def write(file: Path, document: dict[str, Any]) -> None:
-    """Write a document, all or nothing for whoever reads meanwhile."""
-    new = file.with_suffix(".new")
-    new.write_text(json.dumps(document, ensure_ascii=False, indent=None), encoding="utf-8")
+def write(folder: Path, document: dict[str, Any]) -> None:
+    """Write the document of a run."""
+    put(folder / RESULT, json.dumps(document, ensure_ascii=False))
+
+
+def put(file: Path, text: str) -> None:
+    """Write a file, all or nothing: two runs may end at the same time, and somebody may read meanwhile."""
+    new = file.with_name(f"{file.name}.{os.getpid()}.new")
+    new.write_text(text, encoding="utf-8")
     new.replace(file)
 
 
-def runs(results: Path | None = None) -> list[Stored]:
+def runs(results: Path | None = None) -> list[StoredRun]:
     """Return the stored runs, the oldest first."""
     results = results or RESULTS
     folders = [folder for folder in results.iterdir() if folder.is_dir()] if results.is_dir() else []
-    return [Stored(folder, read(folder)) for folder in sorted(folders, key=lambda folder: folder.name)]
+    return [run_in(folder) for folder in sorted(folders, key=lambda folder: folder.name)]
 
 
-def read(folder: Path) -> dict[str, Any] | None:
-    """Return the document of a run; None where there is none, or half of one."""
+def run_in(folder: Path) -> StoredRun:
+    """Return the run of this folder."""
     try:
         document = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
-        return None
-    return document if isinstance(document, dict) else None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):  # there is none, or half of one
+        document = None
+    return StoredRun(folder, document if isinstance(document, dict) else None)
+
+
+def named(name: str | Path, results: Path | None = None) -> StoredRun:
+    """Return a run by its folder, which may be elsewhere, its name, or the beginning of one; or else the last of an
+    experiment. Raises ResultsError where there is none.
+    """
+    path, results = Path(name), results or RESULTS
+    if (path / RESULT).is_file():
+        return run_in(path)
+    known = runs(results)
+    found = [run for run in known if path.name and run.name.startswith(path.name)]
+    found = found or [run for run in known if run.experiment == path.name]
+    if not found:
+        raise ResultsError(f"no run in {results} is called {path.name!r}: `lab results list` shows those there are")
+    return found[-1]
 
 
 def load_run(name: str | Path, results: Path | None = None) -> dict[str, Any]:
@@ -108,26 +168,14 @@ def load_run(name: str | Path, results: Path | None = None) -> dict[str, Any]:
 
 
 def find_run(name: str | Path, results: Path | None = None) -> tuple[str, dict[str, Any]]:
-    """Return id and document of a run by its id, the beginning of one, its folder, or its file; or else the last run of
-    that name. Raises ResultsError.
-    """
+    """Return name and document of a run as `named` finds it, or of a file. Raises ResultsError."""
     path = Path(name)
     if path.is_file():
-        return path.name, _checked(str(path), _of_file(path))
-    folder = path if (path / RESULT).is_file() else _folder_named(path.name, results or RESULTS)
-    document = read(folder)
-    if document is None:
-        raise ResultsError(f"{folder.name} has no result: it was interrupted, or is still running")
-    return folder.name, _checked(folder.name, document)
-
-
-def _folder_named(name: str, results: Path) -> Path:
-    known = runs(results)
-    found = [run for run in known if run.id.startswith(name)]
-    found = found or [run for run in known if run.id.partition("-")[2] == name]
-    if not found or not name:
-        raise ResultsError(f"no run in {results} is called {name!r}: `lab results list` shows those that there are")
-    return found[-1].folder
+        return path.name, _of_file(path)
+    run = named(name, results)
+    if run.document is None or run.trouble:
+        raise ResultsError(f"{run.name} {run.trouble}")
+    return run.name, run.document
 
 
 def _of_file(path: Path) -> dict[str, Any]:
@@ -137,12 +185,8 @@ def _of_file(path: Path) -> dict[str, Any]:
         raise ResultsError(f"{path} is no JSON document: {error}") from error
     if not isinstance(document, dict):
         raise ResultsError(f"{path} is no run: a run is a JSON object")
-    return document
-
-
-def _checked(name: str, document: dict[str, Any]) -> dict[str, Any]:
     if trouble := too_new(document):
-        raise ResultsError(f"{name} {trouble}")
+        raise ResultsError(f"{path} {trouble}")
     return document
 
 
@@ -185,13 +229,13 @@ def keep_from_environment() -> int:
 def prune(
     keep: int | None = None, keep_bytes: int = KEEP_BYTES, results: Path | None = None, *, dry_run: bool = False
 ) -> list[str]:
-    """Remove the oldest runs until at most `keep`, and `keep_bytes`, are left; return their ids.
+    """Remove the oldest runs until at most `keep`, and `keep_bytes`, are left; return their names.
 
     Pinned runs stay, and so do runs that have not come to their end. Both count.
     """
     left = runs(results)
     keep = keep_from_environment() if keep is None else keep
-    sizes = {run.id: _size(run.folder) for run in left}
+    sizes = {run.name: _size(run.folder) for run in left}
     number, total = len(left), sum(sizes.values())
     removed = []
     for run in left:
@@ -201,8 +245,8 @@ def prune(
             continue
         if not dry_run:
             shutil.rmtree(run.folder, ignore_errors=True)  # another lab may prune at the same moment
-        removed.append(run.id)
-        number, total = number - 1, total - sizes[run.id]
+        removed.append(run.name)
+        number, total = number - 1, total - sizes[run.name]
     return removed
 
 
@@ -216,7 +260,7 @@ def _size(folder: Path) -> int:
     return total
 
 
-def _unfinished(run: Stored) -> bool:
+def _unfinished(run: StoredRun) -> bool:
     try:
         return run.document is None and time.time() - run.folder.stat().st_mtime < UNFINISHED_SECONDS
     except OSError:
@@ -224,13 +268,7 @@ def _unfinished(run: Stored) -> bool:
 
 
 def pin(name: str, results: Path | None = None, *, pinned: bool = True) -> str:
-    """Have a run stay, or no longer; return its id. Raises ResultsError."""
-    folder = _folder_named(Path(name).name, results or RESULTS)
-    document = load_run(folder.name, results)
-    write(folder / RESULT, {**document, "pinned": pinned})
-    return folder.name
-
-
-def now() -> datetime:
-    """Return the time for a folder's name."""
-    return datetime.now(UTC)
+    """Have a run stay, or no longer; return its name. Raises ResultsError."""
+    run = named(Path(name).name, results)
+    write(run.folder, {**load_run(run.folder), "pinned": pinned})
+    return run.name

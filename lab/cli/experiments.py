@@ -104,19 +104,17 @@ def report(
 
     Example: lab report busiest-worker
     """
-    from lab.report import page, stored
+    from lab import results
+    from lab.report import page
 
     try:
-        chosen = [stored.named(name) for name in runs or ()] or stored.all_runs()
-    except stored.UnknownRunError as error:
+        chosen = [results.named(name) for name in runs or ()] or results.runs()[::-1]
+    except results.ResultsError as error:
         refuse(str(error))
-    interrupted = [run.name for run in chosen if run.document is None]
-    pages = [page.write(run) for run in chosen if run.document and not run.trouble]
+    pages = [page.write(run) for run in chosen if not run.trouble]
     for run in chosen:
         if run.trouble:
             say(f"{run.name} {run.trouble}")
-    if interrupted:
-        say(f"no result, so no page: {', '.join(interrupted)} (interrupted, or still running)")
     if not chosen:
         refuse("there is no run yet: `lab run NAME` makes one, `lab list` shows the names")
     index = page.write_index()

@@ -18,10 +18,8 @@ def list_results(as_json: JsonOption = False) -> None:
     from lab import results
 
     found = [
-        {"run": run.id, "kind": run.kind, "pinned": run.pinned,
-         "trouble": results.too_new(run.document) if run.document else "has no result: interrupted, or still running"}
-        for run in results.runs()
-    ]  # fmt: skip
+        {"run": run.name, "kind": run.kind, "pinned": run.pinned, "trouble": run.trouble} for run in results.runs()
+    ]
     if as_json:
         print_json(found)
         return

@@ -22,8 +22,7 @@ from fastapi.responses import FileResponse
 from lab import settings
 from lab.console.loads import end
 from lab.report.page import INDEX
-from lab.report.stored import all_runs
-from lab.results import REPORT, RESULTS
+from lab.results import REPORT, RESULTS, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -151,7 +150,7 @@ def read_document(line: bytes) -> dict[str, Any] | None:
 
 def latest_report(name: str, results: Path = RESULTS) -> str:
     """The address of the latest report on an experiment, on this page; empty where there is none."""
-    for run in all_runs(results):
+    for run in reversed(runs(results)):
         if run.experiment == name and run.page.is_file():
             return f"/results/{run.name}/{REPORT}"
     return ""

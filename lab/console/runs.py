@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from lab.results import Stored
+    from lab.results import StoredRun
 
 PATH = "/comparison"
 NOT_FOUND, CANNOT = 404, 422
@@ -40,22 +40,22 @@ def content(results: Path = RESULTS) -> str:
     )
 
 
-def proposal(runs: Sequence[Stored]) -> tuple[str, str]:
+def proposal(runs: Sequence[StoredRun]) -> tuple[str, str]:
     """Return the newest run and the one before it of the same thing, the older first; else the two newest."""
     newest = runs[0]
     before = next((run for run in runs[1:] if what(run) == what(newest)), runs[1])
-    return before.id, newest.id
+    return before.name, newest.name
 
 
-def what(run: Stored) -> str:
+def what(run: StoredRun) -> str:
     """Return what the run was of: its id without the time."""
-    return run.id.partition("-")[2]
+    return run.name.partition("-")[2]
 
 
-def choice(label: str, runs: Sequence[Stored], chosen: str) -> str:
+def choice(label: str, runs: Sequence[StoredRun], chosen: str) -> str:
     """Return one list."""
     options = "".join(
-        f'<option value="{escape(run.id)}"{" selected" if run.id == chosen else ""}>{escape(run.id)}</option>'
+        f'<option value="{escape(run.name)}"{" selected" if run.name == chosen else ""}>{escape(run.name)}</option>'
         for run in runs
     )
     return f'<label>{label} <select name="run">{options}</select></label>'
@@ -67,7 +67,7 @@ def add_comparison(app: FastAPI, results: Path = RESULTS) -> None:
 
     @app.get(PATH)
     def compared(run: Annotated[tuple[str, ...], Query()] = ()) -> Response:
-        known = {each.id for each in stored_runs(results)}
+        known = {each.name for each in stored_runs(results)}
         if strange := [name for name in run if name not in known]:
             return plain(f"there is no run called {strange[0]!r}", NOT_FOUND)
         try:

@@ -23,7 +23,7 @@ from lab.harness.experiment import ArmResult
 from lab.harness.observation import Observation, Quantity
 from lab.harness.verdict import Verdict, judge
 from lab.measure import environment
-from lab.results import REPORT, RESULT, RESULTS, prune
+from lab.results import REPORT, RESULTS, new_folder, prune, write
 from lab.sandbox import outside
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ def run(experiment: Experiment, effort: str, progress: Progress, control: Contro
     if missing:
         raise RunError(f"{experiment.name} needs {missing[0]}: apt-get install {missing[0]}, or {outside.CONTAINER}")
     begun = datetime.now(UTC)
-    folder = RESULTS / f"{begun:%Y%m%dT%H%M%S.%f}"[:-3]
-    folder = folder.with_name(f"{folder.name}-{experiment.name}{f'-{control.name}' if control else ''}")
-    folder.mkdir(parents=True)
+    folder = new_folder(f"{experiment.name}-{control.name}" if control else experiment.name, begun, RESULTS)
     words = [experiment.name, effort, *([control.name] if control else [])]
     started = time.monotonic()
     command = [sys.executable, "-m", "lab.experiments", *words]
@@ -90,7 +88,7 @@ def run(experiment: Experiment, effort: str, progress: Progress, control: Contro
         "command": command_line(words),
         "control": control and control.name,
     }
-    _write(folder / RESULT, document)
+    write(folder, document)
     annotate(document, begun.timestamp())
     prune(results=RESULTS)
     return Run(folder, document)
@@ -227,10 +225,3 @@ def in_one_line(document: dict[str, Any]) -> str:
 def without_trials(arms: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The arms of a document, with their summaries alone."""
     return [{key: value for key, value in arm.items() if key not in {"trials", "superseded"}} for arm in arms]
-
-
-def _write(file: Path, document: dict[str, Any]) -> None:
-    """All or nothing, for whoever reads meanwhile."""
-    new = file.with_suffix(".new")
-    new.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
-    new.replace(file)

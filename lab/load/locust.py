@@ -31,6 +31,7 @@ from lab.measure import environment
 from lab.measure.foreign_cpu import Others
 from lab.measure.latencies import HEADINGS, quantiles_ms, row_ms
 from lab.peers.process import accepts, die_with, free_port
+from lab.records import LOAD
 from lab.stack import beside, containers, status
 from loadtests.histogram import SHARES, Histogram
 from loadtests.kinds import KINDS
@@ -130,7 +131,7 @@ def make(load: Load, *, as_json: bool = False, pages: Pages = lambda _: None) ->
 
 
 def _made(load: Load, errors: Console, console: Console, pages: Pages) -> dict[str, Any]:
-    begun = results.now()
+    begun = datetime.now(UTC)
     folder = results.new_folder(f"load-{'-'.join(load.models)}", begun)
     turns: list[Turn] = []
     started = time.monotonic()
@@ -145,7 +146,7 @@ def _made(load: Load, errors: Console, console: Console, pages: Pages) -> dict[s
         if not turns:
             folder.rmdir()
     made = describe(load, folder.name, begun, time.monotonic() - started, turns)
-    results.write(folder / results.RESULT, made)
+    results.write(folder, made)
     errors.print(f"kept: {folder}", style="dim", highlight=False, soft_wrap=True)
     mark_in_grafana(made)
     results.prune()
@@ -325,7 +326,7 @@ def describe(load: Load, name: str, begun: datetime, seconds: float, turns: Sequ
     options = {key: value for key, value in asdict(load).items() if key in STORED_OPTIONS}
     return {
         "schema": results.SCHEMA,
-        "kind": results.LOAD,
+        "kind": LOAD,
         "name": "load",
         "id": name,
         "model": load.models[0] if len(load.models) == 1 else list(load.models),

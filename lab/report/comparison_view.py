@@ -14,8 +14,8 @@ from rich.text import Text
 from lab.harness.checks import number, shown
 from lab.measure.difference import RATIO
 from lab.report.comparison import DIFFERENT, SAME, Comparison, Row, verdict
-from lab.report.rendering import put, templates
-from lab.results import RESULTS
+from lab.report.rendering import templates
+from lab.results import RESULTS, put
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

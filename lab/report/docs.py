@@ -17,7 +17,7 @@ from lab.experiments import named as experiment_named
 from lab.harness.checks import shown
 from lab.report import theory
 from lab.report.evidence import is_full, read_stored, same, store
-from lab.report.stored import StoredRun, UnknownRunError, all_runs, named
+from lab.results import ResultsError, StoredRun, named, runs
 from lab.settings import CHECKOUT
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ EVERYTHING = "--all"
 
 def main() -> None:
     """Store what is named, then write every page."""
-    runs = all_runs()
+    stored = runs()[::-1]
     try:
-        for run in _wanted(sys.argv[1:], runs):
-            store(experiment_named(run.experiment), run, runs)
-    except (UnknownRunError, UnknownExperimentError, ValueError) as error:
+        for run in _wanted(sys.argv[1:], stored):
+            store(experiment_named(run.experiment), run, stored)
+    except (ResultsError, UnknownExperimentError, ValueError) as error:
         print(f"lab.report.docs: {error}", file=sys.stderr)
         raise SystemExit(BAD_USAGE) from error
     write()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.harness.experiment import Check, Control, Experiment
-    from lab.report.stored import StoredRun
+    from lab.results import StoredRun
 
 STORED = CHECKOUT / "docs" / "experiments" / "results"
 MOST_RUNS = 3

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lab.harness.verdict import BUSY_MACHINE
 from lab.measure.difference import LEAST_BLOCKS, LEAST_UNITS, Figure, block_bounds, figure_of
-from lab.records import BENCHMARK, EXPERIMENT, LOAD, benchmark_parts, kind_of
+from lab.records import BENCHMARK, EXPERIMENT, LOAD, QUANTILES, benchmark_parts, kind_of
 from loadtests.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from lab.measure.summary import Summary
 
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 AS_DUE = ("p50", "p99")
 """Quantiles that are compared of a paced load also from when each request was due."""
 HISTOGRAM_ERROR = 1 / 64

@@ -40,7 +40,7 @@ def main() -> int:
     users = max((each["users"] for each in made["repeats"][0]["series"]), default=0)
     made["options"]["users"] = users or about["users"]
     made["command"] = f"Locust's page: {load.kind}, {made['options']['users']} users on {model}"
-    results.write(folder / results.RESULT, made)
+    results.write(folder, made)
     mark_in_grafana(made)
     results.prune()
     page.write_with_index(folder)

@@ -8,9 +8,8 @@ from markupsafe import Markup
 
 from lab.harness.experiment import CHAPTERS
 from lab.report import load_page
-from lab.report.rendering import markdown, put, templates
-from lab.report.stored import StoredRun, all_runs, read
-from lab.results import RESULTS
+from lab.report.rendering import markdown, templates
+from lab.results import RESULTS, StoredRun, put, run_in, runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +20,7 @@ INDEX = "index.html"
 
 def write(run: StoredRun) -> Path:
     """The page of a run that came to a result: where it is. Raises ValueError where there is none."""
-    if run.document is None:
-        raise ValueError(f"{run.name} came to no result")
-    if run.trouble:
+    if run.document is None or run.trouble:
         raise ValueError(f"{run.name} {run.trouble}")
     put(run.page, load_page.of_load(run.document) if run.is_load else of_run(run.document))
     return run.page
@@ -31,7 +28,7 @@ def write(run: StoredRun) -> Path:
 
 def write_with_index(folder: Path) -> None:
     """Write the page of the run in this folder, if it came to a result, and the index beside it."""
-    run = StoredRun(folder, read(folder))
+    run = run_in(folder)
     if run.document is not None:
         write(run)
     write_index(folder.parent)
@@ -40,7 +37,7 @@ def write_with_index(folder: Path) -> None:
 def write_index(results: Path = RESULTS) -> Path:
     """The page of all runs: where it is."""
     page = results / INDEX
-    put(page, of_all(all_runs(results)))
+    put(page, of_all(runs(results)[::-1]))
     return page
 
 

@@ -1,20 +1,16 @@
-"""HTML of all pages: the templates with their filters, Markdown, and the writing of a file all or nothing."""
+"""HTML of all pages: the templates with their filters, and Markdown."""
 
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from lab.harness.checks import number, shown
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def markdown(text: str) -> Markup:
@@ -38,10 +34,3 @@ def templates() -> Environment:
 
 def _setting(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def put(page: Path, html: str) -> None:
-    """Write a page, all or nothing: two runs may end at the same time, and a browser may look."""
-    new = page.with_name(f"{page.name}.{os.getpid()}.new")
-    new.write_text(html, encoding="utf-8")
-    new.replace(page)

@@ -1,4 +1,4 @@
-"""The bound on the folder of runs."""
+"""The folder of runs: finding them, and the bound on it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from lab import results
+from lab.records import EXPERIMENT
 from lab.settings import SettingError
 
 BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -22,12 +23,57 @@ def folder(monkeypatch, tmp_path):
 
 def stored(number, **document):
     folder = results.new_folder("load-nodejs", BEGUN + timedelta(seconds=number))
-    results.write(folder / results.RESULT, {"schema": 2, "kind": "load", **document})
+    results.write(folder, {"schema": 2, "kind": "load", **document})
     return folder.name
 
 
 def left():
-    return [run.id for run in results.runs()]
+    return [run.name for run in results.runs()]
+
+
+def run_of(name, text='{"experiment": "made-up", "arms": []}'):
+    folder = results.RESULTS / name
+    folder.mkdir(parents=True)
+    (folder / results.RESULT).write_text(text)
+    return folder
+
+
+def test_oldest_first():
+    run_of("20261123T230000.000-made-up")
+    run_of("20261123T220000.000-made-up")
+    assert [run.name[:13] for run in results.runs()] == ["20261123T2200", "20261123T2300"]
+
+
+def test_no_folder_no_runs():
+    assert results.runs() == []
+
+
+def test_named_by_folder_by_its_beginning_by_path_and_by_experiment(tmp_path):
+    first = run_of("20261123T220000.000-made-up")
+    run_of("20261123T230000.000-made-up")
+    for name in (first.name, "20261123T22", f"{first}/"):
+        assert results.named(name).name == "20261123T220000.000-made-up"
+    assert results.named("made-up").name == "20261123T230000.000-made-up"
+    elsewhere = first.rename(tmp_path / "kept")
+    assert results.named(elsewhere).folder == elsewhere
+
+
+@pytest.mark.parametrize("name", ["other", "", "/"])
+def test_no_such_run(name):
+    run_of("20261123T220000.000-made-up")
+    with pytest.raises(results.ResultsError, match="lab results list"):
+        results.named(name)
+
+
+@pytest.mark.parametrize("text", ["", '{"experiment": ', "[]"])
+def test_half_a_result_is_none(text):
+    run_of("20261123T220000.000-made-up", text)
+    (run,) = results.runs()
+    assert run.document is None
+    assert (run.experiment, run.held) == ("made-up", 0)
+    assert f"{run.begun:%H:%M}" == "22:00"
+    with pytest.raises(results.ResultsError, match="has no result"):
+        results.load_run(run.name)
 
 
 def test_oldest_runs_go_first():
@@ -84,6 +130,6 @@ def test_two_runs_of_one_millisecond_get_two_folders():
 
 def test_document_without_a_schema_is_of_schema_1():
     folder = results.new_folder("herd", BEGUN)
-    results.write(folder / results.RESULT, {"experiment": "herd", "arms": []})
+    results.write(folder, {"experiment": "herd", "arms": []})
     assert results.load_run(folder.name)["experiment"] == "herd"
-    assert results.runs()[0].kind == results.EXPERIMENT
+    assert results.runs()[0].kind == EXPERIMENT

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 from support import console
 from support.tools import require_tool
 
-from lab import settings
-from lab.report import stored
+from lab import results, settings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -44,7 +43,7 @@ def report(browser: Browser) -> None:
     """What a run leaves: claims beside what was measured, and the distributions."""
     subprocess.run([sys.executable, "-m", "lab", "run", EXPERIMENT, "--quick"], check=False, cwd=settings.CHECKOUT)
     page = browser.new_context(**LIKE_A_LAPTOP).new_page()
-    page.goto(stored.named(EXPERIMENT).page.as_uri())
+    page.goto(results.named(EXPERIMENT).page.as_uri())
     page.screenshot(path=DOCS / "experiment.png")
 
 

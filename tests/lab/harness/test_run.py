@@ -11,6 +11,7 @@ from lab.harness.checks import between
 from lab.harness.experiment import ArmResult, Check, Control, Experiment
 from lab.harness.observation import OTHERS, Arm, Observation, Quantity
 from lab.report import page
+from lab.results import RESULT
 
 EXPERIMENT = Experiment(
     "e", "models", "Why?", "Guess", (Arm("a", "nginx", {"workers": 2}),), None,
@@ -61,7 +62,7 @@ def test_document_has_the_agreed_shape_and_is_kept(run):
         "claim": "claim", "source": "source", "expected": "at least 1", "measured": "x 2 ms", "holds": True,
     }  # fmt: skip
     assert document["environment"].keys() == {"kernel", "cpus", "python", "gil", "commit"}
-    kept = json.loads((found.folder / running.RESULT).read_text())
+    kept = json.loads((found.folder / RESULT).read_text())
     assert len(kept["arms"][0]["trials"]) == 2
     assert kept["command"] == "lab run e --quick"
     assert "Why?" in (found.folder / "report.html").read_text()
@@ -79,7 +80,7 @@ def test_trial_made_again_stands_beside_the_one_that_was_hindered(run):
     busy, free = ({"x": [x, "ms"], OTHERS: [share, ""]} for x, share in ((9.0, 0.5), (2.0, 0.0)))
     said = [TRIAL | {"observation": TRIAL["observation"] | {"metrics": metrics}} for metrics in (busy, free)]
     found = run(f"print({chr(10).join(map(json.dumps, said))!r})")
-    (arm,) = json.loads((found.folder / running.RESULT).read_text())["arms"]
+    (arm,) = json.loads((found.folder / RESULT).read_text())["arms"]
     assert arm["metrics"]["x"]["n"] == 1
     assert [[trial["metrics"]["x"][0] for trial in arm[name]] for name in ("trials", "superseded")] == [[2.0], [9.0]]
     assert "trials made again" in found.report.read_text()

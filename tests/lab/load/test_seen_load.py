@@ -85,7 +85,7 @@ def test_two_loads_at_once_are_both_seen_from_their_beginning_to_two_scrapes_aft
 def _requests(folder):
     from lab import results
 
-    return sum(repeat["requests"] for repeat in results.read(folder)["repeats"])
+    return sum(repeat["requests"] for repeat in results.load_run(folder)["repeats"])
 
 
 def test_each_load_takes_a_port_of_its_own_where_the_variable_says(monkeypatch):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_document_has_what_the_client_and_the_server_saw(model, kept):
     assert locust.make(locust.Load(("memcached",), users=4, rate=50.0, seconds=3), pages=page.write_with_index) in RAN
     document = only_run().document
     assert (document["schema"], document["kind"], document["model"]) == (2, "load", "memcached")
-    assert document["id"] == only_run().id
+    assert document["id"] == only_run().name
     assert document["command"].startswith("lab load memcached --users 4")
     (repeat,) = document["repeats"]
     assert 2.9 < repeat["seconds"] < 30
@@ -66,7 +67,7 @@ def test_page_and_index_show_the_run(model, kept):
     for title in ("Latency by percentile", "Throughput and latency over time", "The server over time"):
         assert title in html
     assert html.count("<svg") == 3
-    assert f'href="{only_run().id}/report.html"' in (kept / "index.html").read_text()
+    assert f'href="{only_run().name}/report.html"' in (kept / "index.html").read_text()
 
 
 def test_two_models_in_turns(model, kept):
@@ -144,8 +145,8 @@ def _established():
 
 
 def test_run_of_a_newer_schema_is_named_in_one_line(kept):
-    folder = results.new_folder("load-nodejs", results.now())
-    results.write(folder / results.RESULT, {"schema": 9, "kind": "load"})
+    folder = results.new_folder("load-nodejs", datetime.now(UTC))
+    results.write(folder, {"schema": 9, "kind": "load"})
     html = page.write_index(kept).read_text()
     assert "has schema 9, and this lab reads 1 to 2" in html
     with pytest.raises(results.ResultsError, match="schema 9"):

@@ -8,10 +8,10 @@ import pytest
 from lab.harness.checks import between
 from lab.harness.experiment import ArmResult, Check, Control, Experiment
 from lab.harness.observation import Arm, Observation, Quantity
-from lab.harness.run import RESULT, describe
+from lab.harness.run import describe
 from lab.harness.verdict import judge
 from lab.report.evidence import read_stored, store
-from lab.report.stored import all_runs
+from lab.results import RESULT, runs
 from loadtests.histogram import Histogram
 
 WHERE = {"kernel": "6.18", "cpus": 2, "python": "3.11.7", "gil": True, "commit": "abc"}
@@ -104,8 +104,8 @@ def stored(experiment, keep, results, tmp_path):
     def stored(*documents):
         for hour, each in enumerate(documents):
             keep(f"20261123T{hour:02}0000.000-made-up", each)
-        runs = all_runs(results)
-        store(experiment, runs[0], runs, tmp_path)
+        newest_first = runs(results)[::-1]
+        store(experiment, newest_first[0], newest_first, tmp_path)
         return read_stored(experiment, tmp_path)
 
     return stored

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from lab.report import page
-from lab.report.stored import StoredRun, all_runs
+from lab.results import StoredRun, runs
 
 
 class Reader(HTMLParser):
@@ -111,7 +111,7 @@ def test_index_prefers_a_full_run_to_a_later_quick_one_and_leaves_controls_out(k
     keep("20261123T220000.000-made-up", document)
     keep("20261123T230000.000-made-up", document | {"effort": "quick", "verdict": "holds"})
     keep("20261123T233000.000-made-up-swapped", document | {"control": "swapped"})
-    (latest,) = page._latest(all_runs(results))
+    (latest,) = page._latest(runs(results)[::-1])
     assert latest.name == "20261123T220000.000-made-up"
 
 
