@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from lab import settings
-from lab.load.locust import FAILURES, GOOD, SATURATED_EXIT
+from lab.load.result import FAILURES, GOOD, SATURATED_EXIT
 from lab.measure.latencies import milliseconds
 
 if TYPE_CHECKING:

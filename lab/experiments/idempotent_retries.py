@@ -18,7 +18,8 @@ from lab.harness.experiment import Check, Control, Experiment, Finding
 from lab.harness.observation import Arm, Observation, Quantity
 from lab.harness.trial import TrialError
 from lab.load.fault_proxy import CUT, REPEAT, Plan
-from lab.load.locust import busiest, locust_command
+from lab.load.locust import locust_command
+from lab.load.result import busiest
 from lab.measure.processes import cpu_seconds, tree
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Real load on models of the running stack: Locust without its page. Its figures are shown, and stored as a run.
 
-A run has one repeat or several, on one model or on two in turns; each repeat is a Locust of its own. While the stack's
+A run has one repeat or several, on one model or on two by turns; each repeat is a Locust of its own. While the stack's
 Prometheus runs, it finds each by a file of targets (`lab.load.seen`), under the label `run`.
 """
 
@@ -15,43 +15,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from lab import results, settings
+from lab.load.result import Repeat, described, exit_code, report
 from lab.load.seen import load_address
 from lab.load.served import Watch
 from lab.measure import environment
 from lab.measure.foreign_cpu import Others
-from lab.measure.latencies import HEADINGS, quantiles_ms, row_ms
 from lab.peers.process import accepts, die_with, free_port
 from lab.records import LOAD
 from lab.stack import beside, containers, status
-from loadtests.histogram import SHARES, Histogram
 from loadtests.kinds import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     Pages = Callable[[Path], object]
 
 LOCUSTFILE = settings.CHECKOUT / "loadtests" / "locustfile.py"
 USER_FILE = "LAB_USER_FILE"
 """Names the file whose user classes take the place of the lab's."""
-SATURATED = 0.9
-"""Share of a core above which the generator rather than the server decides the figures."""
-GOOD, FAILURES, BAD_USAGE, SATURATED_EXIT = 0, 1, 2, 3
-AS_DUE = ", as due"
-OMISSION = (
-    "“as due” counts from when a request was due at its pace, and those that were never sent because an earlier one "
-    "took so long: the other row hides them (coordinated omission)."
-)
+BAD_USAGE = 2
 MOST_REPEATS = 100
 STORED_OPTIONS = ("users", "rate", "seconds", "kind", "file", "extra", "repeat", "interleave")
 
@@ -72,7 +62,7 @@ class Load:
     interleave: bool = False
     """A B A B … rather than A A B B …"""
 
-    def turns(self) -> Iterator[tuple[int, str, str | None]]:
+    def repeats(self) -> Iterator[tuple[int, str, str | None]]:
         """Yield (number of the repeat, model, A or B or None) of each Locust, in order."""
         sides = [
             (name, chr(ord("A") + place) if len(self.models) > 1 else None) for place, name in enumerate(self.models)
@@ -90,20 +80,6 @@ class Load:
         words += ["--repeat", str(self.repeat)] if self.repeat > 1 else []
         words += ["--interleave"] if self.interleave else []
         return [*words, "--", *self.extra] if self.extra else words
-
-
-@dataclass(slots=True)
-class Turn:
-    """One Locust that came to its end: its own result, its exit code, and what the server did meanwhile."""
-
-    repeat: int
-    model: str
-    variant: str | None
-    result: dict[str, Any]
-    code: int
-    server: dict[str, Any] = field(default_factory=dict)
-    others: float = 0.0
-    """Share of the processors that other programs had."""
 
 
 class LoadError(Exception):
@@ -133,19 +109,19 @@ def make(load: Load, *, as_json: bool = False, pages: Pages = lambda _: None) ->
 def _made(load: Load, errors: Console, console: Console, pages: Pages) -> dict[str, Any]:
     begun = datetime.now(UTC)
     folder = results.new_folder(f"load-{'-'.join(load.models)}", begun)
-    turns: list[Turn] = []
+    repeats: list[Repeat] = []
     started = time.monotonic()
     try:
-        for number, model, variant in load.turns():
-            turn = one(replace(load, models=(model,)), f"{folder.name}-{len(turns)}", number, variant)
-            turns.append(turn)
-            report(turn.result, console)
-            if turn.code not in (0, 1):
+        for number, model, variant in load.repeats():
+            repeat = one(replace(load, models=(model,)), f"{folder.name}-{len(repeats)}", number, variant)
+            repeats.append(repeat)
+            report(repeat.result, console)
+            if repeat.code not in (0, 1):
                 break
     finally:
-        if not turns:
+        if not repeats:
             folder.rmdir()
-    made = describe(load, folder.name, begun, time.monotonic() - started, turns)
+    made = describe(load, folder.name, begun, time.monotonic() - started, repeats)
     results.write(folder, made)
     errors.print(f"kept: {folder}", style="dim", highlight=False, soft_wrap=True)
     mark_in_grafana(made)
@@ -167,7 +143,7 @@ def mark_in_grafana(made: Mapping[str, Any]) -> None:
     mark(text, ["load", *models, made["id"]], begun, time.time())
 
 
-def one(load: Load, run: str, number: int, variant: str | None) -> Turn:
+def one(load: Load, run: str, number: int, variant: str | None) -> Repeat:
     """Run one Locust to its end. Raises LoadError when it left no result."""
     (model,) = load.models
     with tempfile.TemporaryDirectory(prefix="lab-load-") as temporary, Watch(model) as watch:
@@ -187,7 +163,7 @@ def one(load: Load, run: str, number: int, variant: str | None) -> Turn:
             raise LoadError(f"Locust did not run to its end (exit code {code}); its words are above")
         result = json.loads(result_file.read_text(encoding="utf-8"))
     server = watch.document(result["began"], result["began"] + result["seconds"])
-    return Turn(number, model, variant, result, code, server, _taken_by_others(taken, result, server, model))
+    return Repeat(number, model, variant, result, code, server, _taken_by_others(taken, result, server, model))
 
 
 def _taken_by_others(taken: float, result: dict[str, Any], server: dict[str, Any], model: str) -> float:
@@ -217,11 +193,6 @@ def _followed(command: Sequence[str], file: Path | None) -> int:
     finally:
         for name, handler in handlers.items():
             signal.signal(name, handler)
-
-
-def busiest(result: dict[str, Any]) -> float:
-    """The share of a core that the busiest generator process used."""
-    return max(result["cpu"].values(), default=0.0)
 
 
 def _check(load: Load) -> None:
@@ -300,28 +271,7 @@ def _meeting_place(extra: Sequence[str]) -> list[str]:
     return [f"--master-bind-port={port}", f"--master-port={port}"]
 
 
-# The result.
-
-
-def failures(result: dict[str, Any]) -> int:
-    """Return how many requests and connects failed, those without a response included."""
-    failed = sum(int(count) for *_, count in result["failures"] + result["connect_failures"])
-    return failed + no_response(result)
-
-
-def no_response(result: dict[str, Any]) -> int:
-    """Return how many requests had no response at the end."""
-    return sum(int(count) for _, count in result.get("no_response", ()))
-
-
-def exit_code(turns: Sequence[Turn]) -> int:
-    """Return the exit code of all turns together."""
-    if any(turn.code or failures(turn.result) for turn in turns):
-        return FAILURES
-    return SATURATED_EXIT if any(busiest(turn.result) > SATURATED for turn in turns) else GOOD
-
-
-def describe(load: Load, name: str, begun: datetime, seconds: float, turns: Sequence[Turn]) -> dict[str, Any]:
+def describe(load: Load, name: str, begun: datetime, seconds: float, repeats: Sequence[Repeat]) -> dict[str, Any]:
     """Return the document of a run, schema 2."""
     options = {key: value for key, value in asdict(load).items() if key in STORED_OPTIONS}
     return {
@@ -336,126 +286,6 @@ def describe(load: Load, name: str, begun: datetime, seconds: float, turns: Sequ
         "command": shlex.join(["lab", *load.words(load.file)]),
         "environment": environment.describe(),
         "pinned": False,
-        "exit_code": exit_code(turns),
-        "repeats": [_repeat(turn) for turn in turns],
+        "exit_code": exit_code(repeats),
+        "repeats": [described(repeat) for repeat in repeats],
     }
-
-
-def _repeat(turn: Turn) -> dict[str, Any]:
-    times, corrected = (_together(turn.result.get(kind, ())) for kind in ("responses", "intended"))
-    return {
-        "repeat": turn.repeat,
-        "model": turn.model,
-        "variant": turn.variant,
-        "seconds": turn.result["seconds"],
-        "requests": times.count,
-        "failures": failures(turn.result),
-        "no_response": no_response(turn.result),
-        "errors": [[kind, error, count] for kind in ("failures", "connect_failures")
-                   for _, error, count in turn.result[kind] if count],
-        "generator_cpu_ratio": busiest(turn.result),
-        "others_cpu_ratio": turn.others,
-        "quantiles_seconds": {
-            **{name: times.quantile(share) for name, share in SHARES.items()},
-            "max": times.max_seconds if times.count else None,
-        },
-        "histogram": times.to_json(),
-        "corrected_histogram": corrected.to_json() if corrected.count else None,
-        "rows": document(turn.result)["rows"],
-        "series": _series(turn.result),
-        "server": turn.server,
-    }  # fmt: skip
-
-
-def _together(stored: Iterable[Sequence[Any]]) -> Histogram:
-    """Return the histograms of all kinds of requests in one."""
-    whole = Histogram()
-    for *_, histogram in stored:
-        whole.add(Histogram.from_json(histogram))
-    return whole
-
-
-def _series(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return every second of the run, those in which nothing ended too."""
-    found = {int(second): stored for second, stored in result["series"]}
-    series, users = [], 0
-    for second in range(max((*found, int(result["seconds"]) - 1), default=-1) + 1):
-        failed, now, histogram = found.get(second, (0, users, Histogram().to_json()))
-        users = now or users
-        series.append({"second": second, "requests": histogram["count"], "failures": failed, "users": users,
-                       "histogram": histogram})  # fmt: skip
-    return series
-
-
-def report(result: dict[str, Any], console: Console) -> None:
-    """Print what Locust measured, connects apart from requests."""
-    target = result["target"]
-    title = f"Load on {target['model']} ({target['host']}:{target['port']}), {result['seconds']:.1f} s"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("ms", "number", "a second", "mean", *HEADINGS):
-        table.add_column(heading, justify="left" if heading == "ms" else "right")
-    for name, histogram in _histograms(result):
-        _add_row(table, name, histogram, result["seconds"])
-    console.print(table)
-    if result.get("intended"):
-        console.print(OMISSION, highlight=False)
-    for what, rows in (("failed", result["failures"]), ("could not connect", result["connect_failures"])):
-        for _, error, count in rows:
-            if count:
-                console.print(f"{count} {what}: {error}", style="red", highlight=False)
-    if no_response(result):
-        console.print(
-            f"{no_response(result)} requests had no response at the end: the server is stuck, or slower than "
-            "Locust's --stop-timeout",
-            style="red", highlight=False,
-        )  # fmt: skip
-    console.print(f"generator: {busiest(result):.0%} of a core", highlight=False)
-    if busiest(result) > SATURATED:
-        console.print(
-            "The generator was saturated: these figures say how fast Locust is, not the server. "
-            "Use fewer users, --think, or --processes.",
-            style="yellow",
-        )
-
-
-def _histograms(result: dict[str, Any]) -> Iterator[tuple[str, Histogram]]:
-    """Yield what was measured, by the name of its row; connects only where there were any."""
-    intended = {(method, name): stored for _, method, name, stored in result.get("intended", ())}
-    for _, method, name, stored in result["responses"]:
-        yield f"{method} {name}", Histogram.from_json(stored)
-        if (method, name) in intended:
-            yield f"{method} {name}{AS_DUE}", Histogram.from_json(intended[method, name])
-    for _, stored in result["connects"]:
-        if stored["count"]:
-            yield "connect", Histogram.from_json(stored)
-
-
-def document(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the table and what is printed beneath it as JSON: times in ms, histograms included."""
-    seconds = result["seconds"]
-    rows = [
-        {
-            "name": name,
-            "count": histogram.count,
-            "per_second": histogram.count / seconds if seconds > 0 else None,
-            "mean_ms": None if histogram.mean_seconds is None else 1000 * histogram.mean_seconds,
-            "quantiles_ms": quantiles_ms(histogram),
-            "histogram": histogram.to_json(),
-        }
-        for name, histogram in _histograms(result)
-    ]
-    named = {"failures": result["failures"], "connect_failures": result["connect_failures"]}
-    failed = {what: {error: count for _, error, count in found if count} for what, found in named.items()}
-    return {
-        "target": result["target"],
-        "seconds": seconds,
-        "rows": rows,
-        **failed,
-        "no_response": no_response(result),
-        "generator_cpu": busiest(result),
-    }
-
-
-def _add_row(table: Table, name: str, histogram: Histogram, seconds: float) -> None:
-    a_second = f"{histogram.count / seconds:,.0f}" if seconds > 0 else "-"
-    table.add_row(name, f"{histogram.count:,}", a_second, *row_ms(histogram))

@@ -29,14 +29,15 @@ def main() -> int:
         return 0
     # Only now: they take a second, and the server is to be watched from the beginning.
     from lab import results
-    from lab.load.locust import Load, Turn, describe, mark_in_grafana
+    from lab.load.locust import Load, describe, mark_in_grafana
+    from lab.load.result import Repeat
     from lab.report import page
 
     server = watch.document(result["began"], result["began"] + result["seconds"]) if watch else {}
     folder = results.new_folder(f"load-{model}", begun)
-    turn = Turn(0, model, None, result, 0, server)
+    repeat = Repeat(0, model, None, result, 0, server)
     load = Load((model,), about["users"], about["rate"], result["seconds"], " ".join(about["classes"]))
-    made = describe(load, folder.name, begun, time.monotonic() - started, [turn])
+    made = describe(load, folder.name, begun, time.monotonic() - started, [repeat])
     users = max((each["users"] for each in made["repeats"][0]["series"]), default=0)
     made["options"]["users"] = users or about["users"]
     made["command"] = f"Locust's page: {load.kind}, {made['options']['users']} users on {model}"

@@ -192,6 +192,7 @@ def test_workers_and_dots_move_under_load_on_the_drawing_and_the_charts(visit):
     charts.wait_for_function("document.querySelectorAll('[data-series=requests] path.line').length === 4")
     keep(charts, "compare")
     drawer.get_by_role("button", name="Stop").click()
+    assert page.locator("[data-stage=service]:not([hidden])").is_visible()  # the last seconds stay in sight
     drawer.get_by_text("stopped").wait_for()
 
 

@@ -11,11 +11,12 @@ from support.tools import require_tool
 
 from lab.grafana import annotate
 from lab.load import locust
+from lab.load.result import FAILURES, GOOD, SATURATED_EXIT, Repeat, described, report
 from lab.peers import nginx
 from lab.peers.process import free_port
 from loadtests.histogram import Histogram
 
-RAN = {locust.GOOD, locust.SATURATED_EXIT}
+RAN = {GOOD, SATURATED_EXIT}
 """On a machine that others use, too, the generator may have had too little of it."""
 
 
@@ -46,7 +47,7 @@ def test_failures_give_exit_code_1(monkeypatch, capsys):
         monkeypatch.setenv("LAB_NGINX_PORT", str(peer.port))
         # It answers every GET of a key with "hello from nginx", which nobody has put there.
         extra = ["--think", "0.01", "--block", "0ms"]
-        assert run("nginx", 5, 50, 2, "mixed", extra) == locust.FAILURES
+        assert run("nginx", 5, 50, 2, "mixed", extra) == FAILURES
     assert "failed: WrongReplyError" in capsys.readouterr().out
 
 
@@ -81,7 +82,7 @@ def result(cpu=0.1, times=(0.002,), **more):
 @pytest.mark.parametrize(("cpu", "warned"), [(0.95, True), (0.5, False)])
 def test_saturated_generator_is_pointed_out(cpu, warned):
     console = Console(file=io.StringIO(), width=120)
-    locust.report(result(cpu), console)
+    report(result(cpu), console)
     assert ("saturated" in console.file.getvalue()) is warned
     assert "2 could not connect: TimeoutError" in console.file.getvalue()
     assert "503" not in console.file.getvalue()
@@ -89,7 +90,7 @@ def test_saturated_generator_is_pointed_out(cpu, warned):
 
 def printed(result):
     console = Console(file=io.StringIO(), width=120)
-    locust.report(result, console)
+    report(result, console)
     return console.file.getvalue()
 
 
@@ -113,7 +114,7 @@ def test_table_shows_quantiles_and_the_largest():
 def test_table_fits_where_nobody_has_said_how_wide_a_terminal_is():
     times = [0.012_345, 9.876_543] * 50_000
     console = Console(file=io.StringIO(), width=80)
-    locust.report(result(times=times), console)
+    report(result(times=times), console)
     assert "…" not in console.file.getvalue()
     assert "9,877" in console.file.getvalue()
 
@@ -129,14 +130,14 @@ def test_paced_load_shows_what_its_pace_hid():
     assert "coordinated omission" not in printed(result())
 
 
-def test_json_says_the_same_and_has_the_histograms():
-    document = json.loads(json.dumps(locust.document(result(times=[0.0011] * 20_000))))
-    (row,) = document["rows"]
-    assert (row["name"], row["count"], row["mean_ms"]) == ("GET /", 20_000, pytest.approx(1.1))
+def test_document_says_the_same_and_has_the_histograms():
+    measured = result(times=[0.0011] * 20_000, series=[])
+    document = json.loads(json.dumps(described(Repeat(0, "nginx", None, measured, 0))))
+    (row,) = [row for row in document["rows"] if row["name"] == "GET /"]
+    assert (row["count"], row["mean_ms"]) == (20_000, pytest.approx(1.1))
     assert row["quantiles_ms"] == pytest.approx({"p50": 1.1, "p90": 1.1, "p99": 1.1, "p99.9": 1.1, "max": 1.1})
     assert Histogram.from_json(row["histogram"]).count == 20_000
-    assert document["connect_failures"] == {"TimeoutError": 2}
-    assert document["failures"] == {}
+    assert document["errors"] == [["connect_failures", "TimeoutError", 2]]
 
 
 def test_json_is_all_that_stdout_gets(monkeypatch, capsys):

@@ -15,11 +15,12 @@ from support.servers import wait_until
 
 from lab import results
 from lab.load import locust
+from lab.load.result import FAILURES, GOOD, SATURATED_EXIT
 from lab.report import page
 from lab.settings import CHECKOUT
 from loadtests.histogram import Histogram
 
-RAN = {locust.GOOD, locust.SATURATED_EXIT}
+RAN = {GOOD, SATURATED_EXIT}
 """On a machine that others use, too, the generator may have had too little of it."""
 OWN = """
 from locust import HttpUser, task
@@ -101,7 +102,7 @@ def test_own_users_requests_without_a_response_are_counted(model, tmp_path):
     file.write_text(OWN)
     assert (
         locust.make(locust.Load(("nodejs",), users=2, rate=50.0, seconds=2, file=file), pages=page.write_with_index)
-        == locust.FAILURES
+        == FAILURES
     )
     assert only_run().document["repeats"][0]["no_response"] == 2
 

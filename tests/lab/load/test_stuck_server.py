@@ -10,6 +10,7 @@ import pytest
 
 from lab import results
 from lab.load import locust
+from lab.load.result import FAILURES, GOOD, SATURATED_EXIT
 from lab.report import page
 from loadtests.options import STOP_SECONDS
 
@@ -33,7 +34,7 @@ def pages(kept):
 def test_server_paused_before_the_load(model, kept, capsys):
     server = model("nodejs")
     server.process.send_signal(signal.SIGSTOP)
-    assert make(2) == locust.FAILURES
+    assert make(2) == FAILURES
     assert f"{USERS} requests had no response at the end" in capsys.readouterr().out
     found = repeat()
     assert (found["requests"], found["no_response"], found["failures"]) == (0, USERS, USERS)
@@ -44,7 +45,7 @@ def test_server_paused_half_way(model, kept, capsys):
     server = model("nodejs")
     pause = threading.Timer(3.5, server.process.send_signal, [signal.SIGSTOP])
     pause.start()
-    assert make(5) == locust.FAILURES
+    assert make(5) == FAILURES
     pause.join()
     assert f"{USERS} requests had no response at the end" in capsys.readouterr().out
     found = repeat()
@@ -60,7 +61,7 @@ def test_server_paused_half_way(model, kept, capsys):
 def test_server_that_responds_leaves_none_without(model, think):
     model("nodejs")
     asked = locust.Load(("nodejs",), users=30, rate=100.0, seconds=2, extra=("--think", think))
-    assert locust.make(asked, pages=page.write_with_index) in {locust.GOOD, locust.SATURATED_EXIT}
+    assert locust.make(asked, pages=page.write_with_index) in {GOOD, SATURATED_EXIT}
     found = repeat()
     assert (found["failures"], found["no_response"]) == (0, 0)
     assert json.dumps(found)
