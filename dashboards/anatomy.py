@@ -29,7 +29,7 @@ SHOWN_BY: dict[str, Sequence[Experiment]] = {
 
 
 def waited(stage: str, share: float) -> str:
-    """What this share of the requests stays below; 0 where a model has no such stage, or nobody asks."""
+    """Quantile of a stage; 0 where a model has no such stage, or nobody asks."""
     quantile = stage_quantile(share, "model", f'{MODEL}, stage="{stage}"')
     return or_zero(f"{quantile} >= 0", "lab_requests_total")  # without samples a quantile is NaN
 

@@ -43,7 +43,7 @@ def now() -> Section:
 
 
 def waited_for() -> Section:
-    """How many get a response, and what is first to make them wait."""
+    """Responses each second, and the first thing that clients wait for."""
     return "What a client waits for", [
         graph(
             "Requests/s",
@@ -82,7 +82,7 @@ def held() -> Section:
 
 
 def evenness() -> Section:
-    """How the work is spread."""
+    """Spread of the work over workers."""
     return "How evenly", [
         graph(
             "Imbalance: busiest worker, of the mean",
@@ -106,7 +106,7 @@ def evenness() -> Section:
 
 
 def price() -> Section:
-    """What the work costs."""
+    """Cost of the work."""
     return "At what price", [
         graph(
             "Processor time a request",

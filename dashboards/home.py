@@ -49,7 +49,7 @@ def begin() -> Section:
 
 
 def state() -> Section:
-    """Whether the lab runs, and whether anything needs a look."""
+    """Signs of life, and of trouble."""
     return "State of the lab", [
         number(
             "Workers that serve",

@@ -10,7 +10,7 @@ from dashboards.promql import MODEL, rate
 
 
 def outcome(name: str, title: str, look_for: str, limit: Limit | None = None) -> stat.Panel:
-    """How many requests each second ended like this."""
+    """Requests each second that ended like this."""
     query = Query(rate("lab_idempotency_outcomes_total", "model", f'{MODEL}, outcome="{name}"'), "{{model}}")
     return number(title, "ops", look_for, query, limit=limit, shown_by=["idempotent-retries"])
 

@@ -18,7 +18,7 @@ def netstat(*counters: str) -> list[Query]:
 
 
 def queues() -> Section:
-    """Where a connection waits: half open, then established."""
+    """Queues of connections: half open, then established."""
     return "The two queues of a listener", [
         graph(
             "Accept queue of each listener",
@@ -50,7 +50,7 @@ def queues() -> Section:
 
 
 def counters() -> Section:
-    """What the kernel counts of every namespace."""
+    """Counters of the kernel, of every namespace."""
     return "What the kernel counts", [
         graph(
             "Overflows and drops",
@@ -87,7 +87,7 @@ def counters() -> Section:
 
 
 def buffers() -> Section:
-    """What waits to be read, by whom."""
+    """Bytes that wait to be read, on either side."""
     return "Buffers of established connections", [
         graph(
             "Unread and unsent bytes",

@@ -9,7 +9,7 @@ from dashboards.promql import mean, most, or_zero, rate
 
 
 def seen_by_client(metric: str) -> list[Query]:
-    """What the usual and the slowest of the requests, or of the connects, take for whoever sends them, in seconds."""
+    """Quantiles of requests, or of connects, as whoever sends them sees them, in seconds."""
     buckets = rate(f"{metric}_bucket", "model, le")
     return [
         Query(f"histogram_quantile({share}, {buckets})", f"{{{{model}}}} {name}")
@@ -23,7 +23,7 @@ def failures(metric: str, name: str) -> Query:
 
 
 def generator() -> Section:
-    """Whether it can be believed."""
+    """Load of the generator itself: it can be believed below a bound."""
     return "The generator", [
         number(
             "Users",
@@ -49,7 +49,7 @@ def generator() -> Section:
 
 
 def responses() -> Section:
-    """How many, good and bad."""
+    """Requests each second, good and bad."""
     return "What it gets", [
         graph(
             "Requests/s, sent and served",
@@ -81,7 +81,7 @@ def responses() -> Section:
 
 
 def latency() -> Section:
-    """How late, as its users and as the servers see it."""
+    """Response times, as users and as the servers see them."""
     server = f"{rate('lab_stage_duration_seconds_sum', 'model')} / {rate('lab_requests_total', 'model')}"
     return "How late", [
         graph(
@@ -109,7 +109,7 @@ def latency() -> Section:
 
 
 def connects() -> Section:
-    """How long until a connection is there, and how many are made."""
+    """Connect times, and connections made."""
     return "How it connects", [
         graph(
             "Connecting, p50 and p99",

@@ -1,4 +1,4 @@
-"""What every dashboard is made of: queries, panels, variables, links.
+"""Parts of every dashboard: queries, panels, variables, links.
 
 Everything is a builder of Grafana's own SDK; this adds what all of ours have in common, so that a dashboard's file
 says only what it shows and how to read it.
@@ -22,7 +22,7 @@ DATA_SOURCE_UID, DATA_SOURCE_TITLE = "lab-prometheus", "Lab Prometheus"
 DATA_SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 TAG = "accept-lab"
 ANNOTATIONS_TAG = "lab"
-"""What `lab grafana annotate` and the experiments mark their moments with."""
+"""Tag of the moments that `lab grafana annotate` and the experiments mark."""
 REFRESH = "5s"
 """Grafana refuses less, unless its administrator allows it."""
 LEAST_STEP = "2s"
@@ -31,14 +31,14 @@ MODELS_IN_A_ROW = 3
 """Panels that are repeated for each model: five are two rows of them."""
 COLUMNS = 24
 LIMIT = " limit"
-"""How the names of those series end that are no figure but the bound of one: they are dashed."""
+"""End of the names of series that are the bound of a figure: they are dashed."""
 DASHED = models.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [10, 10]})
 
 GREEN, YELLOW, RED = "green", "yellow", "red"
 
 CONSOLE_VARIABLE = "console"
 CONSOLE = "http://127.0.0.1:8080"
-"""Where the console is; a hidden constant of every dashboard, so another address is set in one place."""
+"""Address of the console; a hidden constant of every dashboard, so another address is set in one place."""
 Experiment = Literal[
     "accept-queue-overflow",
     "syn-queue-overflow",
@@ -67,13 +67,13 @@ class DataLink(models.DashboardLink):
     """Opens when a value is clicked. It has fewer fields than the SDK's class for links of every sort writes."""
 
     def to_json(self) -> dict[str, object]:
-        """What Grafana documents of a data link."""
+        """Return the fields that Grafana documents of a data link."""
         return {"title": self.title, "url": self.url, "targetBlank": self.target_blank}
 
 
 @dataclass(frozen=True)
 class Built(Builder[T], Generic[T]):
-    """What is complete already, where the SDK asks for a builder."""
+    """Something complete, where the SDK asks for a builder."""
 
     whole: T
 
@@ -104,7 +104,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Where a value becomes worth a look (yellow) or bad (red)."""
+    """Bounds at which a value becomes worth a look (yellow) or bad (red)."""
 
     yellow: float | None = None
     red: float | None = None
@@ -164,7 +164,7 @@ def graph(
 
 
 def lines(title: str, unit: str, look_for: str) -> timeseries.Panel:
-    """What all graphs have in common."""
+    """Settings that all graphs have in common."""
     return (
         timeseries.Panel()
         .title(title)
@@ -289,12 +289,12 @@ def page(
 
 
 def model_variable() -> builders.QueryVariable:
-    """Which of the five; all to begin with."""
+    """Choice of models; all to begin with."""
     return choices("model", "Model", "label_values(lab_info, model)")
 
 
 def worker_variable() -> builders.QueryVariable:
-    """Which workers of those models: `main`, `0`, `1`, …; all to begin with."""
+    """Choice of workers of those models: `main`, `0`, `1`, …; all to begin with."""
     return choices("worker", "Worker", 'label_values(lab_requests_total{model=~"$model"}, worker)')
 
 
@@ -315,7 +315,7 @@ def choices(name: str, label: str, query: str) -> builders.QueryVariable:
 
 
 def data_source() -> builders.DatasourceVariable:
-    """Which Prometheus: an imported dashboard finds its own."""
+    """Choice of a Prometheus: an imported dashboard finds its own."""
     return (
         builders.DatasourceVariable("datasource")
         .label("Data source")
@@ -325,7 +325,7 @@ def data_source() -> builders.DatasourceVariable:
 
 
 def console() -> Builder[models.VariableModel]:
-    """Where links to experiments lead. Not part of a dashboard's address: a link of one's own would override it."""
+    """Address that links to experiments lead to. No part of a dashboard's own: a link would override it."""
     variable = builders.ConstantVariable(CONSOLE_VARIABLE).value(CONSOLE).build()
     variable.skip_url_sync = True
     return Built(variable)
@@ -355,7 +355,7 @@ def to_console(title: str, path: str) -> builders.DashboardLink:
 
 
 def experiments() -> builders.AnnotationQuery:
-    """Where experiments ran, and what `lab grafana annotate` marked."""
+    """Marks of experiments, and of `lab grafana annotate`."""
     return (
         builders.AnnotationQuery()
         .name("Experiments")

@@ -21,22 +21,22 @@ def least(series: str) -> str:
 
 
 QUEUE_SHARE = most(f"model:lab_accept_queue:share_of_limit{{{MODEL}}}")
-"""How full the fullest accept queue of each model was: 0 to 1, a little above when it overflows."""
+"""Share of its limit of the fullest accept queue of each model: 0 to 1, a little above when it overflows."""
 
 
 def rate(metric: str, by: str, labels: str = MODEL) -> str:
-    """How much a counter grows each second, added up for each value of `by`."""
+    """Growth of a counter each second, added up for each value of `by`."""
     return f"sum by ({by}) (rate({metric}{{{labels}}}{OVER}))"
 
 
 def stage_quantile(quantile: float, by: str, labels: str) -> str:
-    """What this share of the requests stays below, in seconds, of a stage."""
+    """Quantile of a stage, in seconds."""
     buckets = rate("lab_stage_duration_seconds_bucket", f"{by}, le", labels)
     return f"histogram_quantile({quantile}, {buckets})"
 
 
 def or_zero(values: str, metric: str, labels: str = MODEL) -> str:
-    """Where a model has no such values, but has this counter: 0, and not an empty panel."""
+    """Values, or 0 where a model has none but has this counter: no empty panel."""
     return f"{values}{OR_ZERO}{rate(metric, 'model', labels)}"
 
 
@@ -51,7 +51,7 @@ def mean_stage(by: str) -> str:
 
 
 def per_request(metric: str) -> str:
-    """How much of a counter falls to each request of the model."""
+    """Share of a counter for each request of the model."""
     return f"{rate(metric, 'model')} / {rate('lab_requests_total', 'model')}"
 
 

@@ -23,7 +23,7 @@ def switches_an_accept() -> str:
 
 
 def work() -> Section:
-    """Who holds, does and waits."""
+    """Connections, requests and waits of each worker."""
     return "Who does the work", [
         graph(
             "Open connections",
@@ -119,7 +119,7 @@ def trouble() -> Section:
 
 
 def dashboard() -> Dashboard:
-    """Who holds, does, waits and costs how much."""
+    """Connections, requests, waits and cost of each worker."""
     return page(
         "workers",
         "Workers",

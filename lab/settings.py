@@ -13,14 +13,14 @@ STATE_DIR = Path(os.environ.get("LAB_STATE_DIR", CHECKOUT / ".lab"))
 """Everything that runs leaves its state, logs and results here and nowhere else."""
 
 PROJECT = os.environ.get("COMPOSE_PROJECT_NAME", "accept-lab")
-"""What Compose calls the stack, and labels all that it makes with."""
+"""Name that Compose gives the stack, and labels all that it makes with."""
 
 HOST = "127.0.0.1"
 
 ON_HOSTS = os.environ.get("LAB_PLACE") == "vms"
-"""Whether this is a host of the vms place: an inventory says there what runs where, and with which options."""
+"""True on a host of the vms place: an inventory says there what runs where, and with which options."""
 IN_CONTAINERS = os.environ.get("LAB_PLACE") == "containers"
-"""Whether this is the live page of the containers place."""
+"""True in the live page of the containers place."""
 
 
 class SettingError(Exception):

@@ -37,7 +37,7 @@ class ReplyTooLargeError(Exception):
 
 
 class Reply(NamedTuple):
-    """What came back. `status` is 0 where the protocol has none."""
+    """A response. `status` is 0 where the protocol has none."""
 
     status: int
     body: bytes
@@ -94,7 +94,7 @@ class Connection:
             self._socket.sendall(data[sent:])
 
     def receive(self) -> bytes:
-        """What has arrived, at least one byte. Raises ConnectionClosedError at the end, or TimeoutError."""
+        """Return what has arrived, at least one byte. Raises ConnectionClosedError at the end, or TimeoutError."""
         try:
             data: bytes = self._socket.recv(READ_BYTES)
         except OSError:

@@ -51,7 +51,7 @@ class Exporter:
         self._series: dict[str, dict[int, list[Any]]] = {}
         """The seconds of each worker, of all its reports."""
         self._before: dict[str, float] = {}
-        """When each worker's run before this one began: its reports of that one come late."""
+        """Begin of each worker's run before this one: its reports of that one come late."""
         self._run: str = options_of(environment).run
         self._began = self._ended = 0.0
         self._scrapes = 0

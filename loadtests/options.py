@@ -22,7 +22,7 @@ OTHER = "other"
 
 
 class Target(NamedTuple):
-    """Where the load goes."""
+    """Target of the load."""
 
     model: str
     host: str

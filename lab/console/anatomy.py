@@ -31,13 +31,13 @@ class Shape:
     queues: str
     """ "one" accept queue, or "each": one a worker."""
     acceptor: str
-    """What to call main where it accepts; empty where workers do."""
+    """Name of main where it accepts; empty where workers do."""
     handoff: str
     """ "" (none), "private" (a queue a worker) or "shared"."""
     workers: str
-    """What to call a worker."""
+    """Name of a worker."""
     hands: str = "connections"
-    """What is handed off: "connections" or "requests"."""
+    """Thing that is handed off: "connections" or "requests"."""
 
 
 SHAPES = {
@@ -190,7 +190,7 @@ MOST_ROWS = 16
 BOX_HEIGHT = 38
 PLACES = {"clients": (4, 92), "syn": (142, 100), "accept": (266, 136), MAIN: (444, 104), "handoff": (574, 84),
           "worker": (684, 232)}  # fmt: skip
-"""Where each part begins, and how wide it is."""
+"""Begin and width of each part."""
 KERNEL_ZONE, OWN_ZONE = (126, 290), (430, 494)
 
 
@@ -253,7 +253,7 @@ def curve(x1: float, y1: float, x2: float, y2: float) -> str:
 
 TALL_WIDTH, MARGIN, TALL_GAP = 360, 10, 46
 MOST_COLUMNS = 4
-"""What a phone has room for."""
+"""Width for which a phone has room."""
 TALL_HEIGHTS = {"worker": 74}
 TALL_TOP = 24
 NOTE_HEIGHT = 24

@@ -9,7 +9,7 @@ from lab.console.history import KEPT_SECONDS, WINDOW_SECONDS
 from services.options import MODELS
 
 SPANS = {"1 min": 60, "5 min": 300, "15 min": KEPT_SECONDS}
-"""What the time axis can show."""
+"""Spans that the time axis can show."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class State:
     """One for each experiment that is over."""
     ended: bool = False
     problem: str = ""
-    """Why there is no result."""
+    """Reason that there is no result."""
 
 
 class Trial:

@@ -220,7 +220,7 @@ SERIES: dict[str, Callable[[Reading], float | None]] = {
     "jain": jain,
     "tail": tail,
 }
-"""What is kept of a reading, by name."""
+"""Figures that are kept of a reading, by name."""
 
 
 def figures_of(reading: Reading) -> tuple[float | None, ...]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PROBE_SECONDS, PROBE_EVERY_SECONDS = 1.0, 10.0
 TIME = {"from": "now-15m", "to": "now", "refresh": "5s"}
-"""What the page itself remembers."""
+"""Settings that the page itself remembers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "One hot connection": {"requests": "hot", "keep_alive": True, "users": 20, "rate": 20.0, "think_ms": 50,
                            "block_ms": 0, "cpu_ms": 50},
 }  # fmt: skip
-"""What a teacher shows first."""
+"""Loads that a teacher shows first."""
 
 
 @dataclass(slots=True)

@@ -52,7 +52,7 @@ class LoadForm:
     def __init__(self, loads: Loads, model: ui.select) -> None:
         self._loads, self._model = loads, model
         self._problem = ""
-        """Why the last start failed."""
+        """Reason that the last start failed."""
         ui.html("<h3>Load</h3>", sanitize=False)
         with ui.element("div").classes("presets").props('role=group aria-label="Examples of load"'):
             for name, values in PRESETS.items():

@@ -1,4 +1,4 @@
-"""How many finished connections wait for `accept()`, and what does the one too many see?"""
+"""Accept queue: how many finished connections wait for `accept()`, and what does the one too many see?"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROOMY_BACKLOG = 64
 TOO_MANY = 3
 """Clients beyond those that a full queue holds."""
 QUICK_ROOM_SECONDS, ROOM_SECONDS = 0.5, 4.5
-"""When the server begins to accept: between two retries, so that the next one finds room."""
+"""Moment at which the server begins to accept: between two retries, so that the next one finds room."""
 LOOK_SECONDS = 0.05
 SETTLE_SECONDS = 0.1
 """Far longer than a packet takes, far shorter than a retry."""
@@ -88,17 +88,17 @@ def trial(trial: Trial) -> Observation:
 
 
 def room_seconds(*, quick: bool) -> float:
-    """When the server begins to accept."""
+    """Moment at which the server begins to accept."""
     return QUICK_ROOM_SECONDS if quick else ROOM_SECONDS
 
 
 def next_step(linear: int, room: float) -> float:
-    """When the first retry comes that finds room."""
+    """Moment of the first retry that finds room."""
     return next(step for step in retry_steps(linear, DEADLINE_SECONDS) if step > room)
 
 
 def linear_timeouts(trial: Trial) -> int:
-    """How many retries of the client come a second apart, before waits are doubled; set as the arm wants it."""
+    """Retries of the client that come a second apart, before waits are doubled; set as the arm wants it."""
     usual = trial.client.sysctl(LINEAR)
     if usual is None or trial.parameter("linear retries"):
         return usual or 0
@@ -156,7 +156,7 @@ def connect_times(
 
 
 def is_answer_to(ghost: Ghost, seen: Segment) -> bool:
-    """Whether it is the server's SYN/ACK to the ghost."""
+    """True if it is the server's SYN/ACK to the ghost."""
     return (seen.destination, seen.flags) == (ghost.address, "SYN/ACK")
 
 

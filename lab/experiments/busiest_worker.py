@@ -1,4 +1,4 @@
-"""Who gets the next connection when all workers wait? The kernel's wait queue decides, not the load."""
+"""Wake-up order: who gets the next connection when all workers wait? The kernel's wait queue decides, not the load."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def trial(trial: Trial) -> Observation:
 
 
 def most_looks(seconds: float) -> int:
-    """How often, in so many seconds, workers without the mutex can find that their delay is over."""
+    """Times, in so many seconds, that workers without the mutex can find that their delay is over."""
     return (WORKERS - 1) * math.ceil(seconds / MUTEX_DELAY_SECONDS)
 
 

@@ -67,7 +67,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """What the kernel says of a mapping in one process, in bytes."""
+    """Kernel's account of a mapping in one process, in bytes."""
 
     private_dirty: int
     proportional: int
@@ -169,7 +169,7 @@ class Snapshot:
         os.read(self._answer, 1)
 
     def finish(self) -> dict[str, Any]:
-        """When it read, the digest of what, and what its memory is like now. It stays until `end`."""
+        """Time of its reading, the digest of that, and its memory now. It stays until `end`."""
         os.write(self._go, b"!")
         with os.fdopen(self._answer, encoding="ascii") as answer:
             seen: dict[str, Any] = json.loads(answer.read())

@@ -36,7 +36,7 @@ UTILISATION_LAW = "utilisation law: a resource that a request needs for D second
 
 
 class Used(NamedTuple):
-    """What a server has done so far, and the processor seconds that it took."""
+    """Requests of a server so far, and the processor seconds that they took."""
 
     requests: float
     dispatcher: float
@@ -84,7 +84,7 @@ def steady(trial: Trial) -> Observation:
 
 
 def bounds(spent: Used, workers: int) -> dict[str, Quantity]:
-    """What each side could do at most, by the utilisation law; nothing where there are not two sides."""
+    """Most that each side could do, by the utilisation law; nothing where there are not two sides."""
     if not (spent.dispatcher and spent.workers):
         return {}
     return {
@@ -94,7 +94,7 @@ def bounds(spent: Used, workers: int) -> dict[str, Quantity]:
 
 
 def while_it_lasts(trial: Trial, server: Server) -> tuple[Used, float]:
-    """What the server did and used in the middle of a load, and how many seconds that was."""
+    """Requests and processor seconds in the middle of a load, and the length of that middle."""
     server.wait_until_asked(CLIENTS)
     time.sleep(LEAD_SECONDS)
     before, begun = used(server), time.monotonic()

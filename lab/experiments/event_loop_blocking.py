@@ -93,7 +93,7 @@ def block(trial: Trial, server: Server) -> str:
 
 
 def blocked_on(connection: socket.socket, seconds: float) -> str:
-    """Who was blocked by a request of so many seconds. Raises TrialError where it was for less: nobody had to wait."""
+    """Return the worker that a request blocked for so many seconds. Raises TrialError where it was for less."""
     begun = time.monotonic()
     worker = ask_on(connection, f"/work?block={seconds * 1000:.0f}ms")
     taken = time.monotonic() - begun

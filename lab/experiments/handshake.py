@@ -1,4 +1,4 @@
-"""Who completes a handshake, and when? The kernel, before `accept()` is called at all."""
+"""Handshake: who completes it, and when? The kernel, before `accept()` is called at all."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 PORT = 8000
 BACKLOG = 8
 QUICK_BUSY_SECONDS, BUSY_SECONDS = 0.5, 1.0
-"""How long the server does other things before it calls accept()."""
+"""Time for which the server does other things before it calls accept()."""
 QUICK_HELD_SECONDS, HELD_SECONDS = 1.5, 3.5
-"""How long the client holds back its final ACK: past the first retry, or the first two."""
+"""Time for which the client holds back its final ACK: past the first retry, or the first two."""
 SETTLE_SECONDS = 0.1
 """Far longer than a packet takes."""
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"

@@ -35,7 +35,7 @@ USERS = 16
 FAULTS = 0.2
 """Share of the requests whose answer is lost (on half of the counters), or which are sent twice (on the others)."""
 EFFECT, LONG_EFFECT = "5ms", "30ms"
-"""How long an effect takes: what `request-id` leaves open between looking up and remembering. The crowd's takes longer
+"""Time that an effect takes: what `request-id` leaves open between looking up and remembering. The crowd's takes longer
 than all its requests are under way, so that every worker has begun with one before the first has come to its end.
 """
 CROWD = 100
@@ -100,7 +100,7 @@ class Effects(NamedTuple):
 
 
 def compared(seen: dict[str, dict[str, Any]], counters: dict[str, Effects]) -> Observation:
-    """What became of each operation. Duplicated are effects beyond those that were answered with success once each;
+    """End of each operation. Duplicated are effects beyond those that were answered with success once each;
     lost are those that a worker knows nothing of.
     """
     observation = Observation(shares={"operations": {}})
@@ -118,7 +118,7 @@ def compared(seen: dict[str, dict[str, Any]], counters: dict[str, Effects]) -> O
 
 
 def crowd_metrics(answers: list[bytes]) -> dict[str, Quantity]:
-    """Who of the crowd was refused or told to wait, and how many answers the others got."""
+    """Requests of the crowd that were refused or told to wait, and the responses that the others got."""
     good = {answer for answer in answers if answer.startswith(b"HTTP/1.1 2")}
     waiting = sum(answer.startswith(b"HTTP/1.1 409 ") for answer in answers)
     others = sum(not answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 409 ")) for answer in answers)
@@ -142,7 +142,7 @@ def injecting(trial: Trial, server: Server) -> Iterator[tuple[int, Any]]:
 
 
 def words_of(process: subprocess.Popen[str], who: str, seconds: float) -> str:
-    """What it printed to its end. Raises TrialError where that does not come."""
+    """Return its output to the end. Raises TrialError where that does not come."""
     try:
         return process.communicate(timeout=seconds)[0]
     except subprocess.TimeoutExpired:
@@ -281,7 +281,7 @@ def slips_through(results: Results) -> Finding:
 
 
 def none(what: str) -> str:
-    """What is expected where nothing is to happen."""
+    """Expectation where nothing is to happen."""
     return (
         f"{what} 0, with at least {LEAST_FAULTS_A_TRIAL} faults in every trial and {LEAST_FAULTS:,} in full form "
         f"(then fewer than {number(rule_of_three(LEAST_FAULTS) * 100)} % of faults at 95 %)"

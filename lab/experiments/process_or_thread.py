@@ -110,7 +110,7 @@ def measure(trial: Trial, server: Server, work: str, observation: Observation) -
 
 
 def scheduled_seconds(workers: Sequence[tuple[int, int]]) -> tuple[float, float, float]:
-    """What time it is, how long the workers have been on a core, and how long they have waited for one (not for a lock
+    """Time of day, time that the workers have been on a core, and time that they have waited for one (not for a lock
     or a socket). By pid and tid: whoever asks the server for them waits for a core, too.
     """
     figures = [schedstat(pid, tid) for pid, tid in workers]
@@ -169,12 +169,12 @@ def both_released(results: Results) -> Finding:
 
 
 def rates_of(results: Results, work: str) -> str:
-    """What both kinds answered."""
+    """Return the rates of both kinds."""
     return ", ".join(f"{name} {shown(results[name].summary(f'{work}: rate'))}" for name in ("threads", "processes"))
 
 
 def threads_slower(results: Results, work: str) -> bool | None:
-    """Whether threads answer clearly less than processes; None where cores were short, and rates do not tell."""
+    """Return whether threads do clearly less than processes; None where cores were short, and rates do not tell."""
     if busy(results, work) > BUSY_MACHINE:
         return None
     threads, forked = (results[name].median(f"{work}: rate") for name in ("threads", "processes"))
@@ -204,7 +204,7 @@ def as_many_as_sleep(results: Results) -> Finding:
 
 
 def processes_cost_more(results: Results) -> Finding:
-    """What one more worker costs."""
+    """Cost of one more worker."""
     threads, forked = (results[name].summary("PSS a worker") for name in ("threads", "processes"))
     private = ", ".join(f"USS {name} {shown(results[name].summary('USS a worker'))}" for name in results)
     return Finding(

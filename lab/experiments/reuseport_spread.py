@@ -29,7 +29,7 @@ ONE_SIDED = 2 * (1 + FEW) / 2**FEW
 """The chance that one of them gets all, or all but one."""
 CHANCE = 0.001
 CPUS = 2
-"""How many the steered arm connects from, in turn."""
+"""Processors that the steered arm connects from, in turn."""
 BUSIEST, BY_WORKER = "busiest", "connections by worker"
 AS_TOLD = "at the worker that the program names"
 
@@ -73,7 +73,7 @@ def trial(trial: Trial) -> Observation:
 
 
 def asked_from(cpu: int, connections: int, trial: Trial, server: Server) -> list[str]:
-    """Who answers so many connections from one processor: the one that sends a SYN to a neighbour also handles it."""
+    """Workers of so many connections from one processor: the one that sends a SYN to a neighbour also handles it."""
     os.sched_setaffinity(0, {cpu})
     return [trial.ask(server.address) for _ in range(connections)]
 
@@ -98,7 +98,7 @@ def uniform(arm: str) -> Judge:
 
 
 def within_chance(rounds: int = 100) -> tuple[float, float]:
-    """Where the deviation of so many rounds lies, three standard errors around what the binomial says."""
+    """Bounds of the deviation of so many rounds, three standard errors around what the binomial says."""
     error = 3 * LUMPINESS / math.sqrt(2 * rounds)
     return LUMPINESS - error, LUMPINESS + error
 

@@ -104,9 +104,9 @@ class Reader(NamedTuple):
 
     address: tuple[str, int]
     buffer_bytes: int
-    """What its connection's receive buffer may grow to."""
+    """Largest size of its connection's receive buffer."""
     bytes_read: Callable[[], float]
-    """How much it has read so far."""
+    """Bytes that it has read so far."""
 
 
 @contextlib.contextmanager

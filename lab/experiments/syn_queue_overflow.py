@@ -96,7 +96,7 @@ def flooding(trial: Trial, server: tuple[str, int]) -> Iterator[None]:
 
 
 def connect_seconds(trial: Trial, server: Server) -> float | None:
-    """How long a good client takes to connect; None where its only SYN finds no answer."""
+    """Time that a good client takes to connect; None where its only SYN finds no answer."""
     begun = time.monotonic()
     try:
         with trial.connect(server.address, PATIENCE_SECONDS):
@@ -130,7 +130,7 @@ def nobody_is_dropped(results: Results) -> Finding:
 
 
 def least_room(kernel: str) -> int:
-    """How many half-open connections a kernel has room for at least: from ONE_MORE_SINCE on, that is the number."""
+    """Half-open connections that a kernel has room for at least: from ONE_MORE_SINCE on, that is the number."""
     version = tuple(map(int, re.findall(r"\d+", kernel)[:2]))
     return BACKLOG + 1 if version >= ONE_MORE_SINCE else BACKLOG
 

@@ -20,7 +20,7 @@ class Statement(NamedTuple):
     models: tuple[str, ...] = ()
     """Models whose file shows it."""
     missing: str = ""
-    """What of it no experiment shows yet, where one shows the rest."""
+    """Part of it that no experiment shows yet, where one shows the rest."""
 
 
 CHAPTERS = {

@@ -47,7 +47,7 @@ def trial(trial: Trial) -> Observation:
 
 
 def figures(server: Server) -> dict[str, float]:
-    """What all workers together have done so far."""
+    """Counts of all workers together so far."""
     sample = server.look()
     workers = [str(number) for number in range(WORKERS)]
 

@@ -28,14 +28,14 @@ DASHBOARDS = settings.CHECKOUT / "dashboards"
 DATA_SOURCE_UID, DATA_SOURCE_TITLE = "lab-prometheus", "Lab Prometheus"
 FOLDER_UID, FOLDER_TITLE = "lab", "Accept lab"
 BUILT_FOR = f"http://{settings.HOST}:{settings.CONSOLE.default}"
-"""Where the files say that the live page is."""
+"""Address of the live page in the files."""
 CREATED, UPDATED, UNCHANGED, PROVISIONED, REFUSED = "created", "updated", "unchanged", "provisioned", "refused"
 
 ADMIN = "the Admin role, or the permissions datasources:read, datasources:create and datasources:write"
 EDITOR = "the Editor role, or the permissions to create and write folders and dashboards"
 
 SCRAPE_INTERVAL = "1s"
-"""What `$__rate_interval` is derived from; Prometheus scrapes the lab every second."""
+"""Interval from which `$__rate_interval` is derived; Prometheus scrapes the lab every second."""
 OWNERS_FIELDS = (
     "uid",
     "name",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LISTEN = "LAB_EXPERIMENTS_LISTEN"
 SEEN_SECONDS = 8.0
-"""How long the verdict stays to be seen at most: Prometheus looks for new targets every 5 s, and asks every second."""
+"""Longest time that the verdict stays to be seen: Prometheus looks for new targets every 5 s, and asks every second."""
 POLL_SECONDS = 0.05
 RUNNING = "running"
 

@@ -14,7 +14,7 @@ from lab.harness.experiment import Finding
 from lab.measure.summary import Summary, overlap
 
 SPREADS_APART = ", spreads apart"
-"""How the expectation of a difference ends, which wants more than a ratio where there is more than one trial."""
+"""End of the expectation of a difference, which wants more than a ratio where there is more than one trial."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable

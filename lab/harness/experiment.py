@@ -93,15 +93,15 @@ class Check:
     """Short and without spaces: what a control refers to."""
     claim: str
     source: str
-    """Where the claim or the criterion comes from: a kernel file, a publication, a manual."""
+    """Source of the claim or the criterion: a kernel file, a publication, a manual."""
     expected: str
     judge: Callable[[Results], Finding]
     timed: bool = field(kw_only=True)
-    """Whether other programs can spoil it by taking the processors: true of durations, rates and shares of processor
+    """True if other programs can spoil it by taking the processors: true of durations, rates and shares of processor
     time; false of counts and their shares, which are judged however busy the machine is.
     """
     cores: int = 1
-    """How many this claim needs, where it needs more than the others."""
+    """Cores that this claim needs, where it needs more than the others."""
     shows: tuple[str, ...] = ()
     """The numbers of the statements of the theory that it proves, or proves a part of."""
     corrects: Correction | None = None
@@ -129,17 +129,17 @@ class Experiment:
     chapter: str
     question: str
     predict: str
-    """What a student should write down before running it."""
+    """Prediction that a student should write down before running it."""
     arms: tuple[Arm, ...]
     trial: Callable[[Trial], Observation]
     checks: tuple[Check, ...]
     explanation: str
-    """Why it comes out as it does; Markdown, a few short paragraphs."""
+    """Explanation of what comes out; Markdown, a few short paragraphs."""
     controls: tuple[Control, ...] = ()
     repetitions: int = 5
     quick_repetitions: int = 1
     cores: int = 1
-    """How many the claim needs. With fewer it is inconclusive, whatever the figures."""
+    """Cores that the claims need. With fewer it is inconclusive, whatever the figures."""
     quick_predict: str = ""
     """In place of `predict` where the quick form has other figures."""
     quick_explanation: str = ""

@@ -37,7 +37,7 @@ class Observation:
     latencies: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Histograms as `loadtests.histogram.Histogram.to_json` gives them: drawn as distributions."""
     notes: list[str] = field(default_factory=list)
-    """What happened, in order, in words: a packet trace, the steps of a handshake."""
+    """Events in their order, in words: a packet trace, the steps of a handshake."""
 
 
 def taken_by_others(observation: Observation) -> float:
@@ -51,7 +51,7 @@ class Arm:
 
     name: str
     model: str = ""
-    """Which of the five serves; empty where the trial needs none, or starts something else."""
+    """Name of the model that serves; empty where the trial needs none, or starts something else."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of `lab serve`, without the dashes: `{"workers": 3, "wakeup": "herd"}`."""
     sysctls: Mapping[str, int | str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Arm:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else the trial reads: the load's size, a pause."""
     quick: bool = True
-    """Whether the quick form has this arm, too: not where it would predict the same there as another."""
+    """True if the quick form has this arm, too: not where it would predict the same there as another."""
 
     def described(self) -> dict[str, Any]:
         """All that was set, for the result."""

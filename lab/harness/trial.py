@@ -39,7 +39,7 @@ RESPONSE_BYTES = 4096
 REQUEST = b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n"
 WORKER = re.compile(rb"\r\nx-worker: *([^\r\n]*)", re.IGNORECASE)
 SLACK_SECONDS = 30.0
-"""How much longer than its plan a generator may take, before it is ended."""
+"""Time beyond its plan that a generator may take, before it is ended."""
 
 
 class TrialError(Exception):

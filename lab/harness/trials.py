@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lab.harness.observation import Arm, Observation
 
 AGAIN, MOST_AGAIN = {True: 1, False: 2}, {True: math.inf, False: 10}
-"""How often one hindered trial is made again in quick form and in full, and how many in one run."""
+"""Times that one hindered trial is made again in quick form and in full, and how many in one run."""
 
 
 def make_trials(experiment: Experiment, decisive: Sequence[Check], *, quick: bool) -> None:

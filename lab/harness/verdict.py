@@ -27,7 +27,7 @@ BUSY_MACHINE = 0.15
 happened may only have come too late.
 """
 HINDERED = "others had"
-"""How the reason begins where that is one."""
+"""Beginning of the reason where that is one."""
 ADVICE = (
     "others had the processors: end what else runs on this machine (`top` shows it), or run it again when it is quieter"
 )
@@ -48,7 +48,7 @@ class Verdict(NamedTuple):
     outcomes: list[Outcome]
     reasons: list[str]
     advice: str = ""
-    """What to do next, where that is known."""
+    """Next step, where one is known."""
 
 
 def judge(experiment: Experiment, results: Results, environment: Environment) -> Verdict:

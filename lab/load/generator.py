@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 MOST_WAITING = 100_000
 """Arrivals of an open stream that may wait for a free connection; further ones are dropped and counted."""
 GRACE_SECONDS = 5.0
-"""How long to wait, at the end, for responses that are still out."""
+"""Longest wait, at the end, for responses that are still out."""
 SELECT_DESCRIPTORS = 900
 """select() sleeps to the microsecond where epoll rounds up to a millisecond, but takes descriptors below 1,024 only."""
 CONNECT_SECONDS = 10.0
@@ -56,7 +56,7 @@ class Stream:
     rate: float = 0.0
     """Arrivals a second over all of the stream's connections; 0: a closed loop."""
     poisson: bool = True
-    """Whether the gaps between arrivals are exponential; otherwise they are all the same."""
+    """True if the gaps between arrivals are exponential; otherwise they are all the same."""
     keep_alive: bool = True
     """Otherwise each request has a connection of its own."""
     think_seconds: float = 0.0
@@ -86,7 +86,7 @@ class StreamResult:
 
     name: str
     open: bool = False
-    """Whether arrivals waited for nobody."""
+    """True if arrivals waited for nobody."""
     requests: int = 0
     """Answered, whenever that was."""
     completed: int = 0

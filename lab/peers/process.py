@@ -46,7 +46,7 @@ class Peer:
     folder: Path
     """Its own temporary folder: configuration, log, state; removed when it ends."""
     admin_url: str = ""
-    """Where `/metrics` and `/state` are; only our own models have it."""
+    """Address of `/metrics` and `/state`; only our own models have it."""
     host: str = HOST
 
     @property

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 STORED = CHECKOUT / "docs" / "experiments" / "results"
 MOST_RUNS = 3
 FROM_THE_DECLARATION = ("question", "predict", "explanation")
-"""What the page takes from there."""
+"""Fields that the page takes from there."""
 
 
 def is_full(run: StoredRun) -> bool:

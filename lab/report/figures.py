@@ -39,10 +39,10 @@ class Group:
 
     name: str
     unit: str
-    """What a value is of: "repeat", "block of 2 s", "trial", "round"."""
+    """Unit that a value is of: "repeat", "block of 2 s", "trial", "round"."""
     figures: Mapping[str, Figure]
     depends: bool = False
-    """Whether each unit follows closely on the one before, so that what disturbed one may disturb the next."""
+    """True if each unit follows closely on the one before, so that what disturbed one may disturb the next."""
     latencies: Histogram | None = None
     """Response times of all repeats together, where there are some."""
     taken: float = 0.0

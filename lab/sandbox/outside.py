@@ -34,7 +34,7 @@ INIT = ("sh", "-c", '"$@"; exit $?', "init")
 """Process 1, which the kernel makes the parent of all orphans: a shell that waits for its command buries them, too."""
 PROBE_SECONDS = 10.0
 TEMPORARY = STATE_DIR / "sandbox"
-"""Where each sandbox mounts a tmpfs that only it can see; outside, the folder stays empty."""
+"""Folder where each sandbox mounts a tmpfs that only it can see; outside, the folder stays empty."""
 FORBIDDING = (
     ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),  # Ubuntu
     ("kernel.unprivileged_userns_clone", "0", "1"),  # Debian

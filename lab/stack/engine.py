@@ -15,7 +15,7 @@ from dataclasses import dataclass
 ENGINE_NEEDED = (20, 10)
 """Of Debian 12; what the lab asks of an engine is tried with it."""
 COMPOSE_NEEDED = (2, 18)
-"""What Ansible's community.docker asks for."""
+"""Version that Ansible's community.docker asks for."""
 ANSWER_SECONDS = 10.0
 OR_LOCAL = "or stay without: PLACE=local"
 INSTALL_COMPOSE = f"install docker-compose-plugin, {OR_LOCAL}"

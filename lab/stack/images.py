@@ -22,7 +22,7 @@ UNOBTAINABLE = re.compile(
     r"toomanyrequests|unauthorized|i/o timeout)[^\n]*",
     re.IGNORECASE,
 )
-"""What engines say when the base image is not there and cannot be pulled."""
+"""Words of engines when the base image is not there and cannot be pulled."""
 
 
 def build() -> tuple[int, list[str]]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SPARE_SECONDS = 10.0
 """For the engine, beyond what the program itself may take."""
 FAILED, TIMED_OUT, UNREACHABLE = 1, 3, 4
-"""What the programs below exit with; the first is Python's own, after an exception."""
+"""Exit codes of the programs below; the first is Python's own, after an exception."""
 
 SAY = f"""
 import socket, sys

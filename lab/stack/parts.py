@@ -27,7 +27,7 @@ MARK = "LAB_STACK"
 belongs to this stack can be told from everything else, even when supervisord itself is gone."""
 
 SOCKET_PATH_BYTES = 107
-"""What `sockaddr_un` holds before its closing zero byte (unix(7))."""
+"""Bytes that `sockaddr_un` holds before its closing zero byte (unix(7))."""
 TEMPORARY_SUFFIX_BYTES = 8
 """supervisord binds `PATH.PID` first and links it to PATH then."""
 PROBE_SECONDS = 2.0
@@ -80,7 +80,7 @@ PIECES: dict[str, Piece] = {
     "locust": Piece("locust", settings.LOCUST, settings.LOCUST, "/"),
     "console": Piece("console", settings.CONSOLE, settings.CONSOLE, "/healthz"),
 }
-"""What the local place can run, in the order in which it is shown."""
+"""Parts that the local place can run, in the order in which it is shown."""
 
 GRAFANA = Piece("grafana", settings.GRAFANA, settings.GRAFANA, "/api/health")
 """Only containers have it."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NOTHING_ANSWERS = 2
 PATIENCE_SECONDS = 0.25
-"""Who has not answered by then is shown as it was last, so that one that hangs holds up no other."""
+"""A server that has not responded by then is shown as it was last, so that one that hangs holds up no other."""
 IDLE_FOR_BUSY = 3
 """A second of processor spent on a sample is followed by so many without: at most a quarter of a core, however slow."""
 

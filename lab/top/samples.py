@@ -43,7 +43,7 @@ class Sample:
     taken: float
     """Monotonic seconds."""
     problem: str = ""
-    """Why there are no figures; empty if there are."""
+    """Reason that there are no figures; empty if there are."""
     state: dict[str, Any] = field(default_factory=dict)
     series: dict[str, list[tuple[Labels, float]]] = field(default_factory=dict)
 

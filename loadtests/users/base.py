@@ -1,4 +1,4 @@
-"""What all users share: one connection each, timed apart from the requests that it carries."""
+"""Base of all users: one connection each, timed apart from the requests that it carries."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RECORDED = {"recorded": True}
 PAUSE_AFTER_REFUSAL_SECONDS = 0.1
 """A refused connect fails in microseconds: without a pause, users would do nothing else."""
 BROKEN = (OSError, ConnectionClosedError, httptools.HttpParserError, ReplyTooLargeError)
-"""What ends a connection, and is counted as a failure rather than raised."""
+"""Errors that end a connection, and are counted as a failure rather than raised."""
 
 
 def successful(reply: Reply) -> Exception | None:
@@ -56,7 +56,7 @@ class LabUser(GentleUser):
         """Seconds from the beginning of a task to that of the next; 0: `--think` from its end to there instead."""
         self._begin = perf_counter()
         self._due: float | None = None
-        """When the task's request should be sent, at a pace; None once it has been."""
+        """Time at which the task's request is due, at a pace; None once it has been."""
         self._connection: HttpConnection | MemcacheConnection | None = None
 
     def wait_time(self) -> float:

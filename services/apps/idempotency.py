@@ -68,7 +68,7 @@ class Effect(Interface):
 
     @property
     def scope(self) -> bytes:
-        """Where the names of effects are unique (`Upsert`)."""
+        """Scope within which the names of effects are unique (`Upsert`)."""
 
     @property
     def work(self) -> Work:

@@ -157,7 +157,7 @@ def unavailable_reply(error: StoreUnavailableError) -> Response:
 
 
 def _refusal(command: Command, old: Item | None) -> str:
-    """Why a storage command does not store, as memcached says it; empty where it does."""
+    """Reason that a storage command does not store, as memcached says it; empty where it does."""
     if command.name == "add":
         return "NOT_STORED" if old else ""
     if command.name in ("replace", "append", "prepend"):

@@ -28,7 +28,7 @@ MAX_COUNTERS = 100_000
 MIN_AGE_SECONDS = 10.0
 """A record or an increment younger than this is never evicted: exactly once holds at least for so long."""
 NEVER = math.inf
-"""When an item without an expiry time expires."""
+"""Expiry of an item that has none."""
 
 
 class StoreUnavailableError(Exception):

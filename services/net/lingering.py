@@ -27,7 +27,7 @@ READ_BYTES = 65536
 UNKNOWN = 1 << 62
 """Unsent bytes, until the first deadline: most peers have closed by then, so nobody asks before."""
 MOST_READS = 64
-"""Where there is no time left to wait for the peer."""
+"""Reads where there is no time left to wait for the peer."""
 
 
 class Linger:
@@ -42,7 +42,7 @@ class Linger:
         self._ends_ns = now_ns + LINGER_NS
         self._unsent_bytes = UNKNOWN
         self._stalled_ns = now_ns
-        """When they last became fewer."""
+        """Time at which they last became fewer."""
         try:  # noqa: SIM105  # a connection a request: `suppress` would cost more than the system call
             sock.shutdown(socket.SHUT_WR)
         except OSError:  # the peer is gone: reading says so

@@ -14,6 +14,7 @@ from lab import cli
 from lab.console import tryit
 from lab.console.loads import PRESETS, Load, LoadError, Loads
 from lab.load import locust as measuring
+from lab.load.result import Repeat, described
 from lab.stack import variables
 from loadtests.histogram import Histogram
 from loadtests.kinds import KINDS
@@ -97,8 +98,8 @@ def test_load_that_has_ended_shows_its_quantiles(loads):
         times.record_seconds(0.0011)
     target = {"model": "nginx", "host": "127.0.0.1", "port": 1}
     result = {"target": target, "seconds": 2.0, "responses": [["nginx", "GET", "/", times.to_json()]], "connects": []}
-    result |= {"failures": [], "connect_failures": [], "cpu": {"0": 0.5}}
-    repeat = {"rows": measuring.document(result)["rows"], "no_response": 3}
+    result |= {"failures": [], "connect_failures": [], "cpu": {"0": 0.5}, "series": [], "no_response": [["nginx", 3]]}
+    repeat = described(Repeat(0, "nginx", None, result, 1))
     text = json.dumps({"repeats": [repeat]})
     own = loads(f"import sys; print('a warning'); print({text!r} if '--json' in sys.argv else '')")
     own.start(Load("nginx"))
