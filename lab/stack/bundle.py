@@ -31,7 +31,8 @@ CODE = {
     "page": ("services", "loadtests", "lab"),
 }
 SUFFIXES = (".py", ".json", ".yml", ".ini", ".css", ".js", ".svg", ".html")
-LOAD_GENERATOR = "locust"
+LOAD_GENERATOR = {"locust", "prometheus-client"}
+"""Packages that `loadtests` imports."""
 TOOLS = "tools"
 NOT_FOR_THE_PAGE = {"matplotlib", "grafana-client"}
 """Tools for reports, and for another Grafana: neither is made on a host, and the first is larger than all the rest."""
@@ -59,8 +60,8 @@ def requirements(kind: str) -> dict[str, bytes]:
     if kind == "page":
         lists = {"page": [*servers, *(line for line in tools if package(line) not in NOT_FOR_THE_PAGE)]}
     else:
-        locust = [line for line in tools if package(line) == LOAD_GENERATOR]
-        lists = {"models": servers, "loadgen": [*servers, *locust]}
+        generator = [line for line in tools if package(line) in LOAD_GENERATOR]
+        lists = {"models": servers, "loadgen": [*servers, *generator]}
     return {f"requirements/{name}.txt": "\n".join([*lines, ""]).encode() for name, lines in lists.items()}
 
 

@@ -36,9 +36,10 @@ def test_requirements_are_those_of_the_project_and_of_the_load_generator():
     found = bundle.requirements("servers")
     models, loadgen = (found[f"requirements/{name}.txt"].decode() for name in ("models", "loadgen"))
     assert "httptools" in models
-    assert "locust" not in models
+    assert not {"locust", "prometheus-client"} & {bundle.package(line) for line in models.split()}
     assert loadgen.startswith(models)
     assert "\nlocust" in loadgen
+    assert "\nprometheus-client" in loadgen
 
 
 def test_page_of_the_archive_needs_neither_the_checkout_nor_what_is_left_out(tmp_path):
