@@ -6,7 +6,6 @@ import contextlib
 import os
 import select
 import socket
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -14,12 +13,12 @@ from lab.experiments import theory
 from lab.harness.checks import shown
 from lab.harness.experiment import Check, Control, Experiment, Finding
 from lab.harness.observation import Arm, Observation, Quantity
-from lab.harness.trial import TrialError
+from lab.harness.trial import TrialError, looking
 from lab.sandbox.sockets import accept_queue
 from lab.sandbox.wire import Ghost, Segment, capturing, ghost_addresses, ghost_socket, retry_steps, route_ghosts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from lab.harness.experiment import Results
     from lab.harness.trial import Trial
@@ -106,23 +105,10 @@ def linear_timeouts(trial: Trial) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def watched(trial: Trial, into: Observation) -> Iterator[None]:
+def watched(trial: Trial, into: Observation) -> contextlib.AbstractContextManager[None]:
     """Meanwhile note the length of the accept queue as a series. There is no server here whose page would tell it."""
-    stop, begun = threading.Event(), time.monotonic()
     lengths = into.series.setdefault("accept queue", [])
-
-    def watch() -> None:
-        while not stop.wait(LOOK_SECONDS):
-            lengths.append((round(time.monotonic() - begun, 3), accept_queue(trial.server, PORT).length))
-
-    thread = threading.Thread(target=watch, name="watch")
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return looking(lambda now: lengths.append((now, accept_queue(trial.server, PORT).length)), LOOK_SECONDS)
 
 
 def knocking(trial: Trial, address: tuple[str, int]) -> socket.socket:

@@ -104,25 +104,32 @@ class Server:
                 counts[labels["worker"]] += value  # type: ignore[assignment]
         return dict(counts)
 
-    @contextlib.contextmanager
-    def watched(self, into: Observation, interval_seconds: float = 0.05) -> Iterator[None]:
+    def watched(self, into: Observation, interval_seconds: float = 0.05) -> contextlib.AbstractContextManager[None]:
         """Meanwhile note the length of its accept queues as series."""
-        stop = threading.Event()
-        begun = time.monotonic()
 
-        def watch() -> None:
-            while not stop.wait(interval_seconds):
-                now = round(time.monotonic() - begun, 4)
-                for listener in self.listeners():
-                    into.series.setdefault(f"accept queue {listener['listener']}", []).append((now, listener["queue"]))
+        def look(now: float) -> None:
+            for listener in self.listeners():
+                into.series.setdefault(f"accept queue {listener['listener']}", []).append((now, listener["queue"]))
 
-        thread = threading.Thread(target=watch, name="watch")
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
+        return looking(look, interval_seconds)
+
+
+@contextlib.contextmanager
+def looking(look: Callable[[float], None], interval_seconds: float) -> Iterator[None]:
+    """Meanwhile call `look(seconds since the beginning)` again and again, in a thread of its own."""
+    stop, begun = threading.Event(), time.monotonic()
+
+    def watch() -> None:
+        while not stop.wait(interval_seconds):
+            look(round(time.monotonic() - begun, 4))
+
+    thread = threading.Thread(target=watch, name="watch")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import math
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
@@ -140,7 +139,7 @@ def html(comparison: Comparison) -> str:
             title=title,
             figure_text=figure_text,
             difference_text=difference_text,
-            pictures=[(picture, Markup(picture.svg)) for picture in _pictures(comparison)],
+            pictures=_pictures(comparison),
         )
     )
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
 from lab.harness.experiment import CHAPTERS
 from lab.report import load_page
 from lab.report.rendering import markdown, templates
@@ -51,7 +49,7 @@ def of_run(document: dict[str, Any]) -> str:
         .render(
             run=document,
             metrics=list(dict.fromkeys(name for arm in document["arms"] for name in arm["metrics"])),
-            pictures=[(picture, Markup(picture.svg)) for picture in pictures(document["arms"])],
+            pictures=pictures(document["arms"]),
             noted=[arm for arm in document["arms"] if arm["trials"] and arm["trials"][0].get("notes")],
             explanation=markdown(document["explanation"]),
         )

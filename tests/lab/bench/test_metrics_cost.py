@@ -6,7 +6,6 @@ import itertools
 from contextlib import ExitStack
 
 import pytest
-from support.tools import require_tool
 
 from lab.bench import metrics_cost
 from lab.bench import run as bench
@@ -15,14 +14,6 @@ from lab.load.wrk import WrkResult
 from lab.peers import nginx
 
 CORES = Cores(0, 1)
-
-
-@pytest.fixture
-def load_tools():
-    for name in ("wrk", "nginx"):
-        require_tool(name)
-    if not bench.pick_cores():
-        pytest.skip("needs two cores")
 
 
 def test_ratio_is_the_median_of_the_pairs(monkeypatch):

@@ -23,14 +23,6 @@ ROW_KEYS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def load_tools():
-    for name in ("wrk", "nginx"):
-        require_tool(name)
-    if not bench.pick_cores():
-        pytest.skip("needs two cores")
-
-
 def silent(_):
     pass
 
