@@ -18,7 +18,7 @@ from lab.harness import tables
 from lab.harness.tables import Ended
 from lab.harness.verdict import FAILS, HOLDS, INCONCLUSIVE
 from lab.sandbox.outside import SandboxError, working_form
-from lab.stack import beside, containers, status
+from lab.stack import containers, lab_container, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,7 +81,7 @@ def _run_in_turn(
         working_form()
     except SandboxError as error:
         if status.place() == containers.PLACE:
-            return beside.run("run", *words, *form.words())
+            return lab_container.run("run", *words, *form.words())
         typer.echo(f"lab: {error}", err=True)
         return BROKE_OFF
     ended: list[Ended] = []

@@ -22,7 +22,7 @@ from lab.harness.experiment import ArmResult
 from lab.harness.observation import OTHERS, Quantity
 from lab.harness.trial import Trial, TrialError
 from lab.harness.verdict import BUSY_MACHINE, arms_of, is_hindered
-from lab.measure.foreign_cpu import Others
+from lab.measure.foreign_cpu import ForeignCpu
 from lab.sandbox import network
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Trials:
     def _observed(self, repetition: int, arm: Arm) -> Observation:
         """Observation of a trial. One that could not be made where others had the processors is tried once more."""
         for last in (False, True):
-            others = Others(self._cpus[0] | self._cpus[1])
+            others = ForeignCpu(self._cpus[0] | self._cpus[1])
             try:
                 observation = make_trial(self._experiment, arm, repetition, self._cpus, quick=self._quick)
             except TrialError as error:

@@ -27,10 +27,10 @@ from lab.load.result import Repeat, described, exit_code, report
 from lab.load.seen import load_address
 from lab.load.served import Watch
 from lab.measure import environment
-from lab.measure.foreign_cpu import Others
+from lab.measure.foreign_cpu import ForeignCpu
 from lab.peers.process import accepts, die_with, free_port
 from lab.records import LOAD
-from lab.stack import beside, containers, status
+from lab.stack import containers, lab_container, status
 from loadtests.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def one(load: Load, run: str, number: int, variant: str | None) -> Repeat:
                 command[command.index("--result-file") : command.index("--result-file")] = [
                     "--metrics-host", address[0], "--metrics-port", str(address[1]), "--run", run, "--watched",
                 ]  # fmt: skip
-            others = Others(os.sched_getaffinity(0))
+            others = ForeignCpu(os.sched_getaffinity(0))
             code = _followed(command, load.file)
             taken = others.share()
         if not result_file.exists():
@@ -243,7 +243,7 @@ def _make_in_the_network(load: Load, *, as_json: bool) -> int:
     inside = FILE_INSIDE / load.file.name if load.file else None
     mounts = {str(load.file.resolve()): str(inside)} if load.file else {}
     words = load.words(inside)
-    return beside.run(*([words[0], "--json", *words[1:]] if as_json else words), mounts=mounts)
+    return lab_container.run(*([words[0], "--json", *words[1:]] if as_json else words), mounts=mounts)
 
 
 def locust_command(

@@ -15,7 +15,7 @@ USER, NICE, SYSTEM, STEAL = 0, 1, 2, 7
 """Columns of /proc/stat. Source: proc_stat(5)."""
 
 
-class Others:
+class ForeignCpu:
     """Looks at the processors `cpus` from its making on.
 
     What interrupts take is nobody's: most of it is the kernel's work on our own packets.

@@ -55,12 +55,12 @@ def there_is_something() -> bool:
     from docker.errors import DockerException
 
     try:
-        return bool(remains(connect()))
+        return bool(leftovers(connect()))
     except (engine.EngineError, DockerException, OSError):
         return False
 
 
-def remains(client: DockerClient) -> list[str]:
+def leftovers(client: DockerClient) -> list[str]:
     """The names of all containers, networks and volumes of the stack. Raises DockerException."""
     label: dict[str, str | list[str] | bool] = {"label": f"{PROJECT_LABEL}={settings.PROJECT}"}
     return [
@@ -206,7 +206,7 @@ def last_lines(name: str) -> str:
 
 def gone() -> int:
     """1, and what it is, if anything is left of the stack."""
-    left = remains(connect())
+    left = leftovers(connect())
     if left:
         print("still there:", ", ".join(left))
     return 1 if left else 0

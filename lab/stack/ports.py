@@ -17,7 +17,7 @@ import psutil
 from lab import settings
 from lab.settings import Port
 from lab.stack import containers, parts
-from lab.stack.remains import ours
+from lab.stack.leftovers import ours
 
 
 @dataclass(frozen=True, slots=True)

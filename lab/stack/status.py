@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from lab.measure.processes import cpu_seconds, pss_bytes, tree
 from lab.stack import containers, supervision
+from lab.stack.leftovers import ours, part_of
 from lab.stack.parts import LEFT_OUT, PIECES, Part
-from lab.stack.remains import ours, part_of
 from lab.stack.supervision import Program
 
 CPU_SAMPLE_SECONDS = 0.25

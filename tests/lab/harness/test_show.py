@@ -195,7 +195,7 @@ def test_no_sandbox_here_but_containers_runs_there(monkeypatch):
     said = []
     monkeypatch.setattr(show, "working_form", refuse)
     monkeypatch.setattr(show.status, "place", lambda: "containers")
-    monkeypatch.setattr(show.beside, "run", lambda *words: said.append(words) or 3)
+    monkeypatch.setattr(show.lab_container, "run", lambda *words: said.append(words) or 3)
     experiment = all_experiments()[0]
     form = show.Form("quick", as_json=True)
     assert show.run([experiment], form, experiment.controls[0]) == 3

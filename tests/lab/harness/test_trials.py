@@ -31,7 +31,9 @@ def made(monkeypatch, capsys):
 
     def make(*taken, quick=False, timed=True, arms=ARMS, decisive=0):
         shares = chain(taken, repeat(FREE))
-        monkeypatch.setattr(inside, "Others", lambda _: type("Others", (), {"share": lambda self: next(shares)})())
+        monkeypatch.setattr(
+            inside, "ForeignCpu", lambda _: type("ForeignCpu", (), {"share": lambda self: next(shares)})()
+        )
         checks = (
             Check("time", "", "", "", between("a", "x"), timed=timed),
             Check("count", "", "", "", between("b", "x"), timed=False),

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lab.measure.foreign_cpu import Others
+from lab.measure.foreign_cpu import ForeignCpu
 
 BUSY_SECONDS = 1.0
 BURN = f"import time\nwhile time.process_time() < {BUSY_SECONDS}: pass\nprint(flush=True)\ninput()"
@@ -24,7 +24,7 @@ def busy():
 @pytest.mark.quiet
 def test_running_process_is_anothers_and_one_that_has_ended_is_ours(busy):
     cpus = os.sched_getaffinity(0)
-    others, begun = Others(cpus), time.monotonic()
+    others, begun = ForeignCpu(cpus), time.monotonic()
 
     def taken_seconds():
         return others.share() * (time.monotonic() - begun) * len(cpus)
@@ -43,10 +43,10 @@ def test_only_the_processors_that_were_named_count(busy):
     if not rest:
         pytest.skip("needs two processors")
     os.sched_setaffinity(busy.pid, {first})
-    watched, elsewhere = Others({first}), Others(rest)
+    watched, elsewhere = ForeignCpu({first}), ForeignCpu(rest)
     busy.stdout.readline()
     assert watched.share() > elsewhere.share()
 
 
 def test_of_a_processor_that_is_not_shown_nothing_is_known():
-    assert Others({1_000_000}).share() == 0.0
+    assert ForeignCpu({1_000_000}).share() == 0.0

@@ -10,7 +10,7 @@ import sys
 import psutil
 import pytest
 
-from lab.stack import parts, remains
+from lab.stack import leftovers, parts
 
 SLEEP = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)"]
 DEAF = [
@@ -44,19 +44,19 @@ def start(monkeypatch, tmp_path):
 def test_ours_are_those_with_the_mark_of_this_stack(start, tmp_path):
     mine = start(SUPERVISOR_PROCESS_NAME="nginx")
     start(stack=tmp_path / "another")
-    assert remains.ours() == [mine]
-    assert remains.part_of(mine) == "nginx"
+    assert leftovers.ours() == [mine]
+    assert leftovers.part_of(mine) == "nginx"
 
 
 def test_ours_begin_with_supervisord(start):
     part = start(SUPERVISOR_PROCESS_NAME="nginx")
     supervisord = start()
-    assert remains.ours() == [supervisord, part]
+    assert leftovers.ours() == [supervisord, part]
 
 
 def test_ours_spare_whoever_asks(start, monkeypatch):
     """A `lab down` from within a part of the stack does not end itself."""
-    code = "from lab.stack import remains; print(len(remains.ours()))"
+    code = "from lab.stack import leftovers; print(len(leftovers.ours()))"
     environment = {**os.environ, parts.MARK: str(parts.STATE_DIR), "LAB_STATE_DIR": str(parts.STATE_DIR)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30)
     assert done.stdout.strip() == "0", done.stderr
@@ -65,15 +65,15 @@ def test_ours_spare_whoever_asks(start, monkeypatch):
 def test_end_ends_ours_and_no_other(start, tmp_path):
     mine = [start(), start(SUPERVISOR_PROCESS_NAME="nginx")]
     other = start(stack=tmp_path / "another")
-    assert remains.end() == ["ended 2 processes that had lost their supervisord"]
+    assert leftovers.end() == ["ended 2 processes that had lost their supervisord"]
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in mine)
     assert other.status() != psutil.STATUS_ZOMBIE
 
 
 def test_end_kills_what_does_not_listen(start, monkeypatch):
-    monkeypatch.setattr(remains, "END_SECONDS", 0.5)
+    monkeypatch.setattr(leftovers, "END_SECONDS", 0.5)
     deaf = start(DEAF, SUPERVISOR_PROCESS_NAME="nginx")
-    remains.end()
+    leftovers.end()
     assert deaf.wait(timeout=10) in {-signal.SIGKILL, None}
 
 
@@ -81,9 +81,9 @@ def test_end_removes_sockets_and_says_so(start, tmp_path):
     left = tmp_path / "models" / "nginx" / "control.sock"
     left.parent.mkdir(parents=True)
     left.touch()
-    assert remains.end() == [f"removed {left}"]
+    assert leftovers.end() == [f"removed {left}"]
     assert not left.exists()
 
 
 def test_recover_does_nothing_when_nothing_is_left(start):
-    assert remains.recover() == []
+    assert leftovers.recover() == []

@@ -1,7 +1,7 @@
 """Ending the stack, or what was left of it, without touching any other process.
 
-`python -m lab.stack.remains recover` (first in every `lab up`) ends what a killed supervisord left
-behind, for that would hold the ports; `python -m lab.stack.remains end` (`lab down`) ends everything.
+`python -m lab.stack.leftovers recover` (first in every `lab up`) ends what a killed supervisord left
+behind, for that would hold the ports; `python -m lab.stack.leftovers end` (`lab down`) ends everything.
 supervisord's children outlive it when it is killed, so they are found by the mark in their environment.
 """
 
@@ -95,7 +95,7 @@ def signal_quietly(process: psutil.Process, *, kill: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print what was done, a line each; nothing when there was nothing to do. 1 if something is left."""
-    parser = argparse.ArgumentParser(prog="python -m lab.stack.remains", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lab.stack.leftovers", description=__doc__)
     parser.add_argument("action", choices=("recover", "end"))
     action = parser.parse_args(arguments).action
     for line in recover() if action == "recover" else end():
