@@ -27,8 +27,8 @@ lab-down:  ## stop all that lab-up started (PLACE=vms REMOVE=yes: and take it of
 lab-status: $(LAB)  ## show what runs, how it is, and what it costs
 	@$(BIN)/lab status
 
-load: $(LAB)  ## put load on one model (MODEL=nginx USERS=10 RATE=10 TIME=30)
-	@$(BIN)/lab load $(MODEL) $(if $(USERS),--users $(USERS)) $(if $(RATE),--rate $(RATE)) $(if $(TIME),--seconds $(TIME:s=))
+load: $(LAB)  ## put load on one model (MODEL=nginx USERS=10 RATE=10 TIME=30s)
+	@$(BIN)/lab load $(MODEL) $(if $(USERS),--users $(USERS)) $(if $(RATE),--rate $(RATE)) $(if $(TIME),--seconds $(TIME))
 
 experiments: $(LAB)  ## prove every claim of the textbook (ARGS=--quick)
 	@$(BIN)/lab run --all $(ARGS)

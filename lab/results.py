@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import records
-from lab.settings import STATE_DIR, SettingError
+from lab import records, state_folder
+from lab.settings import STATE_DIR, SettingError, variable
 
 if TYPE_CHECKING:
     import pandas
@@ -106,8 +106,9 @@ class StoredRun:
 
 
 def new_folder(name: str, begun: datetime, results: Path | None = None) -> Path:
-    """Make the folder of a run that began then, UTC: two in one millisecond get two."""
+    """Make the folder of a run that began then, UTC: two in one millisecond get two. Raises OSError without room."""
     results = results or RESULTS
+    state_folder.require_room(results)
     stem = f"{begun:%Y%m%dT%H%M%S.%f}"[:-3]
     for number in range(1, 1000):
         folder = results / (f"{stem}-{name}" if number == 1 else f"{stem}-{name}-{number}")
@@ -220,7 +221,7 @@ def frame(*names: str) -> pandas.DataFrame:
 
 def keep_from_environment() -> int:
     """Return how many runs are kept. Raises SettingError for a wrong LAB_RESULTS_KEEP."""
-    text = os.environ.get(KEEP, str(KEEP_RUNS))
+    text = variable(KEEP, str(KEEP_RUNS))
     if not text.isdecimal() or int(text) < 1:
         raise SettingError(f"{KEEP}={text!r}: give a number of runs from 1, for example {KEEP_RUNS}")
     return int(text)

@@ -1,16 +1,82 @@
-"""Output and exit codes of every command."""
+"""Output and exit codes of every command, whatever the terminal or pipe that it goes to."""
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import io
 import json
+import os
+import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 CLAIM_FAILED, BAD_USAGE, INCONCLUSIVE = 1, 2, 3
+BROKEN_PIPE = 141
+"""As a shell says it: 128 and the number of SIGPIPE, which ends programs that do not ignore it."""
+PLAIN = {
+    "×": "x", "–": "-", "—": "-", "…": "...", "→": "->", "µ": "u", "·": "-", "÷": "/", "≤": "<=", "≥": ">=", "≈": "~",
+    "“": "'", "”": "'", "\u2018": "'", "\u2019": "'", "█": "#", "†": "+",
+}  # fmt: skip
+"""What stands for a character in an encoding that lacks it. No double quote, which would end a string of JSON."""
+
+
+def plain(error: UnicodeError) -> tuple[str, int]:
+    """Replace what an encoding lacks, for `codecs.register_error`: by what looks alike, or else as JSON escapes it."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(character) or json.dumps(character)[1:-1] for character in lacking), error.end
+
+
+codecs.register_error("lab.plain", plain)
+
+
+@contextlib.contextmanager
+def any_output() -> Iterator[None]:
+    """Let no encoding of the output, and no reader that leaves early, end a command with a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="lab.plain")
+    before = _identity()
+    try:
+        try:
+            yield
+        finally:
+            flush()
+    except BrokenPipeError:
+        sys.exit(discard_output())
+    except SystemExit:
+        if _identity() != before:  # rich discards the output, too, and exits with 1
+            sys.exit(BROKEN_PIPE)
+        raise
+
+
+def discard_output() -> int:
+    """Send nowhere what nobody reads, or the interpreter would try again, and complain; return the exit code."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+    return BROKEN_PIPE
+
+
+def flush() -> None:
+    """Print what is buffered, where there is a standard output."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _identity() -> tuple[int, int] | None:
+    """Return what tells the file behind the standard output from others; None where there is none."""
+    try:
+        found = os.fstat(sys.stdout.fileno())
+    except (AttributeError, OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def refuse(text: str) -> NoReturn:
@@ -20,7 +86,8 @@ def refuse(text: str) -> NoReturn:
 
 
 def say(text: str) -> None:
-    """A line about the run itself."""
+    """A line about the run itself, after what has been printed so far."""
+    flush()
     typer.echo(f"lab: {text}", err=True)
 
 

@@ -230,8 +230,8 @@ def ports() -> Iterator[Finding]:
         return
     needed = {port.part for port in parts.ports()}
     for conflict in found:
-        level: Level = "fail" if conflict.port.part in needed else "warn"
-        yield Finding(f"port {conflict.port.number}", level, f"{conflict.port.part} {conflict.reason}", conflict.remedy)
+        level: Level = "fail" if needed.intersection(port.part for port in conflict.ports) else "warn"
+        yield Finding(conflict.subject, level, conflict.detail, conflict.remedy)
     if not found:
         yield Finding("ports", "ok", f"all {len(settings.PORTS)} are free or held by this stack")
 
