@@ -276,7 +276,7 @@ def open_lock(path: Path) -> BinaryIO:
 
     For reading, since a lock needs no more: a file that is there can be locked on a disk that has become read-only.
     """
-    return path.open("rb", opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o600))
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb")
 
 
 class BlockingAcceptor(Acceptor):

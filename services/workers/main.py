@@ -118,8 +118,11 @@ class Main(Server):
         for started, worker in enumerate(self.workers):
             try:
                 self._start(worker)
-            except OSError:  # a server that goes back to its old options ends those that were started, and no others
+            except OSError:
+                # Those that were started give back what they hold: a server may go on with its old options.
                 del self.workers[started:]
+                self.finish()
+                self._close_workers()
                 raise
         return self.workers
 
@@ -166,11 +169,14 @@ class Main(Server):
 
     def close(self) -> None:
         """Give back what the loops held, after `finish`, where a successor goes on."""
-        for worker in self.workers:
-            worker.close()
+        self._close_workers()
         self._close_listeners()
         self._spare.close()
         self.loop.close()
+
+    def _close_workers(self) -> None:
+        while self.workers:
+            self.workers.pop().close()
 
     def _succeed(self, predecessor: Main) -> None:
         for index in range(self._blocks.workers):
