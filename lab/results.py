@@ -6,6 +6,7 @@ that was interrupted, or has not come to its end.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -128,8 +129,13 @@ def write(folder: Path, document: dict[str, Any]) -> None:
 def put(file: Path, text: str) -> None:
     """Write a file, all or nothing: two runs may end at the same time, and somebody may read meanwhile."""
     new = file.with_name(f"{file.name}.{os.getpid()}.new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(file)
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):  # half of it, where a disk is full
+            new.unlink()
+        raise
 
 
 def runs(results: Path | None = None) -> list[StoredRun]:
@@ -140,9 +146,11 @@ def runs(results: Path | None = None) -> list[StoredRun]:
 
 
 def run_in(folder: Path) -> StoredRun:
-    """Return the run of this folder."""
+    """Return the run of this folder. Raises PermissionError for one that is somebody else's, and closed."""
     try:
         document = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except PermissionError:
+        raise
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):  # there is none, or half of one
         document = None
     return StoredRun(folder, document if isinstance(document, dict) else None)

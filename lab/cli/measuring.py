@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lab import state_folder
 from lab.cli import results
 from lab.cli.arguments import DURATION, JsonOption, ModelName, check_model, duration
 from lab.cli.output import CLAIM_FAILED, INCONCLUSIVE, print_json, print_rich, refuse, say
+from lab.settings import STATE_DIR
 from loadtests.kinds import KINDS
 from services.options import MODELS
 
@@ -89,6 +91,7 @@ def compare(
 
     Exits with 0 if no figure differs, 1 if one does, 2 if they cannot be compared.
     """
+    state_folder.require_room(page.resolve().parent if page else STATE_DIR)
     from lab.report import comparison, comparison_view
 
     try:

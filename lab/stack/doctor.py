@@ -16,7 +16,7 @@ from typing import Literal
 
 import psutil
 
-from lab import settings
+from lab import settings, state_folder
 from lab.gil import models_have_gil
 from lab.sandbox import outside
 from lab.stack import engine as engines
@@ -188,7 +188,10 @@ def memory() -> Finding:
 
 
 def disk() -> Finding:
-    """Room for the state folder."""
+    """Room for the state folder, which must be this user's."""
+    if refusal := state_folder.refusal():
+        problem, _, remedy = refusal.partition(": ")
+        return Finding("state folder", "fail", problem, remedy)
     folder = next(folder for folder in (parts.STATE_DIR, *parts.STATE_DIR.parents) if folder.exists())
     free = shutil.disk_usage(folder).free
     detail = f"{free / (1 << 30):.1f} GiB free at {folder}"
