@@ -19,10 +19,9 @@ command -v "$python" >/dev/null || fail "there is no $python; install Python 3.1
     fail "$python has no GIL, and NiceGUI and Locust cannot be installed there: make PYTHON=/path/to/one/with/the/GIL." \
         "Models run on it: $python -m venv .venv && .venv/bin/pip install -c constraints.txt -e ."
 
-owner() { ls -ld "$1" | awk '{ print $3 }'; }
-for folder in . .venv; do
+for folder in "$PWD" "$PWD/.venv"; do
     [ ! -e "$folder" ] || [ -w "$folder" ] ||
-        fail "$PWD${folder#.} belongs to $(owner $folder): use sudo, or clone the lab into a folder of yours"
+        fail "$folder belongs to $(ls -ld "$folder" | awk '{ print $3 }'): use sudo, or clone the lab into a folder of yours"
 done
 
 # Two at once would undo each other's work: the second waits, and finds it done. The shell's flock is Linux's only.

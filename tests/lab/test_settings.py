@@ -1,0 +1,51 @@
+"""Variables of the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+from lab import settings
+
+READERS = re.compile(r"""environ(?:\.get|\.setdefault)?[\[(]\s*f?["']LAB_|getenv""")
+
+
+def test_variable_that_is_empty_is_not_set(monkeypatch):
+    monkeypatch.setenv("LAB_TRIAL", "")
+    assert settings.variable("LAB_TRIAL", "default") == "default"
+    monkeypatch.setenv("LAB_TRIAL", "set")
+    assert settings.variable("LAB_TRIAL", "default") == "set"
+
+
+def test_settings_of_empty_variables_are_the_defaults():
+    names = [
+        "LAB_STATE_DIR",
+        "COMPOSE_PROJECT_NAME",
+        "LAB_PLACE",
+        "LAB_NGINX_PORT",
+        "LAB_NGINX_HOST",
+        "LAB_GRAFANA_URL",
+    ]
+    program = (
+        "from lab import settings, results\nprint(settings.STATE_DIR, settings.PROJECT, settings.ON_HOSTS, "
+        "settings.SERVICE_PORTS['nginx'].number, settings.host_of('nginx'), settings.GRAFANA.found_at, "
+        "results.keep_from_environment())"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LAB_")}
+    empty = dict.fromkeys([*names, "LAB_RESULTS_KEEP"], "")
+    shown = [
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=settings.CHECKOUT,
+            env={**environment, **more},
+        ).stdout
+        for more in ({}, empty)
+    ]  # fmt: skip
+    assert shown[0] == shown[1]
+
+
+def test_nobody_else_reads_variables_of_the_lab():
+    files = (settings.CHECKOUT / "lab").rglob("*.py")
+    others = [path.name for path in files if READERS.search(path.read_text(encoding="utf-8"))]
+    assert others == [], "use lab.settings.variable: empty means not set"
