@@ -78,18 +78,26 @@ def require_room(folder: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
+def is_full(folder: Path) -> bool:
+    """Return whether the folder's disk takes no more."""
+    try:
+        require_room(folder)
+    except OSError:
+        return True
+    return False
+
+
 def explain(error: OSError, state_dir: Path = STATE_DIR) -> str:
     """Return what is wrong with a disk or the state folder, and what to do, in one line; empty for other errors.
 
     An error of a write has no path with it, so a disk that is full is told by the error's number.
     """
     path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
-    ours = path is None or path.resolve().is_relative_to(state_dir.resolve())
-    shown = state_dir if path is None else path
-    if error.errno in NO_ROOM:
-        return f"{shown}: {error.strerror}; make room there" + (f", or {ELSEWHERE} on another disk" if ours else "")
-    if error.errno == errno.EROFS:
-        return f"{shown}: {error.strerror}; " + (f"{ELSEWHERE} on another disk" if ours else "name another place")
+    ours = is_full(state_dir) if path is None else path.resolve().is_relative_to(state_dir.resolve())
+    if error.errno in (*NO_ROOM, errno.EROFS):
+        where = f"{path or state_dir}: " if path or ours else ""
+        remedy = "" if error.errno == errno.EROFS else "make room there, or "
+        return f"{where}{error.strerror}; {remedy}{f'{ELSEWHERE} on another disk' if ours else 'write elsewhere'}"
     if path is None:
         # tempfile's, where no folder that it knows can be written to.
         return f"{error.strerror}; set TMPDIR to one that can be" if "temporary directory" in str(error) else ""

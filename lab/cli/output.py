@@ -44,20 +44,29 @@ def any_output() -> Iterator[None]:
             stream.reconfigure(errors="lab.plain")
     before = _identity()
     try:
-        try:
-            yield
-        finally:
-            flush()
-    except BrokenPipeError:
-        sys.exit(discard_output())
-    except SystemExit:
-        if _identity() != before:  # rich discards the output, too, and exits with 1
+        yield
+    except SystemExit as end:
+        if _identity() != before:  # rich has discarded the output, and exits with 1
             sys.exit(BROKEN_PIPE)
+        _print_the_rest(told=bool(end.code))
         raise
 
 
+def _print_the_rest(*, told: bool) -> None:
+    """Print what is buffered; exit where that fails, with a line unless one has `told` already what is wrong."""
+    try:
+        flush()
+    except BrokenPipeError:
+        sys.exit(discard_output())
+    except OSError as error:  # its disk is full
+        discard_output()
+        if not told:
+            say(f"the output cannot be written: {error.strerror}")
+            sys.exit(BAD_USAGE)
+
+
 def discard_output() -> int:
-    """Send nowhere what nobody reads, or the interpreter would try again, and complain; return the exit code."""
+    """Send nowhere what cannot be written, or the interpreter would try again, and complain; return the exit code."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
@@ -87,7 +96,8 @@ def refuse(text: str) -> NoReturn:
 
 def say(text: str) -> None:
     """A line about the run itself, after what has been printed so far."""
-    flush()
+    with contextlib.suppress(OSError):  # whoever prints more, or exits, is told
+        flush()
     typer.echo(f"lab: {text}", err=True)
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,14 @@ def test_reader_that_leaves_early_ends_a_command_without_a_word(words, tmp_path)
         )  # fmt: skip
     assert done.stderr == ""
     assert done.returncode == (0 if words[0] == "results" else output.BROKEN_PIPE)  # there is no run: no output either
+
+
+@pytest.mark.parametrize("words", [["models"], ["models", "--json"], ["list"]])
+def test_output_whose_disk_is_full_is_a_line(words):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-m", "lab", *words], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (output.BAD_USAGE, 1), done.stderr
+    assert "No space left on device" in done.stderr
 
 
 def test_line_about_the_run_follows_what_was_printed(monkeypatch):

@@ -157,10 +157,10 @@ def test_file_that_a_full_disk_cuts_is_not_left(tmp_path):
             ("/state/results: Input/output error", "LAB_STATE_DIR"),
         ),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/state"), ("/state: Not a directory", "LAB_STATE_DIR")),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), ("/state: Disk quota exceeded", "make room")),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), ("Disk quota exceeded; make room there",)),
         (
             OSError(errno.ENOSPC, "No space left on device", "/home/x.csv"),
-            ("/home/x.csv: No space", "make room there\n"),
+            ("/home/x.csv: No space", "write elsewhere\n"),
         ),
         (PermissionError(errno.EACCES, "Permission denied", "/home/x.csv"), ("/home/x.csv: Permission denied\n",)),
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), ("TMPDIR",)),
