@@ -1,9 +1,10 @@
 # The front door: each target is one line that calls Ansible, lab, Locust or pytest.
 
-PYTHON ?= python3
-PLACE ?= auto
-MODEL ?= nginx
-INPUTS ?= 1000000
+# What is empty is not set.
+override PYTHON := $(or $(PYTHON),python3)
+override PLACE := $(or $(PLACE),auto)
+override MODEL := $(or $(MODEL),nginx)
+override INPUTS := $(or $(INPUTS),1000000)
 BIN := .venv/bin
 # A part's extras of pyproject.toml, in .venv when its stamp is newer than what it depends on.
 LAB := .venv/lab.stamp
