@@ -59,7 +59,7 @@ class Conflict:
         first, *others = (port.variable for port in self.ports)
         if not others:
             return f"move it with {first}=PORT, or {self.advice or 'free the port'}"
-        return f"move them with {first}=PORT and so on (README, "Several people on one machine"), or {self.advice or 'free the ports'}"
+        return f"move them with {first}=PORT and so on (README, *Several people*), or {self.advice or 'free the ports'}"
 
 
 def conflicts(ports: Iterable[Port]) -> list[Conflict]:
