@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from lab import state_folder
 from lab.cli import experiments, looking, measuring, models, stack
-from lab.cli.output import any_output, discard_output, refuse
+from lab.cli.output import any_output, discard_output, nobody_reads, refuse
 from lab.settings import SettingError
 
 PANELS = (stack, models, looking, measuring, experiments)
@@ -49,6 +49,8 @@ class Lab(TyperGroup):
         except SettingError as error:
             refuse(str(error))
         except BrokenPipeError as error:
+            if not nobody_reads():
+                raise  # a socket's
             raise typer.Exit(discard_output()) from error
         except OSError as error:
             if explained := state_folder.explain(error):

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import select
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -71,6 +72,15 @@ def discard_output() -> int:
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
     return BROKEN_PIPE
+
+
+def nobody_reads() -> bool:
+    """Return whether output or errors go to a pipe that nobody reads any more."""
+    pipes = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            pipes.register(stream.fileno(), 0)
+    return any(events & select.POLLERR for _, events in pipes.poll(0))
 
 
 def flush() -> None:

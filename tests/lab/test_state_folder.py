@@ -133,7 +133,7 @@ def test_disk_that_takes_nothing_is_a_line(spoilt, said):
             assert_line(one, said, str(spoilt), "LAB_STATE_DIR")
     read = [["status"], ["set", "nginx", "workers=2"], ["chaos", "pause", "nginx"], ["results", "list"], ["down"]]
     status, changed, chaos, listed, down = lab(read, spoilt)
-    assert (status[0], "nothing runs" in status[2]) == (1, True)
+    assert (status[0], "nothing runs" in status[1]) == (1, True)
     for one in (changed, chaos):
         assert_line(one, "nginx does not run here")
     assert (listed[0], listed[1].split()[0]) == (0, RUN)
