@@ -16,12 +16,13 @@ from typing import Literal
 
 import psutil
 
-from lab import settings, state_folder
+from lab import settings
 from lab.gil import models_have_gil
 from lab.sandbox import outside
 from lab.stack import engine as engines
 from lab.stack import parts
 from lab.stack.ports import conflicts
+from lab.state_folder import refusal
 from services.options import COMMON
 
 Level = Literal["ok", "warn", "fail"]
@@ -189,8 +190,8 @@ def memory() -> Finding:
 
 def disk() -> Finding:
     """Room for the state folder, which must be this user's."""
-    if refusal := state_folder.refusal():
-        problem, _, remedy = refusal.partition(": ")
+    if problem := refusal():
+        problem, _, remedy = problem.partition(": ")
         return Finding("state folder", "fail", problem, remedy)
     folder = next(folder for folder in (parts.STATE_DIR, *parts.STATE_DIR.parents) if folder.exists())
     free = shutil.disk_usage(folder).free
