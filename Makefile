@@ -1,10 +1,11 @@
 # The front door: each target is one line that calls Ansible, lab, Locust or pytest.
 # By `python -m`: the path of an interpreter that pip writes into scripts may not be one that a kernel or a shell reads.
 
-PYTHON ?= python3
-PLACE ?= auto
-MODEL ?= nginx
-INPUTS ?= 1000000
+# What is empty is not set.
+override PYTHON := $(or $(PYTHON),python3)
+override PLACE := $(or $(PLACE),auto)
+override MODEL := $(or $(MODEL),nginx)
+override INPUTS := $(or $(INPUTS),1000000)
 BIN := .venv/bin
 # A part's extras of pyproject.toml, in .venv when its stamp is newer than what it depends on.
 LAB := .venv/lab.stamp
@@ -28,8 +29,8 @@ lab-down:  ## stop all that lab-up started (PLACE=vms REMOVE=yes: and take it of
 lab-status: $(LAB)  ## show what runs, how it is, and what it costs
 	@$(BIN)/python -m lab status
 
-load: $(LAB)  ## put load on one model (MODEL=nginx USERS=10 RATE=10 TIME=30)
-	@$(BIN)/python -m lab load '$(MODEL)' $(if $(USERS),--users '$(USERS)') $(if $(RATE),--rate '$(RATE)') $(if $(TIME),--seconds '$(TIME:s=)')
+load: $(LAB)  ## put load on one model (MODEL=nginx USERS=10 RATE=10 TIME=30s)
+	@$(BIN)/python -m lab load '$(MODEL)' $(if $(USERS),--users '$(USERS)') $(if $(RATE),--rate '$(RATE)') $(if $(TIME),--seconds '$(TIME)')
 
 experiments: $(LAB)  ## prove every claim of the textbook (ARGS=--quick)
 	@$(BIN)/python -m lab run --all $(ARGS)

@@ -8,18 +8,24 @@ from pathlib import Path
 
 from services.options import MODELS
 
+
+def variable(name: str, default: str = "") -> str:
+    """Return a variable of the environment. One that is empty counts as not set, as in Compose's `${NAME:-default}`."""
+    return os.environ.get(name) or default
+
+
 CHECKOUT = Path(__file__).resolve().parents[1]
-STATE_DIR = Path(os.environ.get("LAB_STATE_DIR", CHECKOUT / ".lab"))
+STATE_DIR = Path(variable("LAB_STATE_DIR", str(CHECKOUT / ".lab")))
 """Everything that runs leaves its state, logs and results here and nowhere else."""
 
-PROJECT = os.environ.get("COMPOSE_PROJECT_NAME", "accept-lab")
+PROJECT = variable("COMPOSE_PROJECT_NAME", "accept-lab")
 """Name that Compose gives the stack, and labels all that it makes with."""
 
 HOST = "127.0.0.1"
 
-ON_HOSTS = os.environ.get("LAB_PLACE") == "vms"
+ON_HOSTS = variable("LAB_PLACE") == "vms"
 """True on a host of the vms place: an inventory says there what runs where, and with which options."""
-IN_CONTAINERS = os.environ.get("LAB_PLACE") == "containers"
+IN_CONTAINERS = variable("LAB_PLACE") == "containers"
 """True in the live page of the containers place."""
 
 
@@ -42,7 +48,7 @@ class Port:
     @property
     def number(self) -> int:
         """The port in force. Raises SettingError."""
-        text = os.environ.get(self.variable, str(self.default))
+        text = variable(self.variable, str(self.default))
         if not text.isdecimal() or not 0 < int(text) < 65536:
             raise SettingError(f"{self.variable}={text!r}: give a port number from 1 to 65535")
         return int(text)
@@ -55,13 +61,13 @@ class Port:
     @property
     def given_url(self) -> str:
         """Its root for us and for browsers, where a variable such as `LAB_GRAFANA_URL` gives one; or else empty."""
-        return os.environ.get(self._named("URL"), "").rstrip("/")
+        return variable(self._named("URL")).rstrip("/")
 
     @property
     def found_at(self) -> str:
         """The root that this process finds it at. Raises SettingError."""
         # In containers it is found under its own name, at its own port; the one published is for browsers.
-        host = os.environ.get(self._named("HOST"), HOST)
+        host = variable(self._named("HOST"), HOST)
         return self.given_url or (self.url if host == HOST else f"http://{host}:{self.default}")
 
     def _named(self, ending: str) -> str:
@@ -73,7 +79,7 @@ def host_of(model: str) -> str:
 
     For whoever makes load: in containers every model has a host of its own.
     """
-    return os.environ.get(f"LAB_{model.upper()}_HOST", HOST)
+    return variable(f"LAB_{model.upper()}_HOST", HOST)
 
 
 SERVICE_PORTS = {name: Port(name, 8001 + place) for place, name in enumerate(MODELS)}

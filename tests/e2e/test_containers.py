@@ -365,7 +365,7 @@ def test_stopped_model_can_be_neither_set_nor_hurt_and_up_brings_it_back(up, eng
         assert "memcached does not run here" in line
     done = up.lab("status")
     assert done.returncode == 1
-    assert "not well: memcached" in done.stderr
+    assert "not well: memcached" in done.stdout
     engine.docker("rm", "--force", f"{PROJECT}-prometheus-1")
     before = started(engine)
     assert up.make("lab-up").returncode == 0

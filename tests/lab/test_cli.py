@@ -273,11 +273,13 @@ LEFT_OUT = Part("grafana", "local", "absent", "-", "", 0, 0.0, 0, "needs a conta
 )
 def test_status_is_good_when_all_that_can_run_works(lab, monkeypatch, parts, code, words):
     monkeypatch.setattr(status_module, "parts", lambda: parts)
-    for arguments in ((), ("--json",)):
-        done = lab("status", *arguments)
-        assert done.exit_code == code
-        assert words in done.stderr
-        assert bool(done.stderr) == bool(words)
+    table, document = lab("status"), lab("status", "--json")
+    assert (table.exit_code, document.exit_code) == (code, code)
+    # Of the table the last line, so that it follows the table through a pipe, too; JSON is alone on the output.
+    assert words in table.stdout.splitlines()[-1]
+    assert table.stderr == ""
+    assert words in document.stderr
+    assert bool(document.stderr) == bool(words)
 
 
 def test_status_shows_what_a_part_costs(lab, monkeypatch):
@@ -310,6 +312,32 @@ def test_load_passes_everything_on(lab, monkeypatch):
     arguments = ("--users", "7", "--rate", "2.5", "--seconds", "9", "--kind", "mixed", "--", "--shape", "step")
     assert lab("load", "nginx", *arguments).exit_code == 1
     assert asked == [load_module.Load(("nginx",), 7, 2.5, 9.0, "mixed", extra=("--shape", "step"))]
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("20", 20), ("1.5", 1.5), ("90s", 90), ("1m", 60), ("1h", 3600), ("1m30s", 90), ("1500ms", 1.5), ("1e+06", 1e6)],
+)
+def test_load_takes_durations(lab, monkeypatch, given, seconds):
+    asked = []
+    monkeypatch.setattr(load_module, "make", lambda load, **_: asked.append(load.seconds) or 0)
+    assert lab("load", "nginx", "--seconds", given).exit_code == 0
+    assert asked == [seconds]
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "1d", "m", "1 m", "nan", "inf", "s1", "", "10ms"])
+def test_load_refuses_what_is_no_duration(lab, given):
+    done = lab("load", "nginx", "--seconds", given)
+    assert done.exit_code == 2
+    assert "90s" in done.stderr or "1 s or more" in done.stderr
+
+
+def test_every_option_that_takes_seconds_takes_durations(lab, bench_gives):
+    asked = bench_gives(EMPTY)
+    assert lab("bench", "--seconds", "1500ms").exit_code == 0
+    assert asked[0][1] == 1.5
+    for words in (("top", "--interval", "2m"), ("console", "--idle-interval", "2m")):
+        assert "up to 60 s" in lab(*words).stderr
 
 
 def test_load_refuses_an_unknown_kind(lab):
@@ -389,7 +417,7 @@ def test_bench_that_cannot_run_says_why(lab, bench_gives):
 # Refusals.
 
 
-@pytest.mark.parametrize("port", ["x", "0", "65536", "-1", ""])
+@pytest.mark.parametrize("port", ["x", "0", "65536", "-1"])
 def test_wrong_port_variable_is_one_line(port):
     assert_refused(run_lab("top", "--once", **{PORT_VARIABLE: port}), PORT_VARIABLE, "1 to 65535")
 
