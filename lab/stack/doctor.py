@@ -18,7 +18,7 @@ import psutil
 
 from lab import settings
 from lab.gil import models_have_gil
-from lab.sandbox import outside
+from lab.sandbox import apparmor, outside
 from lab.stack import engine as engines
 from lab.stack import parts
 from lab.stack.ports import conflicts
@@ -69,6 +69,7 @@ def examine() -> list[Finding]:
     return [
         kernel(),
         namespaces(),
+        *apparmor_profile(),
         architecture(),
         engine(),
         compose(),
@@ -111,6 +112,18 @@ def namespaces() -> Finding:
     except outside.SandboxError as error:
         return Finding(subject, "warn", error.problem, error.remedy)
     return Finding(subject, "ok", "made one with a network of its own")
+
+
+def apparmor_profile() -> Iterator[Finding]:
+    """Yield whether experiments have the profile that they need where AppArmor restricts user namespaces."""
+    if not apparmor.restricts():
+        return
+    subject, detail = "AppArmor", f"{apparmor.RESTRICTION}=1"
+    if apparmor.is_loaded():
+        yield Finding(subject, "ok", f"{detail}, and the profile {apparmor.PROFILE} is loaded")
+    else:
+        detail += ": experiments need the lab's profile, on the host and in containers"
+        yield Finding(subject, "warn", detail, apparmor.remedy())
 
 
 def engine() -> Finding:

@@ -35,6 +35,10 @@ def up(place: str = "auto", extra: Sequence[str] = ()) -> int:
         place = choose(place)
         for port in settings.PORTS:
             _ = port.number  # raises SettingError before anything has started
+        # In a codespace there is one that nobody gave.
+        os.environ["LAB_CONSOLE_NAMES"] = ",".join(settings.console_names())
+        if place == "containers":
+            os.environ["LAB_APPARMOR"] = engine.apparmor_profile()
         code = play("site.yml", [*inventory_of(place), *extra])
     except (RefusalError, settings.SettingError) as error:
         return refuse(str(error))
