@@ -17,10 +17,10 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab import machines
 from lab.peers.process import die_with
 from lab.sandbox import apparmor
 from lab.settings import CHECKOUT, STATE_DIR
@@ -85,7 +85,7 @@ def launched(command: Sequence[str], errors: Path) -> Iterator[subprocess.Popen[
 
 def working_form() -> tuple[str, ...]:
     """The `unshare` that works here, found by trying it rather than by reading settings. Raises SandboxError."""
-    if sys.platform != "linux":
+    if not machines.LINUX:
         raise SandboxError("network namespaces are Linux's", CONTAINER)
     missing = [tool for tool in ("unshare", "ip") if not shutil.which(tool)]
     if missing:

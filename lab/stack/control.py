@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import settings
+from lab import machines, settings
 from lab.stack import containers, inside, parts, status
 from services.options import options_of
 
@@ -82,6 +82,8 @@ def say_here(model: str, line: bytes) -> bytes:
 
 def connect(folder: Path) -> socket.socket:
     """A connection to the control socket in `folder`. Raises OSError."""
+    if not machines.LINUX:
+        raise FileNotFoundError(folder)  # models run in containers then, and their sockets are in there
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     control.settimeout(ANSWER_SECONDS)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import settings
+from lab import machines, settings
 from lab.stack import engine, parts, status
 from lab.stack.parts import Part
 
@@ -101,7 +101,7 @@ def choose(place: str) -> str:
     except engine.EngineError as error:
         if place == "containers":
             raise RefusalError(str(error)) from None
-    if sys.platform != "linux":
+    if not machines.LINUX:
         raise RefusalError("the local place needs Linux (epoll, sock_diag), and containers need a Docker engine")
     return "local"
 
@@ -154,9 +154,12 @@ def ansible_environment() -> dict[str, str]:
     home = parts.STATE_DIR / "ansible"
     # What a user has set for other work (callbacks, vault, strategy) must not change the lab.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    # Without it macOS may end a process that Ansible forks (Ansible's FAQ, "Running on macOS as a control node").
+    ours = {} if machines.LINUX else {"OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"}
     return {
         **inherited,
-        "LC_ALL": "C.UTF-8",  # Ansible does not start in a locale of another encoding
+        **ours,
+        "LC_ALL": machines.UTF8_LOCALE,  # Ansible does not start in a locale of another encoding
         "ANSIBLE_CONFIG": str(PROVISIONING / "ansible.cfg"),
         "ANSIBLE_HOME": str(home),
         "ANSIBLE_LOCAL_TEMP": str(home / "tmp"),
