@@ -121,7 +121,10 @@ def test_every_module_of_the_lab_can_be_imported(mac):
         if not module.name.endswith("__main__") and ".peers.hello_" not in module.name
     ]
     assert "lab.sandbox.wire" in names
-    done = mac.python("-c", f"import sys, importlib\nassert sys.platform == 'darwin'\nfor name in {names}: importlib.import_module(name)")
+    done = mac.python(
+        "-c",
+        f"import sys, importlib\nassert sys.platform == 'darwin'\nfor name in {names}: importlib.import_module(name)",
+    )
     assert done.returncode == 0, said(done)
 
 
@@ -134,7 +137,9 @@ def test_load_is_made_beside_the_models(mac):
 def test_experiments_run_in_the_container(mac):
     done = mac.lab("run", "busiest-worker", "--quick")
     assert done.returncode == 0, said(done)
-    assert any(re.search(r"compose .* run .* lab run busiest-worker --quick", line) for line in mac.asked()), mac.asked()
+    assert any(re.search(r"compose .* run .* lab run busiest-worker --quick", line) for line in mac.asked()), (
+        mac.asked()
+    )
 
 
 def test_up_comes_as_far_as_building_the_images(mac):
@@ -229,7 +234,11 @@ def test_patterns_find_what_they_are_for():
 
 def posix_scripts():
     paths = subprocess.run(
-        ["git", "ls-files", "-z", "*.sh", ".devcontainer"], cwd=settings.CHECKOUT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-z", "*.sh", ".devcontainer"],
+        cwd=settings.CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split("\0")
     files = [settings.CHECKOUT / path for path in paths if path]
     return [file for file in files if file.read_bytes().startswith(b"#!/bin/sh")]
@@ -265,12 +274,14 @@ def test_environment_is_made_with_the_tools_that_macos_has(tmp_path):
     (tools / "python3").write_text(STUB.format(asked=asked))
     (tools / "python3").chmod(0o755)
     done = subprocess.run(
-        [require_tool("dash"), SCRIPT, "python3", "lab"], cwd=checkout, env={"PATH": str(tools)}, capture_output=True, text=True
+        [require_tool("dash"), SCRIPT, "python3", "lab"],
+        cwd=checkout,
+        env={"PATH": str(tools)},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, said(done)
     assert "not found" not in done.stderr, done.stderr
     commands = asked.read_text().splitlines()
     assert "python -m venv --clear .venv" in commands
     assert any("-m pip install" in command and "[lab]" in command for command in commands), commands
-
-

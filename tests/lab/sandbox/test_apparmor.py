@@ -94,7 +94,10 @@ def test_profile_that_gives_no_rights_to_users_is_for_containers(ubuntu, monkeyp
         outside.working_form()
 
 
-@pytest.mark.parametrize(("profiles", "level"), [("docker-default (enforce)\naccept-lab (unconfined)\n", "ok"), ("accept-lab2 (enforce)\n", "warn")])
+@pytest.mark.parametrize(
+    ("profiles", "level"),
+    [("docker-default (enforce)\naccept-lab (unconfined)\n", "ok"), ("accept-lab2 (enforce)\n", "warn")],
+)
 def test_doctor_finds_the_profile_in_the_list_that_root_reads(ubuntu, profiles, level):
     ubuntu.write("sys/kernel/security/apparmor/profiles", profiles)
     (finding,) = doctor.apparmor_profile()

@@ -4,24 +4,20 @@ What Linux alone has goes: names of the standard library, /proc, /sys, the local
 come: its own C modules, kqueue, the make and the shell that it ships (tests/lab/test_macos.py has those).
 """
 
+import importlib
 import locale
 import os
-import sys
-
-# Before the names go: these were built for Linux, or choose by the platform what they import.
-import ctypes.util
 import resource
 import select
 import signal
 import socket
-import ssl
-import subprocess
-import sysconfig
+import sys
 import time
-import urllib.request
 
 import psutil
 
+CHOOSING = ("ctypes.util", "ssl", "subprocess", "sysconfig", "urllib.request")
+"""They choose by the platform what they import, and are loaded while it is still Linux."""
 LINUX_ALONE = {
     os: """
         sched_getaffinity sched_setaffinity sched_getscheduler sched_setscheduler sched_getparam sched_setparam
@@ -81,14 +77,14 @@ def set_locale(category, wanted=None, *, real=locale.setlocale):
     return real(category, wanted)
 
 
+for name in CHOOSING:
+    importlib.import_module(name)
 for owner, names in LINUX_ALONE.items():
     for name in names.split():
         if name in vars(owner):
             delattr(owner, name)
-for module in ("asyncio", "selectors"):  # so that they see what is left
-    sys.modules.pop(module, None)
-import asyncio  # noqa: E402
-
+del sys.modules["selectors"]
+importlib.import_module("asyncio")  # which sees the selectors that are left
 os.stat, os.lstat, os.readlink = hiding(os.stat), hiding(os.lstat), hiding(os.readlink)
 locale.setlocale = set_locale
 sys.addaudithook(watch)
