@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +81,34 @@ def host_of(model: str) -> str:
     For whoever makes load: in containers every model has a host of its own.
     """
     return variable(f"LAB_{model.upper()}_HOST", HOST)
+
+
+HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
+"""Characters that browsers send in a name; other languages' names they send in the same ones, as `xn--…`."""
+
+
+def host_names(text: str, variable: str) -> list[str]:
+    """Return the host names in a list with commas or spaces. Raises SettingError where one is none."""
+    names = text.replace(",", " ").split()
+    for name in names:
+        if not HOST_NAME.fullmatch(name):
+            raise SettingError(f"{variable}: {name!r} is no host name: give names such as lab.example, without a port")
+    return names
+
+
+def console_names() -> list[str]:
+    """Host names, beside localhost and addresses, by which browsers may call the live page. Raises SettingError."""
+    given = host_names(os.environ.get("LAB_CONSOLE_NAMES", ""), "LAB_CONSOLE_NAMES")
+    return list(dict.fromkeys([*given, *names_in_codespace()]))
+
+
+def names_in_codespace() -> list[str]:
+    """Return the name that a codespace of GitHub gives the live page's port; nothing elsewhere. Raises SettingError."""
+    codespace = os.environ.get("CODESPACE_NAME", "")
+    if os.environ.get("CODESPACES") != "true" or not HOST_NAME.fullmatch(codespace):
+        return []
+    domain = os.environ.get("GITHUB_CODESPACES_PORT_FORWARDING_DOMAIN") or "app.github.dev"
+    return [f"{codespace}-{CONSOLE.number}.{domain}"]
 
 
 SERVICE_PORTS = {name: Port(name, 8001 + place) for place, name in enumerate(MODELS)}

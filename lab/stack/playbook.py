@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import settings
+from lab import machines, settings
 from lab.stack import parts
 
 PROVISIONING = settings.CHECKOUT / "provisioning"
@@ -80,9 +80,12 @@ def ansible_environment() -> dict[str, str]:
     home = parts.STATE_DIR / "ansible"
     # What a user has set for other work (callbacks, vault, strategy) must not change the lab.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    # Without it macOS may end a process that Ansible forks (Ansible's FAQ, "Running on macOS as a control node").
+    ours = {} if machines.LINUX else {"OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"}
     return {
         **{name: value for name, value in inherited.items() if not is_named(name)},
-        "LC_ALL": "C.UTF-8",  # Ansible does not start in a locale of another encoding
+        **ours,
+        "LC_ALL": machines.UTF8_LOCALE,  # Ansible does not start in a locale of another encoding
         "ANSIBLE_CONFIG": str(PROVISIONING / "ansible.cfg"),
         "ANSIBLE_HOME": str(home),
         "ANSIBLE_LOCAL_TEMP": str(home / "tmp"),

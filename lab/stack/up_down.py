@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import settings
+from lab import machines, settings
 from lab.folder_names import fault_of
 from lab.stack import containers, engine, leftovers, parts, ports, settling, status
 from lab.stack.parts import Part
@@ -35,6 +35,10 @@ def up(place: str = "auto", extra: Sequence[str] = ()) -> int:
         check_folders()
         place = choose(place)
         check_ports(place)
+        # In a codespace there is one that nobody gave.
+        os.environ["LAB_CONSOLE_NAMES"] = ",".join(settings.console_names())
+        if place == "containers":
+            os.environ["LAB_APPARMOR"] = engine.apparmor_profile()
         inventory = inventory_of(place)
         with alone() as lock:
             code = play("site.yml", [*inventory, *extra], lock)
@@ -140,7 +144,7 @@ def choose(place: str) -> str:
     except engine.EngineError as error:
         if place == "containers":
             raise RefusalError(str(error)) from None
-    if sys.platform != "linux":
+    if not machines.LINUX:
         raise RefusalError("the local place needs Linux (epoll, sock_diag), and containers need a Docker engine")
     return "local"
 
