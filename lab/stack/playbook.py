@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from lab import settings
@@ -70,9 +71,9 @@ def where_to_look(shown: Sequence[Part]) -> list[str]:
         "",
         *(f"  {part.name:<15}{part.state:<10}{part.url or part.detail}" for part in shown),
         "",
-        f"  put load on one   make load MODEL=nginx, or {settings.LOCUST.url} in a browser",
-        f"  look at figures   make lab-status, or {settings.PROMETHEUS.url}",
-        "  stop              make lab-down",
+        f"  put load on one   {settings.LOAD}, or {settings.LOCUST.url} in a browser",
+        f"  look at figures   {settings.STATUS}, or {settings.PROMETHEUS.url}",
+        f"  stop              {settings.DOWN}",
         f"  logs and data     {parts.STATE_DIR}",
     ]
 
@@ -89,7 +90,7 @@ def choose(place: str) -> str:
     if place == "auto" and there:
         return there
     if there and there != place:
-        raise RefusalError(f"the lab is up already, in the {there} place: `make lab-down` ends it")
+        raise RefusalError(f"the lab is up already, in the {there} place: `{settings.DOWN}` ends it")
     try:
         if place != "local":
             engine.find()
@@ -119,7 +120,8 @@ def inventory_of(place: str) -> list[str]:
     if place != "vms":
         return ["--inventory", str(PROVISIONING / "inventories" / place)]
     ours = PROVISIONING / "inventories" / "vms"
-    hosts = Path(os.environ.get("LAB_INVENTORY", ours / "hosts.yml")).expanduser().resolve()
+    usual = Path("hosts.yml") if settings.INSTALLED else ours / "hosts.yml"
+    hosts = Path(os.environ.get("LAB_INVENTORY", usual)).expanduser().resolve()
     if not hosts.is_file():
         raise RefusalError(
             f"the vms place needs an inventory of your hosts: copy {ours / 'hosts.example.yml'} to {hosts} "
@@ -130,6 +132,8 @@ def inventory_of(place: str) -> list[str]:
 
 def play(playbook: str, extra: Sequence[str] = ()) -> int:
     """Run one playbook; 0 if it succeeded, else 2. Ansible has said then what was wrong."""
+    if find_spec("ansible") is None:
+        raise RefusalError(f"the Python package 'ansible' is missing: `{settings.SETUP}` installs what the lab needs")
     environment = ansible_environment()
     with alone() as lock:
         command = [sys.executable, "-m", "ansible", "playbook", str(PROVISIONING / playbook), *extra]
@@ -142,7 +146,7 @@ def play(playbook: str, extra: Sequence[str] = ()) -> int:
                 return GOOD if ansible.wait() == 0 else BAD
             except KeyboardInterrupt:
                 ansible.wait()
-                return refuse("interrupted: `make lab-up` goes on from here, `make lab-down` clears up")
+                return refuse(f"interrupted: `{settings.UP}` goes on from here, `{settings.DOWN}` clears up")
 
 
 def ansible_environment() -> dict[str, str]:
