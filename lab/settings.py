@@ -15,7 +15,21 @@ def variable(name: str, default: str = "") -> str:
     return os.environ.get(name) or default
 
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+CODE = Path(__file__).resolve().parents[1]
+"""Folder of the packages `services`, `lab` and `loadtests`: the checkout, or where pip has installed them."""
+CARRIED = Path("lab", "checkout")
+"""Folder in a wheel with what else of a checkout the lab needs (setup.py)."""
+INSTALLED = (CODE / CARRIED).is_dir()
+CHECKOUT = CODE / CARRIED if INSTALLED else CODE
+if INSTALLED:
+    # Nothing is written where packages are. All that we start has the folder from here, whichever it runs in itself.
+    os.environ["LAB_STATE_DIR"] = variable("LAB_STATE_DIR", str(Path.cwd() / ".lab"))
+UP, DOWN, STATUS, LOAD, SETUP = (
+    ("lab up", "lab down", "lab status", "lab load nginx", "pip install 'accept-lab[lab]'")
+    if INSTALLED
+    else ("make lab-up", "make lab-down", "make lab-status", "make load MODEL=nginx", "make setup")
+)
+"""Commands that messages name; a wheel has no Makefile."""
 STATE_DIR = Path(variable("LAB_STATE_DIR", str(CHECKOUT / ".lab")))
 """Everything that runs leaves its state, logs and results here and nowhere else."""
 
@@ -32,6 +46,12 @@ IN_CONTAINERS = variable("LAB_PLACE") == "containers"
 
 class SettingError(Exception):
     """A `LAB_…` variable holds something unusable; the text says which and what it takes."""
+
+
+def require_checkout() -> None:
+    """End in one line where the lab is an installed wheel: pages of the repository are made in a checkout of it."""
+    if INSTALLED:
+        raise SystemExit("lab: this writes pages of the repository, so it needs a checkout; here the lab is installed")
 
 
 @dataclass(frozen=True, slots=True)

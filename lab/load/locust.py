@@ -246,7 +246,7 @@ def _refusal(model: str, kind: str, extra: Sequence[str]) -> str:
     port = settings.SERVICE_PORTS[model]
     if not _aimed_elsewhere(extra) and not accepts(port.number, settings.host_of(model)):
         return (
-            f"nothing listens at {port.url}, where {model} should be: start the stack with `make lab-up`, "
+            f"nothing listens at {port.url}, where {model} should be: start the stack with `{settings.UP}`, "
             f"or set {port.variable} to its port"
         )
     return ""

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from lab import machines, settings
@@ -28,7 +29,8 @@ def inventory_of(place: str) -> list[str]:
     if place != "vms":
         return ["--inventory", f"inventories/{place}"]
     ours = PROVISIONING / "inventories" / "vms"
-    hosts = Path(os.environ.get("LAB_INVENTORY", ours / "hosts.yml")).expanduser().resolve()
+    usual = Path("hosts.yml") if settings.INSTALLED else ours / "hosts.yml"
+    hosts = Path(os.environ.get("LAB_INVENTORY", usual)).expanduser().resolve()
     if not hosts.is_file():
         raise RefusalError(
             f"the vms place needs an inventory of your hosts: copy {ours / 'hosts.example.yml'} to {hosts} "
@@ -41,7 +43,7 @@ def inventory_of(place: str) -> list[str]:
 
 def check_hosts(file: Path, inventory: Sequence[str]) -> None:
     """Raise RefusalError where no host, or not every host, has anything to do: a success then would mean nothing."""
-    command = [sys.executable, "-m", "ansible", "inventory", *inventory, "--list"]
+    command = ansible("inventory", *inventory, "--list")
     listed = subprocess.run(
         command, cwd=PROVISIONING, env=ansible_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
         check=False,
@@ -60,7 +62,7 @@ def check_hosts(file: Path, inventory: Sequence[str]) -> None:
 def play(playbook: str, arguments: Sequence[str], lock: int) -> int:
     """Run one playbook; 0 if it succeeded, else 2. Ansible has said then what was wrong."""
     # By its name, in its folder: Ansible expands $NAME in paths, and takes a comma in an inventory's for a list.
-    command = [sys.executable, "-m", "ansible", "playbook", playbook, *arguments]
+    command = ansible("playbook", playbook, *arguments)
     # Ansible refuses to work on terminals and pipes that somebody has set to non-blocking.
     for descriptor in (1, 2):
         os.set_blocking(descriptor, True)
@@ -73,6 +75,13 @@ def play(playbook: str, arguments: Sequence[str], lock: int) -> int:
         except KeyboardInterrupt:
             ansible.wait()
             raise
+
+
+def ansible(*words: str) -> list[str]:
+    """Return a command of Ansible's. Raises RefusalError where it is not installed."""
+    if find_spec("ansible") is None:
+        raise RefusalError(f"the Python package 'ansible' is missing: `{settings.SETUP}` installs what the lab needs")
+    return [sys.executable, "-m", "ansible", *words]
 
 
 def ansible_environment() -> dict[str, str]:

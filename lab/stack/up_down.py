@@ -23,7 +23,7 @@ from lab.stack.playbook import FOLDERS, RefusalError, inventory_of, play
 
 GOOD, BAD = 0, 2
 PLACES = ("auto", "containers", "local", "vms")
-INTERRUPTED = "interrupted: `make lab-up` goes on from here, `make lab-down` clears up"
+INTERRUPTED = f"interrupted: `{settings.UP}` goes on from here, `{settings.DOWN}` clears up"
 
 
 def up(place: str = "auto", extra: Sequence[str] = ()) -> int:
@@ -117,9 +117,9 @@ def where_to_look(shown: Sequence[Part]) -> list[str]:
         "",
         *(f"  {part.name:<15}{part.state:<10}{part.url or part.detail}" for part in shown),
         "",
-        f"  put load on one   make load MODEL=nginx, or {settings.LOCUST.url} in a browser",
-        f"  look at figures   make lab-status, or {settings.PROMETHEUS.url}",
-        "  stop              make lab-down",
+        f"  put load on one   {settings.LOAD}, or {settings.LOCUST.url} in a browser",
+        f"  look at figures   {settings.STATUS}, or {settings.PROMETHEUS.url}",
+        f"  stop              {settings.DOWN}",
         f"  logs and data     {parts.STATE_DIR}",
     ]
 
@@ -136,7 +136,7 @@ def choose(place: str) -> str:
     if place == "auto" and there:
         return there
     if there and there != place:
-        raise RefusalError(f"the lab is up already, in the {there} place: `make lab-down` ends it")
+        raise RefusalError(f"the lab is up already, in the {there} place: `{settings.DOWN}` ends it")
     try:
         if place != "local":
             engine.find()
