@@ -69,11 +69,11 @@ def play(playbook: str, arguments: Sequence[str], lock: int) -> int:
     # Ansible holds the lock too: should we be killed, nobody else starts before it has ended.
     with subprocess.Popen(
         command, cwd=PROVISIONING, env=ansible_environment(), stdin=subprocess.DEVNULL, pass_fds=[lock]
-    ) as ansible:
+    ) as process:
         try:
-            return 0 if ansible.wait() == 0 else 2
+            return 0 if process.wait() == 0 else 2
         except KeyboardInterrupt:
-            ansible.wait()
+            process.wait()
             raise
 
 
