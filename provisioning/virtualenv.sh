@@ -15,6 +15,8 @@ command -v "$python" >/dev/null || fail "there is no $python; install Python 3.1
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "$("$python" --version) is too old, 3.11 is needed: make PYTHON=/path/to/a/newer/python"
 
+"$python" -m lab.folder_names "$(pwd -P)" || exit 2
+
 "$python" -c 'import sys, sysconfig; sys.exit(bool(sysconfig.get_config_var("Py_GIL_DISABLED")))' ||
     fail "$python has no GIL, and NiceGUI and Locust cannot be installed there: make PYTHON=/path/to/one/with/the/GIL." \
         "Models run on it: $python -m venv .venv && .venv/bin/pip install -c constraints.txt -e ."
@@ -67,4 +69,13 @@ extras=$(echo "$*" | tr ' ' ',')
 echo "installing the lab with $extras into .venv (the first time takes a minute)"
 .venv/bin/python provisioning/pip_install.py --quiet -c constraints.txt -e ".[$extras]" ||
     fail "pip could not install the lab's packages; its message is above"
+
+# The path of the interpreter that pip writes into scripts is not quoted: one with a space and a $ is no path any more.
+if ! .venv/bin/lab --version >/dev/null 2>&1; then
+    cat >.venv/bin/lab <<'END'
+#!/bin/sh
+exec "$(dirname "$0")/python" -m lab "$@"
+END
+    chmod 755 .venv/bin/lab
+fi
 for extra; do touch ".venv/$extra.stamp"; done

@@ -8,11 +8,9 @@ from typing import Annotated
 
 import typer
 
-from lab import state_folder
 from lab.cli import grafana
 from lab.cli.arguments import JsonOption
 from lab.cli.output import BAD_USAGE, CLAIM_FAILED, print_json, print_rich, say
-from lab.settings import STATE_DIR
 
 PANEL = "The stack"
 app = typer.Typer()
@@ -53,10 +51,9 @@ def doctor(as_json: JsonOption = False) -> None:
 @app.command(rich_help_panel=PANEL)
 def up(place: PlaceOption = Place.auto) -> None:
     """Bring the stack up: five models, metrics, load generator. Same as `make lab-up`."""
-    from lab.stack import playbook
+    from lab.stack import up_down
 
-    state_folder.require_room(STATE_DIR)
-    raise typer.Exit(playbook.up(place.value))
+    raise typer.Exit(up_down.up(place.value))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -67,9 +64,9 @@ def down(
     ] = False,
 ) -> None:
     """End the stack; nothing of it stays behind. Same as `make lab-down`."""
-    from lab.stack import playbook
+    from lab.stack import up_down
 
-    raise typer.Exit(playbook.down(place.value, remove=remove))
+    raise typer.Exit(up_down.down(place.value, remove=remove))
 
 
 @app.command(rich_help_panel=PANEL)

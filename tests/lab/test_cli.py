@@ -19,8 +19,8 @@ from lab.bench import run as bench_module
 from lab.load import locust as load_module
 from lab.models_table import document
 from lab.stack import doctor as doctor_module
-from lab.stack import playbook
 from lab.stack import status as status_module
+from lab.stack import up_down
 from lab.stack.doctor import Finding
 from lab.stack.status import Part
 from services.options import COMMON, MODELS
@@ -243,7 +243,7 @@ def test_list_sets_what_is_often_said_beside_what_was_measured(lab):
 @pytest.mark.parametrize("code", [0, 2])
 def test_up_and_down_pass_the_place_and_the_exit_code(lab, monkeypatch, command, code):
     asked = []
-    monkeypatch.setattr(playbook, command, lambda place, **_: asked.append(place) or code)
+    monkeypatch.setattr(up_down, command, lambda place, **_: asked.append(place) or code)
     assert lab(command).exit_code == code
     assert lab(command, "--place", "containers").exit_code == code
     assert asked == ["auto", "containers"]
@@ -443,8 +443,8 @@ def test_missing_package_is_one_line(lab, monkeypatch):
 
 
 def test_missing_module_of_ours_is_a_bug(lab, monkeypatch):
-    monkeypatch.setitem(sys.modules, "lab.stack.playbook", None)
-    monkeypatch.delattr("lab.stack.playbook")
+    monkeypatch.setitem(sys.modules, "lab.stack.up_down", None)
+    monkeypatch.delattr("lab.stack.up_down")
     with pytest.raises(ModuleNotFoundError):
         lab("up")
 

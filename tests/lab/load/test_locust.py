@@ -13,7 +13,7 @@ from support.tools import require_tool
 
 from lab.grafana import annotate
 from lab.load import locust
-from lab.load.result import FAILURES, GOOD, SATURATED_EXIT, Repeat, described, report
+from lab.load.result import FAILURES, GOOD, SATURATED_EXIT, Repeat, described, exit_code, report
 from lab.peers import nginx
 from lab.peers.process import free_port
 from loadtests.histogram import Histogram
@@ -197,3 +197,12 @@ def test_load_is_marked_in_grafana(monkeypatch):
     assert "lab load nginx" in text
     assert tags[:2] == ["load", "nginx"]
     assert 0.5 < ended - begun < 60
+
+
+def test_load_that_did_nothing_has_shown_nothing():
+    idle, busy = (result(times=times, connect_failures=[]) for times in ((), (0.002,)))
+    assert exit_code([Repeat(1, "nginx", None, idle, GOOD)]) == FAILURES
+    assert exit_code([Repeat(1, "nginx", None, busy, GOOD)]) == GOOD
+    out = io.StringIO()
+    report(idle, Console(file=out, width=200))
+    assert "has shown nothing" in out.getvalue()
