@@ -13,7 +13,7 @@ TEST := .venv/test.stamp
 BENCH := .venv/bench.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab-up lab-down lab-status load dashboards experiments report docs screenshots bench lint test test-vms fuzz
+.PHONY: help setup lab-up lab-down lab-status load dashboards experiments report docs screenshots bench lint test test-vms fuzz licences release
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,12 @@ test-vms: $(TEST)  ## provision a virtual machine over SSH, as root on Debian (3
 
 fuzz: $(TEST)  ## feed the protocols a million broken inputs (INPUTS=1000000)
 	@PYTHONPATH=.:tests $(BIN)/python -m support.fuzz $(INPUTS) $(SEED)
+
+licences: $(TEST)  ## write docs/licences.md anew, from the metadata of what is installed
+	@PYTHONPATH=.:tests $(BIN)/python -m support.licences
+
+release: $(TEST)  ## build the version's archives, try the wheel, write its notes: dist/
+	@PYTHONPATH=.:tests $(BIN)/python -m support.release
 
 $(LAB): pyproject.toml constraints.txt
 	@provisioning/virtualenv.sh '$(PYTHON)' lab && touch $@

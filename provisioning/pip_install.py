@@ -13,6 +13,8 @@ import os
 import subprocess
 import sys
 
+import pip_progress
+
 KEPT = frozenset({
     "index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "proxy", "cert", "client-cert",
     "keyring-provider", "timeout", "default-timeout", "retries", "resume-retries", "cache-dir", "no-cache-dir",
@@ -30,7 +32,7 @@ def main() -> int:
         sys.stderr.write(listed.stderr)
         return listed.returncode
     environment = {**without_pip("PIP_"), "PIP_CONFIG_FILE": os.devnull, **kept(listed.stdout)}
-    return subprocess.run([*PIP, "install", *sys.argv[1:]], env=environment).returncode
+    return pip_progress.install(sys.argv[1:], environment)
 
 
 def without_pip(prefix: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`pip install` that shows how far it is: pip_progress.py PIP_ARGUMENT...
+"""`pip install` that shows how far it is.
 
 On a terminal a line that is overwritten, elsewhere a line now and then. What pip says is shown only if it fails.
 Python's own library only: nothing is installed yet.
@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,19 +73,15 @@ def follow(pip: subprocess.Popen[str], progress: Progress) -> int:
     return pip.wait()
 
 
-def main() -> int:
-    """Run pip with these arguments; its exit code."""
-    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
+def install(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run `pip install` with these arguments; its exit code."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--progress-bar", "off"]
     progress = Progress()
     with subprocess.Popen(
-        [*command, *sys.argv[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace",
+        [*command, *arguments], env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace",
     ) as pip:  # fmt: skip
         code = follow(pip, progress)
     if code:
         print("\n".join(progress.said), file=sys.stderr)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -67,7 +67,7 @@ fi
 
 extras=$(echo "$*" | tr ' ' ',')
 echo "installing the lab with $extras into .venv (the first time takes a minute)"
-.venv/bin/python provisioning/pip_install.py --quiet -c constraints.txt -e ".[$extras]" ||
+.venv/bin/python provisioning/pip_install.py -c constraints.txt -e ".[$extras]" ||
     fail "pip could not install the lab's packages; its message is above"
 
 # The path of the interpreter that pip writes into scripts is not quoted: one with a space and a $ is no path any more.

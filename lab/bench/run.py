@@ -33,7 +33,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from lab import peers
+from lab import machines, peers
 from lab.bench import kernel_memory, processor_time
 from lab.bench.metrics_cost import PAIRS, watching
 from lab.bench.servers import WARM_UP_SECONDS, BenchError, Cores, Server, check, load, model_server, peer_server
@@ -111,6 +111,8 @@ def run(servers: list[str] | None, seconds: float, rounds: int, parts: set[str],
     each load, `parts` some of `PARTS`, empty for all. With fewer than two cores nothing is measured and
     `inconclusive` says so. Raises BenchError, WrkError or PeerError.
     """
+    if not machines.LINUX:
+        raise BenchError("servers are measured on Linux, on the machine itself: run `lab bench` there")
     wrk.require()
     parts = parts or set(PARTS)
     if parts - PARTS:
@@ -162,7 +164,7 @@ def merged(stored: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
 
 def pick_cores() -> Cores | None:
     """Two processors that we may use; None when there is one."""
-    allowed = sorted(os.sched_getaffinity(0))
+    allowed = sorted(machines.cpus())
     return Cores(allowed[0], allowed[1]) if len(allowed) >= CORES_NEEDED else None
 
 

@@ -14,10 +14,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lab import state_folder
+from lab import __version__, state_folder
 from lab.cli import experiments, looking, measuring, models, stack
 from lab.cli.output import any_output, discard_output, nobody_reads, refuse
-from lab.settings import SettingError
+from lab.settings import SETUP, SettingError
 
 PANELS = (stack, models, looking, measuring, experiments)
 NEED_STATE = frozenset({
@@ -59,7 +59,7 @@ class Lab(TyperGroup):
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] in {"lab", "services", "loadtests"}:
                 raise  # ours: a bug, not an environment
-            refuse(f"the Python package {error.name!r} is missing: `make setup` installs what the lab needs")
+            refuse(f"the Python package {error.name!r} is missing: `{SETUP}` installs what the lab needs")
 
 
 app = typer.Typer(
@@ -78,9 +78,7 @@ for panel in PANELS:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"lab {version('accept-lab')}")
+        typer.echo(f"lab {__version__}")
         raise typer.Exit
 
 

@@ -8,7 +8,7 @@ import typer
 
 from lab.cli.arguments import DURATION, duration
 from lab.cli.output import print_rich, refuse, say
-from lab.settings import CONSOLE, HOST
+from lab.settings import CONSOLE, HOST, console_names, host_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +88,8 @@ def console(
         list[str] | None,
         typer.Option(
             metavar="HOSTNAME",
-            help="By which browsers may call it, beside addresses and localhost; may be repeated.",
+            help="Name by which browsers may call it, beside addresses and localhost; may be repeated "
+            "[$LAB_CONSOLE_NAMES].",
             show_default=False,
         ),
     ] = None,
@@ -109,4 +110,5 @@ def console(
     number = port or CONSOLE.number
     if code := refusal(number, host):
         refuse(f"port {number} {explain(code, listening().get(number))}: move it with --port or {CONSOLE.variable}")
-    serve_page(host, number, name or (), idle_interval)
+    names = [*console_names(), *host_names(" ".join(name or ()), "--name")]
+    serve_page(host, number, names, idle_interval)

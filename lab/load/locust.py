@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from lab import results, settings
+from lab import machines, results, settings
 from lab.load.result import Repeat, described, exit_code, report
 from lab.load.seen import load_address
 from lab.load.served import Watch
@@ -161,7 +161,7 @@ def one(load: Load, run: str, number: int, variant: str | None) -> Repeat:
                 command[command.index("--result-file") : command.index("--result-file")] = [
                     "--metrics-host", address[0], "--metrics-port", str(address[1]), "--run", run, "--watched",
                 ]  # fmt: skip
-            others = ForeignCpu(os.sched_getaffinity(0))
+            others = ForeignCpu(machines.cpus())
             code = _followed(command, load.file, load.users)
             taken = others.share()
         if not result_file.exists():
@@ -173,7 +173,7 @@ def one(load: Load, run: str, number: int, variant: str | None) -> Repeat:
 
 def _taken_by_others(taken: float, result: dict[str, Any], server: dict[str, Any], model: str) -> float:
     """Return the share of this machine's processors that neither Locust nor the server had, if that is here."""
-    seconds = result["seconds"] * len(os.sched_getaffinity(0))
+    seconds = result["seconds"] * len(machines.cpus())
     used = server.get("cpu_seconds", 0.0) if settings.host_of(model) == settings.HOST else 0.0
     return max(0.0, taken - used / seconds) if seconds else taken
 
@@ -241,10 +241,12 @@ def _refusal(model: str, kind: str, extra: Sequence[str]) -> str:
         return f"no model is called {model!r}; there are {', '.join(settings.SERVICE_PORTS)}"
     if kind not in KINDS:
         return f"unknown user kind {kind!r}; there are {', '.join(KINDS)}"
+    if not machines.LINUX:
+        return "load is made on Linux: start the containers with `make lab-up`, and `lab load` makes it beside them"
     port = settings.SERVICE_PORTS[model]
     if not _aimed_elsewhere(extra) and not accepts(port.number, settings.host_of(model)):
         return (
-            f"nothing listens at {port.url}, where {model} should be: start the stack with `make lab-up`, "
+            f"nothing listens at {port.url}, where {model} should be: start the stack with `{settings.UP}`, "
             f"or set {port.variable} to its port"
         )
     return ""

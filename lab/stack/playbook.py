@@ -11,9 +11,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-from lab import settings, state_folder
+from lab import machines, settings, state_folder
 from lab.stack import parts
 
 PROVISIONING = settings.CHECKOUT / "provisioning"
@@ -34,7 +35,8 @@ def inventory_of(place: str) -> list[str]:
     if place != "vms":
         return ["--inventory", f"inventories/{place}"]
     ours = PROVISIONING / "inventories" / "vms"
-    hosts = Path(settings.variable("LAB_INVENTORY", str(ours / "hosts.yml"))).expanduser().resolve()
+    usual = Path("hosts.yml") if settings.INSTALLED else ours / "hosts.yml"
+    hosts = Path(settings.variable("LAB_INVENTORY", str(usual))).expanduser().resolve()
     if not hosts.is_file():
         raise RefusalError(
             f"the vms place needs an inventory of your hosts: copy {ours / 'hosts.example.yml'} to {hosts} "
@@ -47,7 +49,7 @@ def inventory_of(place: str) -> list[str]:
 
 def check_hosts(file: Path, inventory: Sequence[str]) -> None:
     """Raise RefusalError where no host, or not every host, has anything to do: a success then would mean nothing."""
-    command = [sys.executable, "-m", "ansible", "inventory", *inventory, "--list"]
+    command = ansible("inventory", *inventory, "--list")
     listed = subprocess.run(
         command, cwd=PROVISIONING, env=ansible_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
         check=False,
@@ -66,27 +68,37 @@ def check_hosts(file: Path, inventory: Sequence[str]) -> None:
 def play(playbook: str, arguments: Sequence[str], lock: int) -> int:
     """Run one playbook; 0 if it succeeded, else 2. Ansible has said then what was wrong."""
     # By its name, in its folder: Ansible expands $NAME in paths, and takes a comma in an inventory's for a list.
-    command = [sys.executable, "-m", "ansible", "playbook", playbook, *arguments]
+    command = ansible("playbook", playbook, *arguments)
     # Ansible refuses to work on terminals and pipes that somebody has set to non-blocking.
     for descriptor in (1, 2):
         os.set_blocking(descriptor, True)
     # Ansible holds the lock too: should we be killed, nobody else starts before it has ended.
     with subprocess.Popen(
         command, cwd=PROVISIONING, env=ansible_environment(), stdin=subprocess.DEVNULL, pass_fds=[lock]
-    ) as ansible:
+    ) as process:
         try:
-            return 0 if ansible.wait() == 0 else 2
+            return 0 if process.wait() == 0 else 2
         except KeyboardInterrupt:
-            ansible.wait()
+            process.wait()
             raise
+
+
+def ansible(*words: str) -> list[str]:
+    """Return a command of Ansible's. Raises RefusalError where it is not installed."""
+    if find_spec("ansible") is None:
+        raise RefusalError(f"the Python package 'ansible' is missing: `{settings.SETUP}` installs what the lab needs")
+    return [sys.executable, "-m", "ansible", *words]
 
 
 def ansible_environment() -> dict[str, str]:
     """The environment of ansible-playbook: ours, with every file that it writes under the state folder."""
     home = ansible_home(parts.STATE_DIR)
+    # Without it macOS may end a process that Ansible forks (Ansible's FAQ, "Running on macOS as a control node").
+    ours = {} if machines.LINUX else {"OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"}
     return {
         **{name: value for name, value in os.environ.items() if is_inherited(name, value) and not is_named(name)},
-        "LC_ALL": "C.UTF-8",  # Ansible does not start in a locale of another encoding
+        **ours,
+        "LC_ALL": machines.UTF8_LOCALE,  # Ansible does not start in a locale of another encoding
         "ANSIBLE_CONFIG": str(PROVISIONING / "ansible.cfg"),
         "ANSIBLE_HOME": str(home),
         "ANSIBLE_LOCAL_TEMP": str(home / "tmp"),

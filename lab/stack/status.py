@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
+from lab import settings
 from lab.measure.processes import cpu_seconds, pss_bytes, tree
 from lab.stack import containers, supervision
 from lab.stack.leftovers import ours, part_of
@@ -15,7 +16,7 @@ from lab.stack.supervision import Program
 CPU_SAMPLE_SECONDS = 0.25
 PLACE = "local"
 MISSING = {
-    "prometheus": "not installed here: install your system's prometheus package, then `make lab-up`",
+    "prometheus": f"not installed here: install your system's prometheus package, then `{settings.UP}`",
 }
 
 
@@ -78,7 +79,7 @@ def orphaned_or_down() -> list[Part]:
 
 def orphan(name: str, pids: list[int]) -> Part:
     """A part that lost its supervisord."""
-    detail = "supervisord is gone: `make lab-up` or `make lab-down` puts this right"
+    detail = f"supervisord is gone: `{settings.UP}` or `{settings.DOWN}` puts this right"
     health = "ok" if PIECES[name].answers() else "failing"
     return Part(name, PLACE, "orphaned", health, PIECES[name].port.url, min(pids), 0.0, pss_bytes(pids), detail)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import settings, state_folder
+from lab import machines, settings, state_folder
 from lab.folder_names import fault_of
 from lab.stack import containers, cpusets, engine, files, leftovers, parts, ports, settling, status
 from lab.stack.parts import Part
@@ -25,7 +25,7 @@ GOOD, BAD = 0, 2
 PLACES = ("auto", "containers", "local", "vms")
 MOUNTED = (settings.CHECKOUT / "dashboards" / "prometheus", settings.CHECKOUT / "dashboards" / "grafana")
 """Folders of the checkout that containers read, as users of their own (docker-compose.yml)."""
-INTERRUPTED = "interrupted: `make lab-up` goes on from here, `make lab-down` clears up"
+INTERRUPTED = f"interrupted: `{settings.UP}` goes on from here, `{settings.DOWN}` clears up"
 
 
 def up(place: str = "auto", extra: Sequence[str] = ()) -> int:
@@ -37,8 +37,11 @@ def up(place: str = "auto", extra: Sequence[str] = ()) -> int:
         check_folders()
         place = choose(place)
         check_ports(place)
+        # In a codespace there is one that nobody gave.
+        os.environ["LAB_CONSOLE_NAMES"] = ",".join(settings.console_names())
         if place == containers.PLACE:
             check_containers()
+            os.environ["LAB_APPARMOR"] = engine.apparmor_profile()
         inventory = inventory_of(place)
         with alone() as lock:
             code = play("site.yml", [*inventory, *extra], lock)
@@ -117,9 +120,9 @@ def where_to_look(shown: Sequence[Part]) -> list[str]:
         "",
         *(f"  {part.name:<15}{part.state:<10}{part.url or part.detail}" for part in shown),
         "",
-        f"  put load on one   make load MODEL=nginx, or {settings.LOCUST.url} in a browser",
-        f"  look at figures   make lab-status, or {settings.PROMETHEUS.url}",
-        "  stop              make lab-down",
+        f"  put load on one   {settings.LOAD}, or {settings.LOCUST.url} in a browser",
+        f"  look at figures   {settings.STATUS}, or {settings.PROMETHEUS.url}",
+        f"  stop              {settings.DOWN}",
         f"  logs and data     {parts.STATE_DIR}",
     ]
 
@@ -136,7 +139,7 @@ def choose(place: str) -> str:
     if place == "auto" and there:
         return there
     if there and there != place:
-        raise RefusalError(f"the lab is up already, in the {there} place: `make lab-down` ends it")
+        raise RefusalError(f"the lab is up already, in the {there} place: `{settings.DOWN}` ends it")
     try:
         if place != "local":
             engine.find()
@@ -144,7 +147,7 @@ def choose(place: str) -> str:
     except engine.EngineError as error:
         if place == "containers":
             raise RefusalError(str(error)) from None
-    if sys.platform != "linux":
+    if not machines.LINUX:
         raise RefusalError("the local place needs Linux (epoll, sock_diag), and containers need a Docker engine")
     return "local"
 

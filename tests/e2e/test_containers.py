@@ -25,11 +25,12 @@ import httpx
 import psutil
 import pytest
 from support import plain_http
-from support.engine import GRAFANA_IMAGE, PYTHON_IMAGE, Engine, running_engine
-from support.stack import Stack, accepts, assert_interrupted, eventually, free_ports, serves
+from support.engine import GRAFANA_IMAGE, PROMETHEUS_IMAGE, PYTHON_IMAGE, Engine, running_engine
+from support.stack import PAGE_NAME, Stack, accepts, assert_interrupted, eventually, free_ports, serves
 
 from dashboards.parts import CONSOLE
 from lab import settings
+from lab.sandbox import apparmor
 from services.options import MODELS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
@@ -119,6 +120,21 @@ def test_compose_file_is_valid_without_ansible(engine):
         assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_profile_of_apparmor_is_one_to_a_parser_that_knows_its_rule(engine, tmp_path):
+    """Of trixie: bookworm's knows no `userns`. Nothing is loaded, since this kernel need not have AppArmor."""
+
+    def parsed(profile: Path) -> str:
+        command = f"apparmor_parser --skip-kernel-load --skip-cache {profile.name} && echo parsed"
+        return engine.docker(
+            "run", "--rm", "--network", "none", "--volume", f"{profile.parent}:/profiles:ro", "--workdir", "/profiles",
+            "--entrypoint", "sh", PROMETHEUS_IMAGE, "-c", command, check=False,
+        ).strip()  # fmt: skip
+
+    misspelt = tmp_path / "misspelt"
+    misspelt.write_text(apparmor.FILE.read_text().replace("userns,", "usernss,"))
+    assert (parsed(apparmor.FILE), parsed(misspelt)) == ("parsed", "")
+
+
 def go_down(stack: Stack, engine: Engine) -> None:
     if engine.names("ps", "--all"):
         assert stack.make("lab-down", PLACE="auto").returncode == 0
@@ -184,6 +200,10 @@ def test_up_starts_every_part_says_where_and_what_is_left_out(stack, engine):
 
 def test_live_page_sees_every_model(up):
     assert eventually(lambda: up.seen_on_the_page() == set(MODELS))
+
+
+def test_live_page_may_be_called_by_the_name_that_it_is_given(up):
+    assert (up.page_under(PAGE_NAME), up.page_under("evil.example")) == (200, 403)
 
 
 def test_second_up_changes_nothing_and_auto_stays_where_the_stack_is(up, engine):

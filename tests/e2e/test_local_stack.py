@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support import plain_http
-from support.stack import Stack, accepts, eventually
+from support.stack import PAGE_NAME, Stack, accepts, eventually
 
 from lab import settings
 from services.options import MODELS
@@ -106,6 +106,10 @@ def test_up_starts_every_part_and_says_where(up):
 
 def test_live_page_sees_every_model(up):
     assert eventually(lambda: up.seen_on_the_page() == set(MODELS))
+
+
+def test_live_page_may_be_called_by_the_name_that_it_is_given(up):
+    assert (up.page_under(PAGE_NAME), up.page_under("evil.example")) == (200, 403)
 
 
 def test_second_up_changes_nothing(up):

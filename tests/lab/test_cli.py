@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import re
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lab import cli
+from lab import __version__, cli
 from lab.bench import run as bench_module
 from lab.load import locust as load_module
 from lab.models_table import document
@@ -478,7 +477,7 @@ def test_report_without_a_run_is_refused(tmp_path, words):
 
 def test_version_is_that_of_the_package():
     done = run_lab("--version")
-    assert (done.returncode, done.stdout) == (0, f"lab {importlib.metadata.version('accept-lab')}\n")
+    assert (done.returncode, done.stdout) == (0, f"lab {__version__}\n")
 
 
 def test_shell_completion_knows_the_models():
