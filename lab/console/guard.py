@@ -11,7 +11,8 @@ A forwarder (nginx, a codespace, a tunnel) has a name of its own, and each treat
     Origin https://lab.example   the same (passed on), or http://localhost:8080 (rewritten, but not always both)
 
 So an origin is also good if its name is one that was allowed, at any port; and if it is our own port of localhost while
-`Host` is such a name. Without that the page would load, since a plain GET has no `Origin`, and its socket be refused.
+`Host` is such a name. Without that the page would load, since a plain GET has no `Origin`, but neither its socket nor,
+with Chromium, its scripts.
 """
 
 from __future__ import annotations
