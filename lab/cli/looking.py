@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lab.cli.arguments import DURATION, duration
 from lab.cli.output import print_rich, refuse, say
 from lab.settings import CONSOLE, HOST, console_names, host_names
 
@@ -20,7 +21,9 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=PANEL)
 def top(
-    interval: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two looks.")] = 1.0,
+    interval: Annotated[
+        float, typer.Option(parser=duration(0.1, 60), metavar=DURATION, help="Time between two looks.")
+    ] = 1.0,
     url: Annotated[
         list[str] | None,
         typer.Option(
@@ -91,7 +94,10 @@ def console(
         ),
     ] = None,
     idle_interval: Annotated[
-        float, typer.Option(min=0.5, max=60, help="Seconds between two looks at the models while nobody looks.")
+        float,
+        typer.Option(
+            parser=duration(0.5, 60), metavar=DURATION, help="Time between two looks at the models while nobody looks."
+        ),
     ] = 1.0,
 ) -> None:
     """Show the running models in a browser: their anatomy with live figures, charts, load, options, experiments.

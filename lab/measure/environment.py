@@ -6,9 +6,9 @@ import platform
 import subprocess
 from typing import TypedDict
 
-from lab import machines
+from lab import __version__, machines
 from lab.gil import models_have_gil
-from lab.settings import CHECKOUT
+from lab.settings import CHECKOUT, INSTALLED
 
 CHANGED = "+"
 """Behind a commit: files differ from it."""
@@ -36,7 +36,9 @@ def describe() -> Environment:
 
 
 def _commit() -> str:
-    """The checkout's commit, with `+` where files differ from it; "unknown" outside a checkout."""
+    """The checkout's commit, with `+` where files differ from it; the version of an installed wheel, or "unknown"."""
+    if INSTALLED:
+        return f"v{__version__}"
     try:
         commit = _git("rev-parse", "--short", "HEAD")
         return commit + (CHANGED if _git("status", "--porcelain", "--untracked-files=no") else "")

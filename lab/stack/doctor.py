@@ -26,6 +26,7 @@ from lab.sandbox import apparmor, outside
 from lab.stack import engine as engines
 from lab.stack import parts
 from lab.stack.ports import conflicts
+from lab.state_folder import refusal
 from services.options import COMMON
 
 Level = Literal["ok", "warn", "fail"]
@@ -264,7 +265,10 @@ def memory() -> Finding:
 
 
 def disk() -> Finding:
-    """Room for the state folder."""
+    """Room for the state folder, which must be this user's."""
+    if problem := refusal():
+        problem, _, remedy = problem.partition(": ")
+        return Finding("state folder", "fail", problem, remedy)
     folder = state_folder()
     free = shutil.disk_usage(folder).free
     detail = f"{free / (1 << 30):.1f} GiB free at {folder}"
@@ -351,8 +355,8 @@ def ports() -> Iterator[Finding]:
         return
     needed = {port.part for port in parts.ports()}
     for conflict in found:
-        level: Level = "fail" if conflict.port.part in needed else "warn"
-        yield Finding(f"port {conflict.port.number}", level, f"{conflict.port.part} {conflict.reason}", conflict.remedy)
+        level: Level = "fail" if needed.intersection(port.part for port in conflict.ports) else "warn"
+        yield Finding(conflict.subject, level, conflict.detail, conflict.remedy)
     if not found:
         yield Finding("ports", "ok", f"all {len(settings.PORTS)} are free or held by this stack")
 

@@ -127,9 +127,9 @@ class Stack:
             done = self.make("lab-up")
             assert done.returncode == 0, done.stdout + done.stderr
 
-    def playbook(self, function: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-        """Call a function of lab.stack.playbook, for what make has no target."""
-        code = f"import sys; from lab.stack import playbook; sys.exit(playbook.{function}(*{arguments!r}))"
+    def up_down(self, function: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Call a function of lab.stack.up_down, for what make has no target."""
+        code = f"import sys; from lab.stack import up_down; sys.exit(up_down.{function}(*{arguments!r}))"
         return subprocess.run(
             [sys.executable, "-c", code], cwd=settings.CHECKOUT, env=self.environment,
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=UP_SECONDS,

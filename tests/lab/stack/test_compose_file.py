@@ -139,9 +139,10 @@ def test_profile_of_apparmor_is_for_who_runs_experiments(given, profile):
     assert chosen == {"console", "lab"}
 
 
-@pytest.mark.parametrize("service", ["lab", "console"])
-def test_who_runs_experiments_finds_grafana_in_the_network(service):
+@pytest.mark.parametrize("service", ["lab", "console", "locust"])
+def test_who_makes_runs_keeps_them_and_finds_grafana_in_the_network(service):
     assert SERVICES[service]["environment"]["LAB_GRAFANA_HOST"] in SERVICES
+    assert "lab:/state" in SERVICES[service]["volumes"]
 
 
 def test_console_knows_where_it_is_and_where_a_browser_finds_the_other_tools():
