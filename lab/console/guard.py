@@ -22,6 +22,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from lab import settings
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -71,7 +73,7 @@ def refusal(headers: dict[bytes, bytes], names: Collection[str] = (), ports: Col
 
 def allow(name: str) -> str:
     """Return how to allow a name."""
-    return f"add {name or 'its name'} to LAB_CONSOLE_NAMES and start it again (`make lab-up`, or `lab console`)"
+    return f"add {name or 'its name'} to LAB_CONSOLE_NAMES and start it again (`{settings.UP}`, or `lab console`)"
 
 
 def parts_of(url: str) -> tuple[str, str, int | None]:
