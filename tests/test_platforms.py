@@ -10,6 +10,7 @@ import tomllib
 from itertools import product
 
 import pytest
+from packaging.utils import canonicalize_name
 from support.package_index import CONSTRAINTS, uv
 
 from lab.settings import CHECKOUT
@@ -19,18 +20,18 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = tuple(PROJECT["optional-dependencies"])
 LISTS = ("", *EXTRAS)
-PINS = {line.lower() for line in CONSTRAINTS.read_text(encoding="utf-8").split()}
+PINS = {canonicalize_name(line.partition("==")[0]) for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines()}
 """The image `services` has the list without a name, the image `lab` that and `tools`, as the Dockerfile says."""
 
 
 def resolve(extra: str, platform: str, python: str) -> tuple[str, set[str]]:
-    """Return what uv says where it finds no set of wheels, and the set where it does."""
+    """Return what uv says where it finds no set of wheels, and the names of the set where it does."""
     extras = ["--extra", extra] if extra else []
     done = uv(
         "pip", "compile", CHECKOUT / "pyproject.toml", *extras, "--constraint", CONSTRAINTS, "--no-header", "--no-annotate",
         "--python-platform", platform, "--python-version", python, "--only-binary", ":all:",
     )  # fmt: skip
-    return (f"[{extra}]: {done.stderr}", set()) if done.returncode else ("", set(done.stdout.split()))
+    return (f"[{extra}]: {done.stderr}", set()) if done.returncode else ("", {line.partition("==")[0] for line in done.stdout.splitlines()})
 
 
 @pytest.mark.timeout(120)
