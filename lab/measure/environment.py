@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from typing import TypedDict
 
-from lab import __version__
+from lab import __version__, machines
 from lab.gil import models_have_gil
 from lab.settings import CHECKOUT, INSTALLED
 
@@ -29,7 +28,7 @@ def describe() -> Environment:
     """This machine, this Python and this checkout."""
     return Environment(
         kernel=platform.release(),
-        cpus=len(os.sched_getaffinity(0)),
+        cpus=len(machines.cpus()),
         python=platform.python_version(),
         gil=models_have_gil(),
         commit=_commit(),

@@ -75,7 +75,7 @@ def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def why(output: str) -> str:
     """One line that says why the build failed, and what to do."""
-    base = os.environ.get("LAB_PYTHON_IMAGE", "")
+    base = settings.variable("LAB_PYTHON_IMAGE")
     if base and (found := UNOBTAINABLE.search(output)):
         return (
             f"the base image {base} is not here and cannot be pulled ({found[0].strip()}): "

@@ -10,7 +10,7 @@ from lab import settings
 from lab.measure.processes import cpu_seconds, pss_bytes, tree
 from lab.stack import containers, supervision
 from lab.stack.leftovers import ours, part_of
-from lab.stack.parts import LEFT_OUT, PIECES, Part
+from lab.stack.parts import LEFT_OUT, PIECES, Part, declared
 from lab.stack.supervision import Program
 
 CPU_SAMPLE_SECONDS = 0.25
@@ -86,6 +86,8 @@ def orphan(name: str, pids: list[int]) -> Part:
 
 def absent(name: str, state: str = "absent") -> Part:
     """A part of which nothing runs."""
+    if state == "absent" and name in declared():
+        return Part(name, PLACE, "missing", "failing", "", 0, 0.0, 0, "it should run: `lab up` starts it")
     detail = MISSING.get(name, "") if state == "absent" else ""
     return Part(name, PLACE, state, "-", "", 0, 0.0, 0, detail)
 
