@@ -285,12 +285,12 @@ def state_folder() -> Path:
 def sockets() -> Iterator[Finding]:
     """Yield whether models and supervisord can have their sockets in the state folder: not on a drive of Windows.
 
-    Nor in a folder that a virtual machine shares with its host. Nothing where this user may not write there.
+    Nor in a folder that a virtual machine shares with its host. Nothing where no folder can be made there.
     """
     if not LINUX:
         return
     subject, folder = "Unix sockets", state_folder()
-    with contextlib.suppress(PermissionError), tempfile.TemporaryDirectory(dir=folder, prefix=".doctor-") as made:
+    with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=folder, prefix=".doctor-") as made:
         descriptor = os.open(made, os.O_PATH | os.O_DIRECTORY)
         try:
             with socket.socket(socket.AF_UNIX) as trial:
