@@ -21,7 +21,7 @@ LISTENS = "0A"
 """State of a listening socket in /proc/net/tcp. Source: include/net/tcp_states.h."""
 ACCEPTS = 0x10000
 """Flag of a listening socket in /proc/net/unix (__SO_ACCEPTCON)."""
-NAMESPACE = re.compile(r"\w+:\[\d+\]")
+NAMESPACE = re.compile(r"(cgroup|ipc|mnt|net|pid|time|user|uts):\[\d+\]")
 UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 UNITS = "accept-lab*"
 RULES = (("nft", "list", "ruleset"), ("iptables-save",), ("ip6tables-save",))
