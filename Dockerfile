@@ -35,9 +35,18 @@ WORKDIR /lab
 RUN install --directory --owner=10001 --group=10001 /state
 USER 10001:10001
 
+# Whatever the modes of the checkout (umask 077), nobody but root owns these files, and everybody may read them. Its own
+# stage, and no COPY --chmod, which takes BuildKit.
+FROM common AS sources
+USER root
+COPY services services
+COPY loadtests loadtests
+COPY lab lab
+RUN chmod -R a+rX,go-w .
+
 FROM common AS services
 COPY --from=packages-services /venv /venv
-COPY services services
+COPY --from=sources /lab/services services
 ENTRYPOINT ["python", "-m", "services"]
 
 FROM common AS lab
@@ -51,8 +60,6 @@ USER 10001:10001
 # Where the live page has the models' volumes: as folders of this image, they give new volumes their owner.
 RUN for model in nodejs memcached ramcloud nginx reuseport; do mkdir -p "/state/models/$model"; done
 COPY --from=packages-lab /venv /venv
-COPY services services
-COPY loadtests loadtests
-COPY lab lab
+COPY --from=sources /lab .
 ENTRYPOINT ["python", "-m", "lab"]
 CMD ["--help"]

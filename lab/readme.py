@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from lab.settings import CHECKOUT
+from lab.settings import CHECKOUT, require_checkout
 
 README = CHECKOUT / "README.md"
 
@@ -30,4 +30,5 @@ def _between(name: str) -> re.Pattern[str]:
 
 
 def _text() -> str:
+    require_checkout()
     return README.read_text(encoding="utf-8")

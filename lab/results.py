@@ -6,6 +6,7 @@ that was interrupted, or has not come to its end.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import records
-from lab.settings import STATE_DIR, SettingError
+from lab import records, state_folder
+from lab.settings import STATE_DIR, SettingError, variable
 
 if TYPE_CHECKING:
     import pandas
@@ -106,8 +107,9 @@ class StoredRun:
 
 
 def new_folder(name: str, begun: datetime, results: Path | None = None) -> Path:
-    """Make the folder of a run that began then, UTC: two in one millisecond get two."""
+    """Make the folder of a run that began then, UTC: two in one millisecond get two. Raises OSError without room."""
     results = results or RESULTS
+    state_folder.require_room(results)
     stem = f"{begun:%Y%m%dT%H%M%S.%f}"[:-3]
     for number in range(1, 1000):
         folder = results / (f"{stem}-{name}" if number == 1 else f"{stem}-{name}-{number}")
@@ -127,8 +129,13 @@ def write(folder: Path, document: dict[str, Any]) -> None:
 def put(file: Path, text: str) -> None:
     """Write a file, all or nothing: two runs may end at the same time, and somebody may read meanwhile."""
     new = file.with_name(f"{file.name}.{os.getpid()}.new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(file)
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):  # half of it, where a disk is full
+            new.unlink()
+        raise
 
 
 def runs(results: Path | None = None) -> list[StoredRun]:
@@ -139,9 +146,11 @@ def runs(results: Path | None = None) -> list[StoredRun]:
 
 
 def run_in(folder: Path) -> StoredRun:
-    """Return the run of this folder."""
+    """Return the run of this folder. Raises PermissionError for one that is somebody else's, and closed."""
     try:
         document = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except PermissionError:
+        raise
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):  # there is none, or half of one
         document = None
     return StoredRun(folder, document if isinstance(document, dict) else None)
@@ -220,7 +229,7 @@ def frame(*names: str) -> pandas.DataFrame:
 
 def keep_from_environment() -> int:
     """Return how many runs are kept. Raises SettingError for a wrong LAB_RESULTS_KEEP."""
-    text = os.environ.get(KEEP, str(KEEP_RUNS))
+    text = variable(KEEP, str(KEEP_RUNS))
     if not text.isdecimal() or int(text) < 1:
         raise SettingError(f"{KEEP}={text!r}: give a number of runs from 1, for example {KEEP_RUNS}")
     return int(text)

@@ -30,9 +30,10 @@ from services.apps import Identity, make_application, make_store, open_body
 from services.apps.sqlite_store import CHECKPOINT_SECONDS
 from services.apps.store import Store
 from services.metrics import slots
-from services.metrics.description import Description
+from services.metrics.description import Description, SharedOptions
 from services.metrics.sampling import Sampler
 from services.models import SERVE
+from services.net.acceptor import open_lock
 from services.net.listener import Address, bound_socket, open_listener
 from services.net.server_loop import Limits, ServerLoop
 from services.protocols import CommonHead, chooser
@@ -40,7 +41,7 @@ from services.state_folder import StateFolder
 from services.workers.control import Control
 from services.workers.helper import Helper
 from services.workers.main import Main
-from services.workers.server import Settings
+from services.workers.server import ACCEPT_LOCK, Settings
 
 BAD_USAGE = 2
 MAX_WORKERS = 256
@@ -73,11 +74,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in OUT_OF_RESOURCES:
             raise
-        return refuse(f"cannot start: {error.strerror}; {OUT_OF_RESOURCES[error.errno]}")
+        return refuse(explain(error))
 
 
 class RefusalError(Exception):
     """The machine does not allow what the options ask for. The text says what to do next."""
+
+
+def explain(error: OSError) -> str:
+    """Return why the server, or its workers, cannot start, and what to do."""
+    remedy = OUT_OF_RESOURCES.get(error.errno or 0, "")
+    return f"cannot start: {error.strerror or error}{'; ' if remedy else ''}{remedy}"
 
 
 @contextlib.contextmanager
@@ -110,20 +117,24 @@ def run(options: dict[str, Any]) -> int:
         with refusing(f"cannot keep the store in {folder.path}", "give another --state-dir, or --store memory"):
             stores = {store_kind(options): make_store(store_kind(options), folder.path, options)}
         with refusing(f"cannot keep a control socket in {folder.path}", "give another --state-dir"):
-            control = Control(folder.path, options, command_line.change)
+            control = Control(folder.path, options, partial(change, folder=folder, stores=stores))
             stack.callback(control.close)
         blocks = slots.Slots(MAX_WORKERS)
         gc.freeze()  # what exists now stays shared with the workers: the collector will not touch its pages
-        folder.forget_options()
-        helper = make_helper(admin, first, folder.options_file, blocks, stores[store_kind(options)])
+        in_force = SharedOptions(options)
+        helper = make_helper(admin, first, in_force, blocks, stores[store_kind(options)])
         server = None
         for settings in settings_in_turn(first, control):
-            kind = store_kind(settings.options)
-            store = stores[kind] = stores.get(kind) or make_store(kind, folder.path, options)
+            store = stores[store_kind(settings.options)]
             factory = partial(make_loop, settings=settings, store=store, blocks=blocks)
-            ready = partial(announce, settings, admin, folder, control, first=server is None)
+            ready = partial(announce, settings, admin, in_force, control, first=server is None)
             server = Main(settings, blocks, factory, helper, control, ready, stack.close, server)
-            SERVE[settings.model](server)
+            try:
+                SERVE[settings.model](server)
+            except OSError as error:  # too few processes or descriptors for what a change asks for
+                if not control.changing:
+                    raise
+                control.go_back(explain(error))
             server.finish()
             if server.stopping:
                 break
@@ -198,6 +209,26 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
     return loop
 
 
+def change(
+    in_force: dict[str, Any], changes: dict[str, Any], *, folder: StateFolder, stores: dict[str, Store]
+) -> dict[str, Any]:
+    """Return all options as they will be after `changes`. Raises ValueError with what cannot be changed so, and why.
+
+    What the new options need on the disk is made here, while the server still serves with the old ones.
+    """
+    options = command_line.change(in_force, changes)
+    kind = store_kind(options)
+    try:
+        if kind not in stores:
+            stores[kind] = make_store(kind, folder.path, options)
+        if options.get("wakeup") == "mutex":
+            open_lock(folder.path / ACCEPT_LOCK).close()
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"cannot write in {folder.path}: {reason}; make room there, and try again") from error
+    return options
+
+
 def store_kind(options: dict[str, Any]) -> str:
     """Return the kind of store; `auto` means memory where all workers share it, sqlite where they are processes."""
     if options["store"] != "auto":
@@ -226,7 +257,7 @@ def open_admin(options: dict[str, Any]) -> socket.socket | None:
 
 
 def make_helper(
-    listener: socket.socket | None, settings: Settings, options_file: Path, blocks: slots.Slots, store: Store
+    listener: socket.socket | None, settings: Settings, in_force: SharedOptions, blocks: slots.Slots, store: Store
 ) -> Helper:
     """Fork the process that serves /metrics, /healthz and /state, and keeps house for the store.
 
@@ -239,7 +270,7 @@ def make_helper(
         port=settings.address.port,
         admin_host=settings.address.host,
         options=settings.options,
-        options_file=options_file,
+        in_force=in_force,
     )
 
     def admin() -> None:
@@ -267,11 +298,11 @@ def keep_house(store: Store) -> NoReturn:
 
 
 def announce(
-    settings: Settings, admin: socket.socket | None, folder: StateFolder, control: Control, *, first: bool
+    settings: Settings, admin: socket.socket | None, in_force: SharedOptions, control: Control, *, first: bool
 ) -> None:
     """Say that all workers serve: where, in one line, at first; later to the client that asked for the change."""
     if not first:
-        folder.write_options(settings.options)
+        in_force.write(settings.options)
         control.settle()
         return
     where = url(settings.address.host, settings.address.port)

@@ -1,4 +1,4 @@
-"""The state folder: the store, the control socket and the options in force of one server, and of no other.
+"""The state folder: the store and the control socket of one server, and of no other.
 
 It is locked while its server lives (flock on the folder itself). The kernel gives the lock back whichever way the
 server ends, so neither a process number nor a file says that the folder is taken; and servers in sandboxes share /tmp
@@ -10,12 +10,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 TEMPORARY_PREFIX = "lab-state-"
 
@@ -28,19 +26,6 @@ class StateFolder:
         self.path = path
         self._lock = lock
         self._temporary = temporary
-
-    @property
-    def options_file(self) -> Path:
-        """Path of the options in force since the last change, for the admin process."""
-        return self.path / "options.json"
-
-    def write_options(self, options: dict[str, Any]) -> None:
-        """Say which options are in force now."""
-        self.options_file.write_text(json.dumps(options), encoding="utf-8")
-
-    def forget_options(self) -> None:
-        """Remove what a server before us has written."""
-        self.options_file.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Give the lock back, and the folder if it is temporary."""

@@ -1,7 +1,8 @@
 """`lab bench`: what our servers cost beside real ones, in processor time, latency and memory, in one run.
 
 All servers are measured one after the other, round after round (A B C … A B C …), so that a machine that slows down
-slows down all of them; the median over the rounds is the figure, and a ratio is taken within a round. The server has
+slows down all of them; the median over the rounds is the figure. For a ratio of processor times the reference (real
+nginx, Node) has the same load right after the server, so that both meet the same seconds of the machine. The server has
 one core with all its processes, wrk has another. Three parts:
 
 - `rows`: processor time a request and keep-alive rate under requests that all differ, the same under wrk's own request
@@ -19,7 +20,8 @@ The document (`lab bench --json`) has these keys:
   rounds in which the server had less than 95 % of its core. `cpu_ratio_to_nginx`, `cpu_ratio_to_node` and the same with
   `fixed_` are {median, min, max, unit, n} of the reference's processor time divided by this server's, or null;
   `ratio_to_nginx` compares keep-alive rates. `version` is null for our own servers;
-- `spreads`: by server, {median, min, max, unit, n} of each figure, and `rounds`: its value in each round;
+- `spreads`: by server, {median, min, max, unit, n} of each figure, and `rounds`: its value in each round; `beside`: by
+  server, the processor time of each reference right after each of those loads;
 - `idle_connections`: bytes a connection, of the processes (`pss_…`) and of the server's end in the kernel (`kernel_…`,
   null where only root may read it; lab/bench/kernel_memory.py), and p99 of a load with and without the connections;
 - `watching`: by model;
@@ -29,11 +31,12 @@ The document (`lab bench --json`) has these keys:
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from lab import peers
+from lab import machines, peers
 from lab.bench import kernel_memory, processor_time
 from lab.bench.metrics_cost import PAIRS, watching
 from lab.bench.servers import WARM_UP_SECONDS, BenchError, Cores, Server, check, load, model_server, peer_server
@@ -47,7 +50,10 @@ from lab.peers.node import NAME as NODE
 from services.options import MODELS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+
+    from lab.bench.processor_time import Load
+    from lab.peers.process import Peer
 
     Progress = Callable[[str], None]
 
@@ -60,6 +66,8 @@ BUSY_LOAD = 0.5
 IDLE_SERVER = "nodejs"
 IDLE_CONNECTIONS = 10_000
 IDLE_TIMEOUT_SECONDS = 3600
+FIXED = "fixed_"
+"""Before the figures of a load that is the same request again and again."""
 REFERENCES = {"nginx": NGINX, "node": NODE}
 """Servers that all others are compared with: their name in a key, and in the table of peers."""
 UNITS = {
@@ -92,6 +100,17 @@ class Measured:
     fixed_rps: float
     fixed_cpu_us_per_request: float
     fixed_busy_share: float
+    beside: dict[str, float] = field(default_factory=dict)
+    """Processor time a request of each reference right after, in us; with `fixed_` before its name for those loads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A server that the others are compared with, which runs all the time; it takes no processor time unloaded."""
+
+    name: str
+    running: Peer
+    requests_per_second: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +130,8 @@ def run(servers: list[str] | None, seconds: float, rounds: int, parts: set[str],
     each load, `parts` some of `PARTS`, empty for all. With fewer than two cores nothing is measured and
     `inconclusive` says so. Raises BenchError, WrkError or PeerError.
     """
+    if not machines.LINUX:
+        raise BenchError("servers are measured on Linux, on the machine itself: run `lab bench` there")
     wrk.require()
     parts = parts or set(PARTS)
     if parts - PARTS:
@@ -148,7 +169,7 @@ def merged(stored: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
     if measured["rows"]:
         result |= {
             key: measured[key]
-            for key in ("environment", "wrk", "rows", "missing", "load_average", "spreads", "rounds")
+            for key in ("environment", "wrk", "rows", "missing", "load_average", "spreads", "rounds", "beside")
             if key in measured
         }
     for part in {"idle_connections", "watching"} & measured.keys():
@@ -162,7 +183,7 @@ def merged(stored: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
 
 def pick_cores() -> Cores | None:
     """Two processors that we may use; None when there is one."""
-    allowed = sorted(os.sched_getaffinity(0))
+    allowed = sorted(machines.cpus())
     return Cores(allowed[0], allowed[1]) if len(allowed) >= CORES_NEEDED else None
 
 
@@ -192,10 +213,11 @@ def choose(names: list[str] | None) -> tuple[list[Server], list[dict[str, str]]]
 def rows(servers: list[Server], cores: Cores, seconds: float, rounds: int, progress: Progress) -> dict[str, Any]:
     """All servers one after the other, `rounds` times."""
     done: dict[str, list[Measured]] = {server.name: [] for server in servers}
-    for number in range(1, rounds + 1):
-        for server in servers:
-            progress(f"round {number} of {rounds}: {server.name}")
-            done[server.name].append(one_server(server, cores, seconds, progress))
+    with references(servers, cores) as running:
+        for number in range(1, rounds + 1):
+            for server in servers:
+                progress(f"round {number} of {rounds}: {server.name}")
+                done[server.name].append(one_server(server, cores, seconds, running, progress))
     return {
         "rows": [row(server, done) for server in servers],
         "spreads": {name: spread(measured) for name, measured in done.items()},
@@ -203,17 +225,46 @@ def rows(servers: list[Server], cores: Cores, seconds: float, rounds: int, progr
             name: {figure: [getattr(one, figure) for one in measured] for figure in UNITS}
             for name, measured in done.items()
         },
+        "beside": {
+            name: {key: [one.beside[key] for one in measured] for key in measured[0].beside}
+            for name, measured in done.items()
+        },
     }
 
 
-def one_server(server: Server, cores: Cores, seconds: float, progress: Progress) -> Measured:
+@contextmanager
+def references(servers: list[Server], cores: Cores) -> Iterator[list[Reference]]:
+    """Start those of the servers that the others are compared with, and warm them up."""
+    with ExitStack() as stack:
+        found = []
+        for server in servers:
+            if server.name in REFERENCES.values():
+                running = stack.enter_context(server.start(cores.server))
+                rate = load(running.url, WARM_UP_SECONDS, cores).requests_per_second
+                found.append(Reference(server.name, running, rate))
+        yield found
+
+
+def one_server(
+    server: Server, cores: Cores, seconds: float, references: list[Reference], progress: Progress
+) -> Measured:
     """A fresh server: check its response, warm it up, then each load in turn; memory after the first."""
+
+    def distinct(running: Peer, rate: float) -> Load:
+        return processor_time.distinct(running, seconds, cores, rate, progress)
+
+    def repeated(running: Peer) -> Load:
+        return processor_time.repeated(running, seconds, cores, progress)
+
+    others = [reference for reference in references if reference.name != server.name]
     with server.start(cores.server) as running:
         check(server, running.url)
         rate = load(running.url, WARM_UP_SECONDS, cores).requests_per_second
-        steady = processor_time.distinct(running, seconds, cores, rate, progress)
+        steady = distinct(running, rate)
+        beside = {one.name: distinct(one.running, one.requests_per_second).cpu_us_per_request for one in others}
         pss = processes.pss_bytes(processes.tree(running.pid))
-        fixed = processor_time.repeated(running, seconds, cores, progress)
+        fixed = repeated(running)
+        beside |= {f"{FIXED}{one.name}": repeated(one.running).cpu_us_per_request for one in others}
         fresh = load(running.url, seconds, cores, keep_alive=False)
     return Measured(
         keepalive_rps=steady.requests_per_second,
@@ -227,6 +278,7 @@ def one_server(server: Server, cores: Cores, seconds: float, progress: Progress)
         fixed_rps=fixed.requests_per_second,
         fixed_cpu_us_per_request=fixed.cpu_us_per_request,
         fixed_busy_share=fixed.busy_share,
+        beside=beside,
     )
 
 
@@ -251,19 +303,19 @@ def row(server: Server, done: dict[str, list[Measured]]) -> dict[str, Any]:
         "fixed_rounds_not_busy": sum(one.fixed_busy_share < processor_time.BUSY for one in own),
         "ratio_to_nginx": ratio,
         **{
-            f"{figure.removesuffix('us_per_request')}ratio_to_{short}": cpu_ratio(done.get(name), own, figure)
-            for figure in ("cpu_us_per_request", "fixed_cpu_us_per_request")
+            f"{load}cpu_ratio_to_{short}": cpu_ratio(server.name, name, own, load) if name in done else None
+            for load in ("", FIXED)
             for short, name in REFERENCES.items()
         },
     }
 
 
-def cpu_ratio(reference: list[Measured] | None, own: list[Measured], figure: str) -> Summary | None:
-    """Processor time of the reference divided by ours, round by round: above 1 where ours takes less."""
-    if reference is None:
-        return None
-    pairs = zip(reference, own, strict=True)
-    return summarise([getattr(theirs, figure) / getattr(ours, figure) for theirs, ours in pairs], "1")
+def cpu_ratio(name: str, reference: str, own: list[Measured], load: str) -> Summary:
+    """Processor time of the reference right after this server, divided by this server's: above 1 where that is less."""
+    if name == reference:
+        return summarise([1.0 for _ in own], "1")
+    figure = f"{load}cpu_us_per_request"
+    return summarise([one.beside[f"{load}{reference}"] / getattr(one, figure) for one in own], "1")
 
 
 # Part two: idle connections.

@@ -14,15 +14,33 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from lab import __version__, state_folder
 from lab.cli import experiments, looking, measuring, models, stack
-from lab.cli.output import refuse
-from lab.settings import SettingError
+from lab.cli.output import any_output, discard_output, nobody_reads, refuse
+from lab.settings import SETUP, SettingError
 
 PANELS = (stack, models, looking, measuring, experiments)
+NEED_STATE = frozenset({
+    "up", "down", "status", "set", "chaos", "console", "load", "results", "compare", "run", "report",
+})  # fmt: skip
+"""Commands that use the state folder of the stack, or write there."""
+HELP = frozenset({"--help", "-h"})
 
 
 class Lab(TyperGroup):
-    """All commands: what a variable or the environment has wrong is a line, never a traceback."""
+    """All commands: what a variable, a disk or the environment has wrong is a line, never a traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line."""
+        with any_output():
+            return super().main(*args, **kwargs)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return a command by its name, unless it needs a state folder that is not for this user."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in NEED_STATE and HELP.isdisjoint(rest) and (refusal := state_folder.refusal()):
+            refuse(refusal)
+        return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run one command."""
@@ -30,10 +48,18 @@ class Lab(TyperGroup):
             return super().invoke(ctx)
         except SettingError as error:
             refuse(str(error))
+        except BrokenPipeError as error:
+            if not nobody_reads():
+                raise  # a socket's
+            raise typer.Exit(discard_output()) from error
+        except OSError as error:
+            if explained := state_folder.explain(error):
+                refuse(explained)
+            raise
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] in {"lab", "services", "loadtests"}:
                 raise  # ours: a bug, not an environment
-            refuse(f"the Python package {error.name!r} is missing: `make setup` installs what the lab needs")
+            refuse(f"the Python package {error.name!r} is missing: `{SETUP}` installs what the lab needs")
 
 
 app = typer.Typer(
@@ -52,9 +78,7 @@ for panel in PANELS:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"lab {version('accept-lab')}")
+        typer.echo(f"lab {__version__}")
         raise typer.Exit
 
 

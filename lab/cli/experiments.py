@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lab import state_folder
 from lab.cli.arguments import JsonOption
 from lab.cli.output import print_json, print_rich, refuse, say
 
@@ -105,6 +106,8 @@ def report(
     Example: lab report busiest-worker
     """
     from lab import results
+
+    state_folder.require_room(results.RESULTS)
     from lab.report import page
 
     try:

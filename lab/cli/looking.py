@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lab.cli.arguments import DURATION, duration
 from lab.cli.output import print_rich, refuse, say
-from lab.settings import CONSOLE, HOST
+from lab.settings import CONSOLE, HOST, console_names, host_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,9 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=PANEL)
 def top(
-    interval: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two looks.")] = 1.0,
+    interval: Annotated[
+        float, typer.Option(parser=duration(0.1, 60), metavar=DURATION, help="Time between two looks.")
+    ] = 1.0,
     url: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,12 +88,16 @@ def console(
         list[str] | None,
         typer.Option(
             metavar="HOSTNAME",
-            help="By which browsers may call it, beside addresses and localhost; may be repeated.",
+            help="Name by which browsers may call it, beside addresses and localhost; may be repeated "
+            "[$LAB_CONSOLE_NAMES].",
             show_default=False,
         ),
     ] = None,
     idle_interval: Annotated[
-        float, typer.Option(min=0.5, max=60, help="Seconds between two looks at the models while nobody looks.")
+        float,
+        typer.Option(
+            parser=duration(0.5, 60), metavar=DURATION, help="Time between two looks at the models while nobody looks."
+        ),
     ] = 1.0,
 ) -> None:
     """Show the running models in a browser: their anatomy with live figures, charts, load, options, experiments.
@@ -103,4 +110,5 @@ def console(
     number = port or CONSOLE.number
     if code := refusal(number, host):
         refuse(f"port {number} {explain(code, listening().get(number))}: move it with --port or {CONSOLE.variable}")
-    serve_page(host, number, name or (), idle_interval)
+    names = [*console_names(), *host_names(" ".join(name or ()), "--name")]
+    serve_page(host, number, names, idle_interval)

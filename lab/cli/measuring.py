@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lab import state_folder
 from lab.cli import results
-from lab.cli.arguments import JsonOption, ModelName, check_model
+from lab.cli.arguments import DURATION, JsonOption, ModelName, check_model, duration
 from lab.cli.output import CLAIM_FAILED, INCONCLUSIVE, print_json, print_rich, refuse, say
+from lab.settings import STATE_DIR
 from loadtests.kinds import KINDS
 from services.options import MODELS
 
@@ -31,7 +33,9 @@ def load(
     ] = None,
     users: Annotated[int, typer.Option(min=1, help="How many users at once.")] = 50,
     rate: Annotated[float, typer.Option(min=0.01, help="Users started a second.")] = 50.0,
-    seconds: Annotated[float, typer.Option(min=1, help="How long.")] = 30.0,
+    seconds: Annotated[
+        float, typer.Option(parser=duration(1), metavar=DURATION, help="How long: 30, 90s, 1m, 1h.")
+    ] = 30.0,
     kind: Annotated[str, typer.Option(help=f"What the users do: {', '.join(KINDS)}.")] = "keep-alive",
     file: Annotated[
         Path | None,
@@ -87,6 +91,7 @@ def compare(
 
     Exits with 0 if no figure differs, 1 if one does, 2 if they cannot be compared.
     """
+    state_folder.require_room(page.resolve().parent if page else STATE_DIR)
     from lab.report import comparison, comparison_view
 
     try:
@@ -154,7 +159,9 @@ def bench(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One round of 1 s loads: a look, not a figure.")] = False,
     rounds: Annotated[int | None, typer.Option(min=1, help="Times that every server is measured [7].")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.5, help="Length of each load [2].")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(parser=duration(0.5), metavar=DURATION, help="Length of each load [2].")
+    ] = None,
     into: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Put the parts that were measured into this JSON document."),

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lab import machines
 from lab.cli.arguments import NAMES, JsonOption, ModelName, check_model
 from lab.cli.output import print_json, print_rich, refuse
 
@@ -47,6 +48,8 @@ def serve(
     if model.startswith("-"):
         refuse(f"the model comes before its options: lab serve MODEL {model} …, where MODEL is one of {NAMES}")
     check_model(model)
+    if not machines.LINUX:
+        refuse("the servers need Linux: `make lab-up PLACE=containers` has them on a Docker engine")
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "services", model, *(options or [])])
 

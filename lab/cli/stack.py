@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from lab import state_folder
 from lab.cli import grafana
 from lab.cli.arguments import JsonOption
 from lab.cli.output import BAD_USAGE, CLAIM_FAILED, print_json, print_rich, say
+from lab.settings import STATE_DIR
 
 PANEL = "The stack"
 app = typer.Typer()
@@ -51,9 +53,10 @@ def doctor(as_json: JsonOption = False) -> None:
 @app.command(rich_help_panel=PANEL)
 def up(place: PlaceOption = Place.auto) -> None:
     """Bring the stack up: five models, metrics, load generator. Same as `make lab-up`."""
-    from lab.stack import playbook
+    from lab.stack import up_down
 
-    raise typer.Exit(playbook.up(place.value))
+    state_folder.require_room(STATE_DIR)
+    raise typer.Exit(up_down.up(place.value))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -64,9 +67,9 @@ def down(
     ] = False,
 ) -> None:
     """End the stack; nothing of it stays behind. Same as `make lab-down`."""
-    from lab.stack import playbook
+    from lab.stack import up_down
 
-    raise typer.Exit(playbook.down(place.value, remove=remove))
+    raise typer.Exit(up_down.down(place.value, remove=remove))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -84,12 +87,14 @@ def status(place: PlaceOption = Place.auto, as_json: JsonOption = False) -> None
         from lab.stack.tables import parts as table
 
         print_rich([table(found)])
+    # With the table, or whoever reads that through a pipe would see it after its summary.
+    tell = say if as_json else typer.echo
     running = [part for part in found if part.pid]
     if not running:
-        say("nothing runs: `lab up` (or `make lab-up`) starts the stack")
+        tell("nothing runs: `lab up` (or `make lab-up`) starts the stack")
     # A part that this machine cannot have is absent, and no fault.
     troubled = [part.name for part in found if part.state != "absent" and part.health != "ok"]
     if running and troubled:
-        say(f"not well: {', '.join(troubled)}; `lab up` starts what is down, the logs are in .lab/logs")
+        tell(f"not well: {', '.join(troubled)}; `lab up` starts what is down, the logs are in .lab/logs")
     if not running or troubled:
         raise typer.Exit(CLAIM_FAILED)

@@ -77,7 +77,7 @@ def show(model: str) -> None:
     shown = {}
     for link in links_here():
         with ui.element("span").classes("tool"):
-            root = link.port.given_url or f"http://{host}:{link.port.number}"
+            root = link.port.given_url or root_of(link.port, host)
             anchor = ui.link(link.name, root + path_of(link, model), new_tab=True)
             shown[link] = anchor, ui.label("").classes("missing")
 
@@ -100,5 +100,18 @@ def probe_all() -> list[bool]:
 def host_of_the_page() -> str:
     """By what name the browser has found us, which is where the others are, too."""
     request = context.client.request
-    host = request.url.hostname or settings.HOST
+    forwarded = request.headers.get("x-forwarded-host", "")
+    host = forwarded if own_name() in forwarded else request.url.hostname or settings.HOST
     return f"[{host}]" if ":" in host else host
+
+
+def own_name() -> str:
+    """Part of this page's name where a forwarder gives each port one: NAME-8080.example beside NAME-9090.example."""
+    return f"-{settings.CONSOLE.number}."
+
+
+def root_of(port: Port, host: str) -> str:
+    """Return where a browser finds a port of the machine that it has found this page on, as `host`."""
+    if own_name() in host:
+        return f"https://{host.replace(own_name(), f'-{port.number}.')}"
+    return f"http://{host}:{port.number}"

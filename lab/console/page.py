@@ -54,7 +54,7 @@ def serve(host: str, port: int, names: Collection[str] = (), idle_interval_secon
     history = History(stack_sources(), unwatched_seconds=idle_interval_seconds)
     loads = Loads(experiment=lambda: trial.running())
     trial = experiments.Trial(under_load=loads.under_load)
-    app.add_middleware(Guard, names=names)
+    app.add_middleware(Guard, names=names, ports={port, settings.CONSOLE.number})
     app.add_static_files("/lab", STATIC, max_cache_age=0)
     app.on_startup(history.start)
     for close in (history.close, loads.close, trial.close):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lab.harness.checks import between, every_trial, ratio
 from lab.harness.experiment import Check, Control, Experiment
 from lab.harness.observation import LITTLES_LAW, Arm, Observation, Quantity
-from lab.load.generator import Stream
+from lab.load.plan import Stream
 
 if TYPE_CHECKING:
     from lab.harness.trial import Server, Trial

@@ -10,7 +10,7 @@ from lab.harness.checks import always, between, shown
 from lab.harness.experiment import Check, Control, Experiment, Finding
 from lab.harness.observation import FAILED, GENERATOR_CPU, Arm, Observation, Quantity
 from lab.harness.trial import TrialError, ask_on
-from lab.load.generator import Stream
+from lab.load.plan import Stream
 
 if TYPE_CHECKING:
     import socket

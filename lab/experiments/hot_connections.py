@@ -9,11 +9,11 @@ from lab.experiments import theory
 from lab.harness.checks import always, between, ratio
 from lab.harness.experiment import Check, Control, Experiment
 from lab.harness.observation import Arm, Observation, Quantity
-from lab.load.generator import Stream
+from lab.load.plan import Stream
 
 if TYPE_CHECKING:
     from lab.harness.trial import Trial
-    from lab.load.generator import StreamResult
+    from lab.load.plan import StreamResult
 
 WORKERS = 4
 CONNECTIONS = 16

@@ -11,7 +11,7 @@ from lab.gil import models_have_gil
 from lab.harness.checks import shown
 from lab.harness.experiment import Check, Control, Experiment, Finding
 from lab.harness.observation import FAILED, GENERATOR_CPU, LITTLES_LAW, Arm, Observation, Quantity
-from lab.load.generator import Stream
+from lab.load.plan import Stream
 from lab.measure import processes
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lab.harness.checks import ratio
 from lab.harness.experiment import Check, Control, Experiment
 from lab.harness.observation import Arm, Observation
-from lab.load.generator import Stream
+from lab.load.plan import Stream
 
 if TYPE_CHECKING:
     from lab.harness.trial import Trial

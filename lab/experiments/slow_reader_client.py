@@ -14,7 +14,7 @@ from lab.harness.checks import between, shown
 from lab.harness.experiment import Check, Control, Experiment, Finding
 from lab.harness.observation import LITTLES_LAW, Arm, Observation, Quantity
 from lab.harness.trial import Server
-from lab.load.generator import Stream
+from lab.load.plan import Stream
 from lab.measure import processes
 from lab.measure.summary import overlap
 from lab.peers.process import Peer, launched, wait_until_accepting

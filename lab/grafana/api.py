@@ -6,7 +6,6 @@ The requests are grafana-client's; what is added here is where Grafana is, who w
 from __future__ import annotations
 
 import json
-import os
 import re
 import ssl
 from collections.abc import Callable, Sequence
@@ -80,7 +79,7 @@ class Grafana:
         `user` is `name:password`. Raises SettingError.
         """
         if not (token or user):
-            token, user = os.environ.get("LAB_GRAFANA_TOKEN"), os.environ.get("LAB_GRAFANA_USER")
+            token, user = settings.variable("LAB_GRAFANA_TOKEN"), settings.variable("LAB_GRAFANA_USER")
         return cls(url or settings.GRAFANA.found_at, _credential(token, user), timeout_seconds)
 
     def check(self) -> None:

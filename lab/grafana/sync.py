@@ -7,7 +7,6 @@ is ever deleted, and what was provisioned from files belongs to those files: it 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -85,7 +84,7 @@ def sync(grafana: Grafana, dashboards: list[Json], prometheus_url: str, *, dry_r
 
 def prometheus_seen_from_grafana(url: str | None = None) -> str:
     """`url`, or else LAB_GRAFANA_PROMETHEUS_URL, or else the stack's Prometheus. Raises SettingError."""
-    url = url or os.environ.get("LAB_GRAFANA_PROMETHEUS_URL") or settings.PROMETHEUS.url
+    url = url or settings.variable("LAB_GRAFANA_PROMETHEUS_URL") or settings.PROMETHEUS.url
     return root_url(url, "LAB_GRAFANA_PROMETHEUS_URL", settings.PROMETHEUS.url).geturl()
 
 

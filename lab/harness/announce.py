@@ -7,7 +7,6 @@ name, `LAB_EXPERIMENTS_LISTEN` says where to answer. Neither is needed: without 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from prometheus_client.registry import Collector
 from lab.harness.verdict import FAILS, HOLDS, INCONCLUSIVE
 from lab.measure import targets
 from lab.peers.process import accepts
-from lab.settings import HOST, PROMETHEUS, SettingError
+from lab.settings import HOST, PROMETHEUS, SettingError, variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +89,7 @@ def announced(name: str) -> Iterator[Announcement]:
 @contextlib.contextmanager
 def _served(registry: CollectorRegistry) -> Iterator[bool]:
     """`registry` where Prometheus finds it; whether there is one."""
-    listen = os.environ.get(LISTEN)
+    listen = variable(LISTEN)
     here = targets.TARGETS.is_dir() and accepts(PROMETHEUS.number)
     if not listen and not here:
         yield False

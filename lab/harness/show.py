@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from lab import state_folder
 from lab.harness import run as running
 from lab.harness import tables
 from lab.harness.tables import Ended
@@ -105,16 +106,24 @@ def _run_and_show(experiment: Experiment, control: Control | None, form: Form, j
     except (SandboxError, running.RunError) as error:
         typer.echo(f"lab: {error}", err=True)
         return Ended(name, "broke off", str(error), None, BROKE_OFF)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or state_folder.explain(error):
+            raise  # the next would find no reader, or no disk, either
+        return _broken_off(name, experiment, error)
     except Exception as error:  # noqa: BLE001 - a slip in one experiment's file is no verdict: the others have their turn
-        traceback.print_exc()
-        typer.echo(f"lab: {experiment.name} broke off; mend what the traceback shows, and run it again", err=True)
-        return Ended(name, "broke off", repr(error), None, BROKE_OFF)
+        return _broken_off(name, experiment, error)
     if form.as_json:
         typer.echo(running.in_one_line(found.document))
     else:
         show(found)
     word, detail, code = judge(found.document, control)
     return Ended(name, word, detail, found.document["seconds"], code)
+
+
+def _broken_off(name: str, experiment: Experiment, error: Exception) -> Ended:
+    traceback.print_exc()
+    typer.echo(f"lab: {experiment.name} broke off; mend what the traceback shows, and run it again", err=True)
+    return Ended(name, "broke off", repr(error), None, BROKE_OFF)
 
 
 def _by_verdict(document: dict[str, Any], _: Control | None) -> tuple[str, str, int]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.harness.observation import AS_SENT, FAILED, GENERATOR_CPU, LITTLES_LAW, Arm, Observation, Quantity
 from lab.load import wrk
-from lab.load.generator import Plan, Stream, StreamResult, merged
+from lab.load.plan import Plan, Stream, StreamResult, merged
 from lab.peers import model
 from lab.peers.process import last_words
 from lab.settings import CHECKOUT

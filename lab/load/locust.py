@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from lab import results, settings
+from lab import machines, results, settings
 from lab.load.result import Repeat, described, exit_code, report
 from lab.load.seen import load_address
 from lab.load.served import Watch
@@ -43,6 +44,8 @@ USER_FILE = "LAB_USER_FILE"
 """Names the file whose user classes take the place of the lab's."""
 BAD_USAGE = 2
 MOST_REPEATS = 100
+SPARE_DESCRIPTORS = 64
+"""Of Locust itself, beside its users' connections."""
 STORED_OPTIONS = ("users", "rate", "seconds", "kind", "file", "extra", "repeat", "interleave")
 
 
@@ -97,6 +100,8 @@ def make(load: Load, *, as_json: bool = False, pages: Pages = lambda _: None) ->
     errors = Console(stderr=True)
     try:
         _check(load)
+        if warning := too_few_descriptors(load.users):
+            errors.print(warning, style="yellow", highlight=False, soft_wrap=True)
         made = _made(load, errors, Console(stderr=True) if as_json else Console(), pages)
     except (LoadError, results.ResultsError) as error:
         errors.print(str(error), style="red", highlight=False, soft_wrap=True)
@@ -157,8 +162,8 @@ def one(load: Load, folder: Path, run: str, number: int, variant: str | None) ->
                 command[command.index("--result-file") : command.index("--result-file")] = [
                     "--metrics-host", address[0], "--metrics-port", str(address[1]), "--run", run, "--watched",
                 ]  # fmt: skip
-            others = ForeignCpu(os.sched_getaffinity(0))
-            code = _followed(command, load.file)
+            others = ForeignCpu(machines.cpus())
+            code = _followed(command, load.file, load.users)
             taken = others.share()
         if not result_file.exists():
             raise LoadError(f"Locust did not run to its end (exit code {code}); its words are above")
@@ -169,18 +174,18 @@ def one(load: Load, folder: Path, run: str, number: int, variant: str | None) ->
 
 def _taken_by_others(taken: float, result: dict[str, Any], server: dict[str, Any], model: str) -> float:
     """Return the share of this machine's processors that neither Locust nor the server had, if that is here."""
-    seconds = result["seconds"] * len(os.sched_getaffinity(0))
+    seconds = result["seconds"] * len(machines.cpus())
     used = server.get("cpu_seconds", 0.0) if settings.host_of(model) == settings.HOST else 0.0
     return max(0.0, taken - used / seconds) if seconds else taken
 
 
-def _followed(command: Sequence[str], file: Path | None) -> int:
+def _followed(command: Sequence[str], file: Path | None, users: int) -> int:
     """Run Locust; a signal that ends `lab` ends it early, and what was measured is kept."""
     parent = os.getpid()
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=settings.CHECKOUT, start_new_session=True,
         env={**os.environ, **({USER_FILE: str(file.resolve())} if file else {})},
-        preexec_fn=lambda: die_with(parent, signal.SIGTERM),
+        preexec_fn=lambda: _before_exec(parent, users),
     )  # fmt: skip
     handlers = {}
     with contextlib.suppress(ValueError):  # not the main thread: nobody sends us signals there
@@ -196,6 +201,11 @@ def _followed(command: Sequence[str], file: Path | None) -> int:
             signal.signal(name, handler)
 
 
+def _before_exec(parent: int, users: int) -> None:
+    die_with(parent, signal.SIGTERM)
+    allow_descriptors(users)
+
+
 def _check(load: Load) -> None:
     for model in load.models:
         refusal = _refusal(model, load.kind, load.extra)
@@ -207,16 +217,37 @@ def _check(load: Load) -> None:
         raise LoadError(f"--repeat {load.repeat}: give 1 to {MOST_REPEATS}")
 
 
+def too_few_descriptors(users: int) -> str:
+    """Return a warning where Locust cannot have a connection for each user; empty where it can."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or users + SPARE_DESCRIPTORS <= hard:
+        return ""
+    return (
+        f"{users} users need {users + SPARE_DESCRIPTORS} file descriptors, and the limit is {hard}: connections beyond "
+        f"it will fail. Take fewer users, or raise it: ulimit -Hn {users + SPARE_DESCRIPTORS} (as root)"
+    )
+
+
+def allow_descriptors(users: int) -> None:
+    """Raise the soft limit on descriptors to what the users need, as far as the hard one allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = users + SPARE_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(users + SPARE_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _refusal(model: str, kind: str, extra: Sequence[str]) -> str:
     """Return why no load can be made, and what to do about it; empty when it can."""
     if model not in settings.SERVICE_PORTS:
         return f"no model is called {model!r}; there are {', '.join(settings.SERVICE_PORTS)}"
     if kind not in KINDS:
         return f"unknown user kind {kind!r}; there are {', '.join(KINDS)}"
+    if not machines.LINUX:
+        return "load is made on Linux: start the containers with `make lab-up`, and `lab load` makes it beside them"
     port = settings.SERVICE_PORTS[model]
     if not _aimed_elsewhere(extra) and not accepts(port.number, settings.host_of(model)):
         return (
-            f"nothing listens at {port.url}, where {model} should be: start the stack with `make lab-up`, "
+            f"nothing listens at {port.url}, where {model} should be: start the stack with `{settings.UP}`, "
             f"or set {port.variable} to its port"
         )
     return ""

@@ -57,9 +57,14 @@ def no_response(result: dict[str, Any]) -> int:
     return sum(int(count) for _, count in result.get("no_response", ()))
 
 
+def nothing_ended(result: dict[str, Any]) -> bool:
+    """Return whether no request and no connect came to its end: a load that did nothing has shown nothing."""
+    return not any(histogram.count for _, histogram in _histograms(result))
+
+
 def exit_code(repeats: Sequence[Repeat]) -> int:
     """Return the exit code of all repeats together."""
-    if any(repeat.code or failures(repeat.result) for repeat in repeats):
+    if any(repeat.code or failures(repeat.result) or nothing_ended(repeat.result) for repeat in repeats):
         return FAILURES
     return SATURATED_EXIT if any(busiest(repeat.result) > SATURATED for repeat in repeats) else GOOD
 
@@ -133,6 +138,8 @@ def report(result: dict[str, Any], console: Console) -> None:
             "Locust's --stop-timeout",
             style="red", highlight=False,
         )  # fmt: skip
+    if nothing_ended(result):
+        console.print("no request and no connect ended: this load has shown nothing", style="red", highlight=False)
     console.print(f"generator: {busiest(result):.0%} of a core", highlight=False)
     if busiest(result) > SATURATED:
         console.print(

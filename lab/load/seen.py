@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from typing import TYPE_CHECKING
 
 from lab.measure import targets
 from lab.peers.process import accepts, free_port
-from lab.settings import HOST, PROMETHEUS, SettingError
+from lab.settings import HOST, PROMETHEUS, SettingError, variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +23,7 @@ def load_address(run: str) -> Iterator[tuple[str, int] | None]:
 
     Raises SettingError for a wrong LAB_LOADS_LISTEN.
     """
-    listen = os.environ.get(LOADS_LISTEN)
+    listen = variable(LOADS_LISTEN)
     if listen:
         yield _first_free(listen)
     elif targets.TARGETS.is_dir() and accepts(PROMETHEUS.number):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from typing import TypedDict
 
+from lab import __version__, machines
 from lab.gil import models_have_gil
-from lab.settings import CHECKOUT
+from lab.settings import CHECKOUT, INSTALLED
 
 CHANGED = "+"
 """Behind a commit: files differ from it."""
@@ -28,7 +28,7 @@ def describe() -> Environment:
     """This machine, this Python and this checkout."""
     return Environment(
         kernel=platform.release(),
-        cpus=len(os.sched_getaffinity(0)),
+        cpus=len(machines.cpus()),
         python=platform.python_version(),
         gil=models_have_gil(),
         commit=_commit(),
@@ -36,7 +36,9 @@ def describe() -> Environment:
 
 
 def _commit() -> str:
-    """The checkout's commit, with `+` where files differ from it; "unknown" outside a checkout."""
+    """The checkout's commit, with `+` where files differ from it; the version of an installed wheel, or "unknown"."""
+    if INSTALLED:
+        return f"v{__version__}"
     try:
         commit = _git("rev-parse", "--short", "HEAD")
         return commit + (CHANGED if _git("status", "--porcelain", "--untracked-files=no") else "")

@@ -21,17 +21,17 @@ daemon off;
 {user}
 worker_processes {workers};
 worker_rlimit_nofile 16384;
-pid {folder}/pid;
+pid pid;
 error_log stderr crit;
 events {{ worker_connections 12288; }}
 http {{
   access_log off;
   keepalive_requests 1000000000;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
+  client_body_temp_path body;
+  proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
   server {{
     listen {host}:{port};
     location / {{ default_type text/plain; return 200 "hello from nginx\\n"; }}
@@ -55,7 +55,8 @@ def start(port: int = 0, workers: int = 1, cpus: Cpus = None) -> AbstractContext
 def _command(folder: Path, port: int, workers: int) -> list[str]:
     # Started by root its workers would become `nobody`, who may not enter our folder.
     user = "user root;" if os.geteuid() == 0 else ""
-    text = CONFIGURATION.format(user=user, workers=workers, folder=folder, host=HOST, port=port)
+    # Its paths are relative to the folder that -p names, so that none with a space in it is in there.
+    text = CONFIGURATION.format(user=user, workers=workers, host=HOST, port=port)
     (folder / "nginx.conf").write_text(text, encoding="utf-8")
     return [_path() or "nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
 

@@ -18,7 +18,7 @@ from lab.harness.checks import shown
 from lab.report import theory
 from lab.report.evidence import is_full, read_stored, same, store
 from lab.results import ResultsError, StoredRun, named, runs
-from lab.settings import CHECKOUT
+from lab.settings import CHECKOUT, require_checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,6 +36,7 @@ EVERYTHING = "--all"
 
 def main() -> None:
     """Store what is named, then write every page."""
+    require_checkout()
     stored = runs()[::-1]
     try:
         for run in _wanted(sys.argv[1:], stored):

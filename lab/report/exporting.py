@@ -20,13 +20,14 @@ def export(name: str, form: str, output: Path | None) -> None:
     """Write the rows of a run in one form. Raises ResultsError, and NoRecordsError if a file cannot be written, too."""
     run, document = find_run(name)
     found = _rows(run, document)
+    if output is None:
+        sys.stdout.write(_text(form, document, found))
+        return
     try:
-        if form == PARQUET and output:
+        if form == PARQUET:
             _write_parquet(found, output)
-        elif output:
-            output.write_text(_text(form, document, found), encoding="utf-8", newline="")
         else:
-            sys.stdout.write(_text(form, document, found))
+            output.write_text(_text(form, document, found), encoding="utf-8", newline="")
     except OSError as error:
         raise NoRecordsError(f"{output} cannot be written: {error.strerror or error}") from error
 

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from lab.harness.observation import AS_SENT
-from lab.load.generator import merged
+from lab.load.plan import merged
 from lab.measure.summary import summarise
 
 if TYPE_CHECKING:

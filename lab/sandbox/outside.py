@@ -17,11 +17,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab import machines
 from lab.peers.process import die_with
+from lab.sandbox import apparmor
 from lab.settings import CHECKOUT, STATE_DIR
 
 if TYPE_CHECKING:
@@ -29,19 +30,19 @@ if TYPE_CHECKING:
 
 NAMESPACES = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 FORMS = (("unshare", "--user", "--map-root-user", *NAMESPACES), ("unshare", *NAMESPACES))
-"""With a user namespace, which needs no right at all; or without, for a container with SYS_ADMIN and NET_ADMIN."""
+"""With a user namespace, which needs no right at all; or without, for a container with SYS_ADMIN and NET_ADMIN.
+
+Where AppArmor restricts user namespaces, the first is tried with the lab's profile before (`forms`)."""
 INIT = ("sh", "-c", '"$@"; exit $?', "init")
 """Process 1, which the kernel makes the parent of all orphans: a shell that waits for its command buries them, too."""
 PROBE_SECONDS = 10.0
 TEMPORARY = STATE_DIR / "sandbox"
 """Folder where each sandbox mounts a tmpfs that only it can see; outside, the folder stays empty."""
 FORBIDDING = (
-    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),  # Ubuntu
     ("kernel.unprivileged_userns_clone", "0", "1"),  # Debian
     ("user.max_user_namespaces", "0", "15000"),  # hardened machines of any kind
 )
 """Sysctls, what forbids user namespaces to all but root, and what allows them."""
-SYSCTLS = Path("/proc/sys")
 CONTAINER = "use the container: docker compose run --rm --no-deps lab run NAME"
 
 
@@ -84,13 +85,13 @@ def launched(command: Sequence[str], errors: Path) -> Iterator[subprocess.Popen[
 
 def working_form() -> tuple[str, ...]:
     """The `unshare` that works here, found by trying it rather than by reading settings. Raises SandboxError."""
-    if sys.platform != "linux":
+    if not machines.LINUX:
         raise SandboxError("network namespaces are Linux's", CONTAINER)
     missing = [tool for tool in ("unshare", "ip") if not shutil.which(tool)]
     if missing:
         raise SandboxError(f"`{missing[0]}` is not installed", "install the packages util-linux and iproute2")
     refusals = []
-    for form in FORMS:
+    for form in forms():
         try:
             tried = subprocess.run([*form, "true"], check=False, capture_output=True, text=True, timeout=PROBE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -98,22 +99,24 @@ def working_form() -> tuple[str, ...]:
         if not tried.returncode:
             return form
         refusals.append(tried.stderr.strip())
+    why = refusals[0] or "no reason given"
+    if apparmor.restricts():
+        raise SandboxError(f"AppArmor restricts user namespaces here ({why})", apparmor.remedy())
     raise SandboxError(
-        f"user namespaces are forbidden here ({refusals[0] or 'no reason given'})",
-        f"either {CONTAINER}, or allow them as root: {_how_to_allow()}",
+        f"user namespaces are forbidden here ({why})", f"either {CONTAINER}, or allow them as root: {_how_to_allow()}"
     )
+
+
+def forms() -> list[tuple[str, ...]]:
+    """Commands that may make a sandbox here, the likeliest first."""
+    if apparmor.restricts() and shutil.which(apparmor.WITH_PROFILE[0]):
+        return [(*apparmor.WITH_PROFILE, *FORMS[0]), *FORMS]
+    return [*FORMS]
 
 
 def _how_to_allow() -> str:
     """The sysctls that forbid them here, or, where none says so, those that may."""
-    forbidding = [f"{name}={good}" for name, bad, good in FORBIDDING if _sysctl(name) == bad]
+    forbidding = [f"{name}={good}" for name, bad, good in FORBIDDING if apparmor.sysctl(name) == bad]
     if forbidding:
         return f"sysctl -w {' '.join(forbidding)}"
     return " or ".join(f"sysctl -w {name}={good}" for name, _, good in FORBIDDING)
-
-
-def _sysctl(name: str) -> str | None:
-    try:
-        return (SYSCTLS / name.replace(".", "/")).read_text(encoding="ascii").strip()
-    except OSError:
-        return None

@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from lab import settings
 from lab.settings import CHECKOUT
 
 CODE = {
@@ -45,12 +46,14 @@ def contents(kind: str) -> dict[str, bytes]:
 
 
 def code(kind: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of the checkout that run, or configure what runs."""
+    """Yield the files that run, or configure what runs, by their paths in a checkout."""
     for name in CODE[kind]:
-        top = CHECKOUT / name
+        root = CHECKOUT if name == "dashboards" else settings.CODE
+        top = root / name
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
-            if path.suffix in SUFFIXES and path.is_file():
-                yield str(path.relative_to(CHECKOUT)), path.read_bytes()
+            shown = path.relative_to(root)
+            if path.suffix in SUFFIXES and path.is_file() and not shown.is_relative_to(settings.CARRIED):
+                yield str(shown), path.read_bytes()
 
 
 def requirements(kind: str) -> dict[str, bytes]:

@@ -1,22 +1,18 @@
 """The containers place, as the engine sees it: what runs, how it is, what it costs, and whether anything is left.
 
-Compose makes and removes the containers (provisioning/roles/compose); all that it makes carries a label with the
-project's name, by which it is found here. `python -m lab.stack.containers settle PART…` is the last step of `lab up`,
-`… gone` that of `lab down`.
+Compose makes the containers (provisioning/roles/compose); all that it makes carries a label with the project's name, by
+which it is found here.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from lab import settings
-from lab.stack import engine
-from lab.stack.parts import LEFT_OUT, Part, pieces
-from lab.stack.supervision import wait
+from lab.stack import engine, images
+from lab.stack.parts import LEFT_OUT, Part, declared, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +27,6 @@ PROJECT_LABEL, SERVICE_LABEL, ONE_OFF_LABEL = (
 WORKERS = "locust-worker"
 """The one part that has no port, and any number of containers."""
 CALL_SECONDS = 10.0
-SETTLE_SECONDS = 90.0
 LOG_LINES = 15
 ABSENT_DETAILS = {
     "prometheus": "left out: `lab up` says why; LAB_PROMETHEUS_IMAGE names another image",
@@ -144,6 +139,8 @@ def details(own: Sequence[Container]) -> Iterator[str]:
 
 def absent(name: str) -> Part:
     """A part that has no container."""
+    if name in declared():
+        return Part(name, PLACE, "missing", "failing", "", 0, 0.0, 0, "it should run: `lab up` starts it")
     return Part(name, PLACE, "absent", "-", "", 0, 0.0, 0, ABSENT_DETAILS.get(name, ""))
 
 
@@ -175,26 +172,20 @@ def cpu_percent(stats: dict[str, Any]) -> float:
     return max(0.0, share * 100)
 
 
-# The last step of `lab up`.
-
-
-def settle(names: Sequence[str]) -> int:
-    """Wait until the parts answer; 1, and the last log lines of those that do not in time, or have given up."""
-
-    def waiting() -> list[str]:
-        found = containers()
-        return [name for name in names if not healthy(name, found.get(name, []))]
-
-    if wait(lambda: not waiting() or bool(failed()), SETTLE_SECONDS) and not failed():
-        return 0
-    for name in dict.fromkeys([*failed(), *waiting()]):
-        print(f"{name} does not answer. The end of its log (docker compose logs {name}):\n{last_lines(name)}")
-    return 1
+def missing(names: Sequence[str]) -> list[str]:
+    """Those of the parts that do not answer. Raises DockerException."""
+    found = containers()
+    return [name for name in names if not healthy(name, found.get(name, []))]
 
 
 def failed() -> list[str]:
     """The parts that Docker starts again and again."""
     return [name for name, own in containers().items() if any(one.attrs["RestartCount"] >= 3 for one in own)]
+
+
+def log_of(name: str) -> str:
+    """Where to read what a part says."""
+    return f"docker compose logs {name}"
 
 
 def last_lines(name: str) -> str:
@@ -204,28 +195,13 @@ def last_lines(name: str) -> str:
     return "\n".join(f"    {line}" for line in lines or ["(it has written nothing)"])
 
 
-def gone() -> int:
-    """1, and what it is, if anything is left of the stack."""
+def end() -> list[str]:
+    """Remove containers, network and volumes, also what was started by hand; a line for what cannot be removed.
+
+    Raises EngineError, DockerException or OSError.
+    """
+    done = images.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
+    if done.returncode:
+        return (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
     left = leftovers(connect())
-    if left:
-        print("still there:", ", ".join(left))
-    return 1 if left else 0
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Settle, or say in one line that the engine does not work."""
-    from docker.errors import DockerException
-
-    parser = argparse.ArgumentParser(prog="python -m lab.stack.containers", description=__doc__)
-    parser.add_argument("action", choices=("settle", "gone"))
-    parser.add_argument("parts", nargs="*")
-    given = parser.parse_args(arguments)
-    try:
-        return settle(given.parts) if given.action == "settle" else gone()
-    except (engine.EngineError, DockerException, OSError) as error:
-        print(f"the Docker engine does not work: {error}")
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return [f"still there: {', '.join(left)}"] if left else []

@@ -7,14 +7,12 @@ its container reaches it, so the same words are said from in there (lab/stack/in
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from lab import settings
-from lab.stack import containers, inside, parts, status
+from lab.stack import containers, inside, parts, status, unix_socket
 from services.options import options_of
 
 SOCKET = "control.sock"
@@ -75,25 +73,9 @@ def here(model: str) -> bool:
 
 def say_here(model: str, line: bytes) -> bytes:
     """Return the reply of the model's socket in the state folder to the line. Raises OSError."""
-    with connect(parts.STATE_DIR / "models" / model) as control:
+    with unix_socket.connect(parts.STATE_DIR / "models" / model / SOCKET, ANSWER_SECONDS) as control:
         control.sendall(line)
         return read_to_end(control)
-
-
-def connect(folder: Path) -> socket.socket:
-    """A connection to the control socket in `folder`. Raises OSError."""
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-    control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    control.settimeout(ANSWER_SECONDS)
-    try:
-        # By the folder's descriptor: a path may be longer than the 107 bytes of an address.
-        control.connect(f"/proc/self/fd/{descriptor}/{SOCKET}")
-    except OSError:
-        control.close()
-        raise
-    finally:
-        os.close(descriptor)
-    return control
 
 
 def read_to_end(control: socket.socket) -> bytes:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +20,18 @@ from typing import Literal
 
 import psutil
 
-from lab import settings
+from lab import machines, settings
 from lab.gil import models_have_gil
-from lab.sandbox import outside
+from lab.sandbox import apparmor, outside
 from lab.stack import engine as engines
 from lab.stack import parts
 from lab.stack.ports import conflicts
+from lab.state_folder import refusal
 from services.options import COMMON
 
 Level = Literal["ok", "warn", "fail"]
 
-LINUX = sys.platform == "linux"
+LINUX = machines.LINUX
 KERNEL_NEEDED = (4, 5)
 """EPOLLEXCLUSIVE; SO_ATTACH_REUSEPORT_CBPF came with the same release."""
 PYTHON_NEEDED = (3, 11)
@@ -43,6 +48,11 @@ DESCRIPTORS_WANTED = 16384 + 64
 """`--max-connections` and what a server needs besides."""
 TRIAL_SECONDS = 10.0
 USE_CONTAINERS = "run the lab in containers on a Linux engine"
+GIVE_IT_MORE = "give the engine's virtual machine more: Docker Desktop has it in its settings, under Resources"
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, NLMSG_ERROR, NLM_F_REQUEST, NLM_F_DUMP = 4, 20, 2, 1, 0x300
+"""linux/netlink.h, linux/sock_diag.h."""
+LISTEN = 10
+"""State of a TCP socket: include/net/tcp_states.h."""
 
 TOOLS = {
     "prometheus": ("prometheus", "the stack's metrics; `make lab-up` as root installs it on Debian"),
@@ -66,9 +76,14 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything. Takes a few seconds where a container engine is slow to answer."""
+    # Elsewhere all that serves is in containers, and these would be about the wrong machine.
+    of_linux = [sock_diag(), descriptors(), accept_queue(), *tools()] if LINUX else []
     return [
         kernel(),
+        *wsl(),
+        *codespace(),
         namespaces(),
+        *apparmor_profile(),
         architecture(),
         engine(),
         compose(),
@@ -78,10 +93,9 @@ def examine() -> list[Finding]:
         cores(),
         memory(),
         disk(),
-        descriptors(),
-        accept_queue(),
+        *sockets(),
         *ports(),
-        *tools(),
+        *of_linux,
     ]
 
 
@@ -89,10 +103,39 @@ def kernel() -> Finding:
     """The servers need epoll, and EPOLLEXCLUSIVE for `nginx`."""
     release = platform.release()
     if not LINUX:
-        return Finding("kernel", "fail", f"{platform.system()} {release}: the servers need Linux", USE_CONTAINERS)
+        code, theirs = engines.docker("info", "--format", "{{.KernelVersion}}")
+        detail = f"{platform.system()} {release}"
+        if code == 0 and theirs:
+            return Finding("kernel", "ok", f"{detail}; containers run on the engine's Linux {theirs}")
+        return Finding("kernel", "fail", f"{detail}: the servers need Linux", USE_CONTAINERS)
     if version(release) < KERNEL_NEEDED:
         return Finding("kernel", "fail", f"{release} has no EPOLLEXCLUSIVE", "use Linux 4.5 or newer")
     return Finding("kernel", "ok", release)
+
+
+def wsl() -> Iterator[Finding]:
+    """Yield what is doubtful in Windows' subsystem for Linux."""
+    version = machines.wsl()
+    if version == 1:
+        remedy = "in PowerShell: wsl --set-version DISTRIBUTION 2"
+        yield Finding("WSL", "fail", "WSL 1 is no Linux kernel: no namespaces, no queues to look at", remedy)
+    if version == 2:
+        detail = "WSL 2: times are doubtful: what Windows takes is not seen here, and clocks may be late after sleep"
+        remedy = "measure while Windows is idle and awake; after sleep: `sudo hwclock -s`, or `wsl --shutdown`"
+        yield Finding("WSL", "warn", detail, remedy)
+
+
+def codespace() -> Iterator[Finding]:
+    """Yield by which name the live page may be called in a codespace."""
+    if not machines.in_codespace():
+        return
+    try:
+        names = ", ".join(settings.console_names())
+    except settings.SettingError as error:
+        yield Finding("codespace", "fail", str(error), "correct the variable")
+        return
+    detail = f"the live page is called {names}; times are doubtful on shared processors"
+    yield Finding("codespace", "warn", detail, "measure counts here, and times on a machine of your own")
 
 
 def architecture() -> Finding:
@@ -106,11 +149,25 @@ def architecture() -> Finding:
 def namespaces() -> Finding:
     """Experiments run in namespaces of their own, made without root."""
     subject = "user namespaces"
+    if not LINUX:
+        return Finding(subject, "ok", "experiments make them in the `lab` container")
     try:
         outside.working_form()
     except outside.SandboxError as error:
         return Finding(subject, "warn", error.problem, error.remedy)
     return Finding(subject, "ok", "made one with a network of its own")
+
+
+def apparmor_profile() -> Iterator[Finding]:
+    """Yield whether experiments have the profile that they need where AppArmor restricts user namespaces."""
+    if not apparmor.restricts():
+        return
+    subject, detail = "AppArmor", f"{apparmor.RESTRICTION}=1"
+    if apparmor.is_loaded():
+        yield Finding(subject, "ok", f"{detail}, and the profile {apparmor.PROFILE} is loaded")
+    else:
+        detail += ": experiments need the lab's profile, on the host and in containers"
+        yield Finding(subject, "warn", detail, apparmor.remedy())
 
 
 def engine() -> Finding:
@@ -135,15 +192,26 @@ def compose() -> Finding:
 def control_groups() -> Finding:
     """The limits of containers, and their figures in `lab status`, are those of control groups."""
     subject = "cgroups"
-    code, limited = engines.docker("info", "--format", "{{.MemoryLimit}}")
+    code, said = engines.docker("info", "--format", "{{.MemoryLimit}} {{.CgroupVersion}}")
+    limited, _, theirs = said.partition(" ")
     if code == 0 and limited != "true":
         remedy = "give the kernel its memory controller: cgroup_enable=memory on its command line"
         return Finding(subject, "warn", "the engine cannot limit memory", remedy)
+    if not LINUX:
+        return engines_own(subject, code, f"version {theirs}")
     if (CGROUPS / "cgroup.controllers").exists():
         return Finding(subject, "ok", "version 2")
     if (CGROUPS / "memory").exists():
         return Finding(subject, "ok", "version 1, which engines will not know for ever")
     return Finding(subject, "warn", f"none at {CGROUPS}", "mount them: containers have no limits without")
+
+
+def engines_own(subject: str, code: int, detail: str, problem: str = "") -> Finding:
+    """Make a finding about the engine's machine, where that is another one; `code` is docker's."""
+    if code:
+        return Finding(subject, "warn", "no engine says", "see to the engine first")
+    level: Level = "warn" if problem else "ok"
+    return Finding(subject, level, f"{detail}, on the engine's own machine", problem)
 
 
 def image_disk() -> Finding:
@@ -172,7 +240,11 @@ def python() -> Finding:
 
 def cores() -> Finding:
     """Server and load on the same core measure each other."""
-    count = len(os.sched_getaffinity(0)) if LINUX else os.cpu_count() or 1
+    if not LINUX:
+        code, text = engines.docker("info", "--format", "{{.NCPU}}")
+        short = text.isdecimal() and int(text) < CORES_WANTED
+        return engines_own("cores", code, text, GIVE_IT_MORE if short else "")
+    count = len(machines.cpus())
     if count < CORES_WANTED:
         return Finding("cores", "warn", f"{count}", "give the machine two: load and server disturb each other on one")
     return Finding("cores", "ok", f"{count}")
@@ -180,6 +252,11 @@ def cores() -> Finding:
 
 def memory() -> Finding:
     """Five servers with four workers each, Prometheus and Locust take about 1 GiB."""
+    if not LINUX:
+        code, text = engines.docker("info", "--format", "{{.MemTotal}}")
+        total = int(text) if text.isdecimal() else 0
+        problem = GIVE_IT_MORE if total < MEMORY_WANTED_BYTES else ""
+        return engines_own("memory", code, f"{total / (1 << 30):.1f} GiB", problem)
     free = psutil.virtual_memory().available
     detail = f"{free / (1 << 30):.1f} GiB available"
     if free < MEMORY_WANTED_BYTES:
@@ -188,13 +265,61 @@ def memory() -> Finding:
 
 
 def disk() -> Finding:
-    """Room for the state folder."""
-    folder = next(folder for folder in (parts.STATE_DIR, *parts.STATE_DIR.parents) if folder.exists())
+    """Room for the state folder, which must be this user's."""
+    if problem := refusal():
+        problem, _, remedy = problem.partition(": ")
+        return Finding("state folder", "fail", problem, remedy)
+    folder = state_folder()
     free = shutil.disk_usage(folder).free
     detail = f"{free / (1 << 30):.1f} GiB free at {folder}"
     if free < DISK_WANTED_BYTES:
         return Finding("disk", "warn", detail, "free some, or set LAB_STATE_DIR to a folder on another disk")
     return Finding("disk", "ok", detail)
+
+
+def state_folder() -> Path:
+    """Return the state folder, or the folder that it will be made in."""
+    return next(folder for folder in (parts.STATE_DIR, *parts.STATE_DIR.parents) if folder.exists())
+
+
+def sockets() -> Iterator[Finding]:
+    """Yield whether models and supervisord can have their sockets in the state folder: not on a drive of Windows.
+
+    Nor in a folder that a virtual machine shares with its host. Nothing where this user may not write there.
+    """
+    if not LINUX:
+        return
+    subject, folder = "Unix sockets", state_folder()
+    with contextlib.suppress(PermissionError), tempfile.TemporaryDirectory(dir=folder, prefix=".doctor-") as made:
+        descriptor = os.open(made, os.O_PATH | os.O_DIRECTORY)
+        try:
+            with socket.socket(socket.AF_UNIX) as trial:
+                trial.bind(f"/proc/self/fd/{descriptor}/s")
+        except OSError as error:
+            detail = f"{folder} can have none: {error.strerror}"
+            yield Finding(subject, "fail", detail, "set LAB_STATE_DIR to a folder on a disk of Linux's own")
+        else:
+            yield Finding(subject, "ok", f"made one in {folder}")
+        finally:
+            os.close(descriptor)
+
+
+def sock_diag() -> Finding:
+    """The servers read their queues from the kernel's sock_diag: INET_DIAG, which a kernel may be built without."""
+    everyone = struct.pack("=BBxxI48x", socket.AF_INET, socket.IPPROTO_TCP, 1 << LISTEN)
+    request = struct.pack("=IHHII", 16 + len(everyone), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 0, 0)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink:
+            netlink.settimeout(TRIAL_SECONDS)
+            netlink.send(request + everyone)
+            answer = netlink.recv(65536)
+    except OSError as error:
+        return Finding("sock_diag", "warn", f"the kernel shows no queues: {error.strerror or error}", USE_CONTAINERS)
+    kind, code = struct.unpack_from("=4xH10xi", answer)
+    if kind == NLMSG_ERROR:
+        remedy = "as root: modprobe tcp_diag; where the kernel has none, queues and drops are shown as 0"
+        return Finding("sock_diag", "warn", f"the kernel shows no queues: {os.strerror(-code)}", remedy)
+    return Finding("sock_diag", "ok", "the kernel shows the queues of listeners")
 
 
 def descriptors() -> Finding:
@@ -230,8 +355,8 @@ def ports() -> Iterator[Finding]:
         return
     needed = {port.part for port in parts.ports()}
     for conflict in found:
-        level: Level = "fail" if conflict.port.part in needed else "warn"
-        yield Finding(f"port {conflict.port.number}", level, f"{conflict.port.part} {conflict.reason}", conflict.remedy)
+        level: Level = "fail" if needed.intersection(port.part for port in conflict.ports) else "warn"
+        yield Finding(conflict.subject, level, conflict.detail, conflict.remedy)
     if not found:
         yield Finding("ports", "ok", f"all {len(settings.PORTS)} are free or held by this stack")
 

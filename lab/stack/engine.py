@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+
+from lab.sandbox import apparmor
 
 ENGINE_NEEDED = (20, 10)
 """Of Debian 12; what the lab asks of an engine is tried with it."""
@@ -18,6 +21,7 @@ COMPOSE_NEEDED = (2, 18)
 """Version that Ansible's community.docker asks for."""
 ANSWER_SECONDS = 10.0
 OR_LOCAL = "or stay without: PLACE=local"
+UNCONFINED = "unconfined"
 INSTALL_COMPOSE = f"install docker-compose-plugin, {OR_LOCAL}"
 
 
@@ -97,6 +101,21 @@ def compose_version() -> str:
     if numbers(said) < COMPOSE_NEEDED:
         raise EngineError(f"Compose is {said}, {dotted(COMPOSE_NEEDED)} or newer is needed", INSTALL_COMPOSE)
     return said.removeprefix("v")
+
+
+def apparmor_profile() -> str:
+    """Return the AppArmor profile for containers that run experiments: `LAB_APPARMOR`, or what this machine needs.
+
+    Where AppArmor restricts user namespaces, that is the lab's own profile, if the kernel has it: the engine refuses to
+    start a container with one that is not loaded. The engine's kernel may also be another one, in a virtual machine.
+    """
+    if given := os.environ.get("LAB_APPARMOR"):
+        return given
+    if not (apparmor.restricts() and apparmor.is_loaded()):
+        return UNCONFINED
+    code, said = docker("info", "--format", "{{.KernelVersion}} {{.SecurityOptions}}")
+    ours = code == 0 and said.startswith(f"{platform.release()} ") and "name=apparmor" in said
+    return apparmor.PROFILE if ours else UNCONFINED
 
 
 def docker(*arguments: str) -> tuple[int, str]:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from lab import settings
 from lab.stack import engine, parts
@@ -17,6 +19,8 @@ from lab.stack import engine, parts
 BUILT_BY = ("nodejs", "locust")
 """A service of each image; the others share theirs."""
 BUILD_LOG = parts.LOG_DIR / "build.log"
+CONTEXT = parts.STATE_DIR / "containers" / "context"
+"""Build context where the lab is installed: its code and its Dockerfile lie in different folders there."""
 UNOBTAINABLE = re.compile(
     r"(pull access denied|manifest .*unknown|no such host|failed to resolve|dial tcp|not found: |TLS handshake|"
     r"toomanyrequests|unauthorized|i/o timeout)[^\n]*",
@@ -27,6 +31,9 @@ UNOBTAINABLE = re.compile(
 
 def build() -> tuple[int, list[str]]:
     """Build both images. 0 and a line for each that changed, or the exit code of the build and why it failed."""
+    if settings.INSTALLED:
+        lay_out(CONTEXT)
+        os.environ["LAB_BUILD_CONTEXT"] = str(CONTEXT)
     names = compose("config", "--images", *BUILT_BY).stdout.split()
     before = {name: identity(name) for name in names}
     # One after the other: at once, engines without BuildKit would make what the two have in common twice.
@@ -37,6 +44,16 @@ def build() -> tuple[int, list[str]]:
             BUILD_LOG.write_text(done.stdout + done.stderr, encoding="utf-8")
             return done.returncode, [why(done.stdout + done.stderr)]
     return 0, [f"built {name}" for name in sorted(set(names)) if identity(name) != before[name]]
+
+
+def lay_out(folder: Path) -> None:
+    """Make the folder what `COPY` of the Dockerfile reads, as a checkout is."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("services", "lab", "loadtests"):
+        ignored = shutil.ignore_patterns("__pycache__", settings.CARRIED.name)
+        shutil.copytree(settings.CODE / name, folder / name, ignore=ignored)
+    for name in ("Dockerfile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(settings.CHECKOUT / name, folder / name)
 
 
 def compose(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -58,7 +75,7 @@ def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def why(output: str) -> str:
     """One line that says why the build failed, and what to do."""
-    base = os.environ.get("LAB_PYTHON_IMAGE", "")
+    base = settings.variable("LAB_PYTHON_IMAGE")
     if base and (found := UNOBTAINABLE.search(output)):
         return (
             f"the base image {base} is not here and cannot be pulled ({found[0].strip()}): "

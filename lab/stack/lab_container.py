@@ -3,6 +3,7 @@ machines that have no namespaces of their own to give."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from lab import settings
+from lab.stack import engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,4 +24,5 @@ def run(*words: str, mounts: Mapping[str, str] | None = None) -> int:
     # Under its alias Prometheus finds it.
     options = ["--rm", "--no-deps", "--use-aliases", *terminal, "--env", f"COLUMNS={Console().width}"]
     options += [word for ours, theirs in (mounts or {}).items() for word in ("--volume", f"{ours}:{theirs}:ro")]
-    return subprocess.run([*compose, "run", *options, "lab", *words], check=False).returncode
+    environment = {**os.environ, "LAB_APPARMOR": engine.apparmor_profile()}
+    return subprocess.run([*compose, "run", *options, "lab", *words], check=False, env=environment).returncode

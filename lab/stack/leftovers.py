@@ -1,15 +1,12 @@
-"""Ending the stack, or what was left of it, without touching any other process.
+"""Ending the local stack, or what was left of it, without touching any other process.
 
-`python -m lab.stack.leftovers recover` (first in every `lab up`) ends what a killed supervisord left
-behind, for that would hold the ports; `python -m lab.stack.leftovers end` (`lab down`) ends everything.
-supervisord's children outlive it when it is killed, so they are found by the mark in their environment.
+supervisord's children live on when it is killed, so they are found by the mark in their environment.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import os
-import sys
 import time
 
 import psutil
@@ -60,8 +57,9 @@ def end() -> list[str]:
     left = end_processes(ours())
     if left:
         done.append(f"ended {left} processes that had lost their supervisord")
-    for path in (parts.socket_path(), parts.PIDFILE, *parts.STATE_DIR.glob("models/*/control.sock")):
-        if path.exists():
+    for path in (parts.SUPERVISOR_SOCKET, parts.PIDFILE, *parts.STATE_DIR.glob("models/*/control.sock")):
+        # Stopping needs no disk that can be written to: what lies there then is no process.
+        with contextlib.suppress(OSError):
             path.unlink()
             done.append(f"removed {path}")
     return done
@@ -91,20 +89,3 @@ def signal_quietly(process: psutil.Process, *, kill: bool) -> None:
         process.kill() if kill else process.terminate()
     except psutil.NoSuchProcess:
         return
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Print what was done, a line each; nothing when there was nothing to do. 1 if something is left."""
-    parser = argparse.ArgumentParser(prog="python -m lab.stack.leftovers", description=__doc__)
-    parser.add_argument("action", choices=("recover", "end"))
-    action = parser.parse_args(arguments).action
-    for line in recover() if action == "recover" else end():
-        print(line)
-    if action == "end" and (left := ours()):
-        print("still there:", ", ".join(f"{process.pid}" for process in left))
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,15 +1,11 @@
 """The parts of the stack in each place, and where the local place keeps what belongs to them.
 
-Everything is in the state folder (`.lab`, or `LAB_STATE_DIR`), with one exception: where that folder's
-path is too long for a Unix socket, supervisord's socket has a short path in `XDG_RUNTIME_DIR` or `/tmp`,
-and `lab down` removes it.
+Everything is in the state folder (`.lab`, or `LAB_STATE_DIR`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,16 +16,16 @@ from lab.stack import probe
 STATE_DIR = settings.STATE_DIR.resolve()
 SUPERVISOR_DIR = STATE_DIR / "supervisor"
 PIDFILE = SUPERVISOR_DIR / "supervisord.pid"
+SUPERVISOR_CONFIGURATION = SUPERVISOR_DIR / "supervisord.conf"
+SUPERVISOR_SOCKET = SUPERVISOR_DIR / "supervisor.sock"
+DECLARED = STATE_DIR / "declared.json"
+"""The names of the parts that the last `lab up` declared: all of them must answer, whatever a supervisor knows."""
 LOG_DIR = STATE_DIR / "logs"
 
 MARK = "LAB_STACK"
 """supervisord gets the state folder in this variable and all that it starts inherits it, so that what
 belongs to this stack can be told from everything else, even when supervisord itself is gone."""
 
-SOCKET_PATH_BYTES = 107
-"""Bytes that `sockaddr_un` holds before its closing zero byte (unix(7))."""
-TEMPORARY_SUFFIX_BYTES = 8
-"""supervisord binds `PATH.PID` first and links it to PATH then."""
 PROBE_SECONDS = 2.0
 
 
@@ -102,10 +98,10 @@ def ports(place: str = "local") -> list[Port]:
     return list(dict.fromkeys(found))
 
 
-def socket_path() -> Path:
-    """supervisord's control socket: in the state folder where its path fits, else a short one of its own."""
-    path = SUPERVISOR_DIR / "supervisor.sock"
-    if len(os.fsencode(path)) + TEMPORARY_SUFFIX_BYTES <= SOCKET_PATH_BYTES:
-        return path
-    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    return folder / f"lab-{os.getuid()}-{hashlib.sha256(os.fsencode(STATE_DIR)).hexdigest()[:12]}.sock"
+def declared() -> list[str]:
+    """Return the names of the parts that should run; none where no `lab up` has said so."""
+    try:
+        names: list[str] = json.loads(DECLARED.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return names

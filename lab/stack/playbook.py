@@ -1,148 +1,87 @@
-"""`lab up` and `lab down`: Ansible's playbooks, run with nothing of the user's own Ansible settings.
-
-All the work is in `provisioning/`; this starts it, keeps two runs from meeting, and shows the result.
-"""
+"""Ansible's playbooks, run with nothing of the user's own Ansible settings."""
 
 from __future__ import annotations
 
-import fcntl
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-from lab import settings
-from lab.stack import engine, parts, status
-from lab.stack.parts import Part
+from lab import machines, settings
+from lab.stack import parts
 
-GOOD, BAD = 0, 2
 PROVISIONING = settings.CHECKOUT / "provisioning"
-PLACES = ("auto", "containers", "local", "vms")
+FOLDERS = (settings.CHECKOUT, parts.STATE_DIR)
+"""Folders whose paths Ansible reads."""
+GROUPS = ("models", "observability", "loadgen")
+"""Of the hosts of the vms place."""
 
 
 class RefusalError(Exception):
     """The stack cannot be brought up or down; the text says why and what to do."""
 
 
-def up(place: str = "auto", extra: Sequence[str] = ()) -> int:
-    """Bring the stack up and show what runs where. 0 when every part answers, else 2.
-
-    `extra` are more arguments of ansible-playbook, such as `--extra-vars`.
-    """
-    try:
-        place = choose(place)
-        for port in settings.PORTS:
-            _ = port.number  # raises SettingError before anything has started
-        code = play("site.yml", [*inventory_of(place), *extra])
-    except (RefusalError, settings.SettingError) as error:
-        return refuse(str(error))
-    # On hosts each has said itself what runs there.
-    if code == GOOD and "--check" not in extra and place != "vms":
-        print("\n".join(where_to_look(status.parts())))
-    return code
-
-
-def down(place: str = "auto", *, remove: bool = False) -> int:
-    """End the stack; it is no error if nothing runs. 0 when nothing of it is left, else 2.
-
-    With `remove` the hosts of the vms place lose all that the lab brought there, too.
-    """
-    try:
-        check_place(place)
-        check_removal(place, remove=remove)
-        if place == "auto":
-            place = status.place() or "local"
-        code = play("down.yml", [*inventory_of(place), *(["--extra-vars", '{"lab_remove": true}'] if remove else [])])
-    except RefusalError as error:
-        return refuse(str(error))
-    if code == GOOD and place == "vms":
-        print("The lab is down on its hosts." if not remove else "The lab is gone from its hosts.")
-    elif code == GOOD:
-        print(f"The lab is down. Logs and measurements stay in {parts.STATE_DIR}.")
-    return code
-
-
-def where_to_look(shown: Sequence[Part]) -> list[str]:
-    """Return what runs where, and what is left out: plain lines, so that a narrow terminal cuts no address."""
-    return [
-        "",
-        *(f"  {part.name:<15}{part.state:<10}{part.url or part.detail}" for part in shown),
-        "",
-        f"  put load on one   make load MODEL=nginx, or {settings.LOCUST.url} in a browser",
-        f"  look at figures   make lab-status, or {settings.PROMETHEUS.url}",
-        "  stop              make lab-down",
-        f"  logs and data     {parts.STATE_DIR}",
-    ]
-
-
-def choose(place: str) -> str:
-    """The place to bring the stack up in. Raises RefusalError for one that cannot be had.
-
-    `auto` is where it is up already, or else containers where an engine answers, or else the local one.
-    """
-    check_place(place)
-    if place == "vms":
-        return place
-    there = status.place()
-    if place == "auto" and there:
-        return there
-    if there and there != place:
-        raise RefusalError(f"the lab is up already, in the {there} place: `make lab-down` ends it")
-    try:
-        if place != "local":
-            engine.find()
-            return "containers"
-    except engine.EngineError as error:
-        if place == "containers":
-            raise RefusalError(str(error)) from None
-    if sys.platform != "linux":
-        raise RefusalError("the local place needs Linux (epoll, sock_diag), and containers need a Docker engine")
-    return "local"
-
-
-def check_place(place: str) -> None:
-    """Raise RefusalError for a place that there is not."""
-    if place not in PLACES:
-        raise RefusalError(f"place {place!r}: give one of {', '.join(PLACES)}")
-
-
-def check_removal(place: str, *, remove: bool) -> None:
-    """Raise RefusalError where there is nothing that only a removal takes away."""
-    if remove and place != "vms":
-        raise RefusalError("only the vms place has something to remove: lab down --place vms --remove")
-
-
 def inventory_of(place: str) -> list[str]:
     """Ansible's arguments for the hosts of the place. Raises RefusalError."""
     if place != "vms":
-        return ["--inventory", str(PROVISIONING / "inventories" / place)]
+        return ["--inventory", f"inventories/{place}"]
     ours = PROVISIONING / "inventories" / "vms"
-    hosts = Path(os.environ.get("LAB_INVENTORY", ours / "hosts.yml")).expanduser().resolve()
+    usual = Path("hosts.yml") if settings.INSTALLED else ours / "hosts.yml"
+    hosts = Path(os.environ.get("LAB_INVENTORY", usual)).expanduser().resolve()
     if not hosts.is_file():
         raise RefusalError(
             f"the vms place needs an inventory of your hosts: copy {ours / 'hosts.example.yml'} to {hosts} "
             "and put them in it, or set LAB_INVENTORY to a file of yours"
         )
-    return ["--inventory", str(ours / "groups.yml"), "--inventory", str(hosts)]
+    inventory = ["--inventory", "inventories/vms/groups.yml", "--inventory", str(hosts)]
+    check_hosts(hosts, inventory)
+    return inventory
 
 
-def play(playbook: str, extra: Sequence[str] = ()) -> int:
+def check_hosts(file: Path, inventory: Sequence[str]) -> None:
+    """Raise RefusalError where no host, or not every host, has anything to do: a success then would mean nothing."""
+    command = ansible("inventory", *inventory, "--list")
+    listed = subprocess.run(
+        command, cwd=PROVISIONING, env=ansible_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    if listed.returncode:
+        return  # Ansible says itself what is wrong with it, when it plays
+    found = json.loads(listed.stdout)
+    busy = {host for group in GROUPS for host in found.get(group, {}).get("hosts", [])}
+    every = {host for group in found.values() for host in group.get("hosts", [])}
+    if not busy:
+        raise RefusalError(f"{file} has no host in any of the groups {', '.join(GROUPS)}")
+    if idle := sorted(every - busy):
+        raise RefusalError(f"{file}: {', '.join(idle)} is in none of the groups {', '.join(GROUPS)}")
+
+
+def play(playbook: str, arguments: Sequence[str], lock: int) -> int:
     """Run one playbook; 0 if it succeeded, else 2. Ansible has said then what was wrong."""
-    environment = ansible_environment()
-    with alone() as lock:
-        command = [sys.executable, "-m", "ansible", "playbook", str(PROVISIONING / playbook), *extra]
-        # Ansible refuses to work on terminals and pipes that somebody has set to non-blocking.
-        for descriptor in (1, 2):
-            os.set_blocking(descriptor, True)
-        # Ansible holds the lock too: should we be killed, nobody else starts before it has ended.
-        with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, pass_fds=[lock]) as ansible:
-            try:
-                return GOOD if ansible.wait() == 0 else BAD
-            except KeyboardInterrupt:
-                ansible.wait()
-                return refuse("interrupted: `make lab-up` goes on from here, `make lab-down` clears up")
+    # By its name, in its folder: Ansible expands $NAME in paths, and takes a comma in an inventory's for a list.
+    command = ansible("playbook", playbook, *arguments)
+    # Ansible refuses to work on terminals and pipes that somebody has set to non-blocking.
+    for descriptor in (1, 2):
+        os.set_blocking(descriptor, True)
+    # Ansible holds the lock too: should we be killed, nobody else starts before it has ended.
+    with subprocess.Popen(
+        command, cwd=PROVISIONING, env=ansible_environment(), stdin=subprocess.DEVNULL, pass_fds=[lock]
+    ) as process:
+        try:
+            return 0 if process.wait() == 0 else 2
+        except KeyboardInterrupt:
+            process.wait()
+            raise
+
+
+def ansible(*words: str) -> list[str]:
+    """Return a command of Ansible's. Raises RefusalError where it is not installed."""
+    if find_spec("ansible") is None:
+        raise RefusalError(f"the Python package 'ansible' is missing: `{settings.SETUP}` installs what the lab needs")
+    return [sys.executable, "-m", "ansible", *words]
 
 
 def ansible_environment() -> dict[str, str]:
@@ -150,40 +89,20 @@ def ansible_environment() -> dict[str, str]:
     home = parts.STATE_DIR / "ansible"
     # What a user has set for other work (callbacks, vault, strategy) must not change the lab.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    # Without it macOS may end a process that Ansible forks (Ansible's FAQ, "Running on macOS as a control node").
+    ours = {} if machines.LINUX else {"OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"}
     return {
-        **inherited,
-        "LC_ALL": "C.UTF-8",  # Ansible does not start in a locale of another encoding
+        **{name: value for name, value in inherited.items() if not is_named(name)},
+        **ours,
+        "LC_ALL": machines.UTF8_LOCALE,  # Ansible does not start in a locale of another encoding
         "ANSIBLE_CONFIG": str(PROVISIONING / "ansible.cfg"),
         "ANSIBLE_HOME": str(home),
         "ANSIBLE_LOCAL_TEMP": str(home / "tmp"),
         "ANSIBLE_REMOTE_TEMP": str(home / "tmp"),
         "LAB_STATE_DIR": str(parts.STATE_DIR),
-        "LAB_SUPERVISOR_SOCKET": str(parts.socket_path()),
     }
 
 
-@contextmanager
-def alone() -> Iterator[int]:
-    """Hold the state folder's lock: two runs at once would undo each other's work."""
-    path = parts.STATE_DIR / "lock"
-    make_folder(path.parent)
-    with path.open("w", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RefusalError("another `lab up` or `lab down` is at work: wait until it has ended") from None
-        yield file.fileno()
-
-
-def make_folder(folder: Path) -> None:
-    """Make the state folder. Raises RefusalError where that is not allowed."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RefusalError(f"{folder}: {error.strerror}; set LAB_STATE_DIR to a folder of yours") from None
-
-
-def refuse(text: str) -> int:
-    """Say why not, in one line."""
-    sys.stderr.write(f"lab: {text}\n")
-    return BAD
+def is_named(variable: str) -> bool:
+    """Return whether the path of a folder of the lab has $VARIABLE in it, which Ansible would expand."""
+    return any(f"${form}" in str(folder) for folder in FOLDERS for form in (variable, f"{{{variable}}}"))

@@ -6,38 +6,64 @@ The role `preflight` runs this before anything has started: `python -m lab.stack
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import os
+import shlex
 import socket
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
 from lab import settings
 from lab.settings import Port
 from lab.stack import containers, parts
-from lab.stack.leftovers import ours
+from lab.stack.leftovers import environment, ours
+from lab.state_folder import user_name
+
+LISTENING = "0A"
+"""State of a listening socket in /proc/net/tcp."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A port that the stack cannot have."""
+    """Ports that the stack cannot have, for one and the same reason."""
 
-    port: Port
+    ports: tuple[Port, ...]
     reason: str
+    """Begins with "is", as for one port."""
+    advice: str = ""
+    """A remedy beside other ports."""
 
     def __str__(self) -> str:
-        return f"port {self.port.number} of {self.port.part} {self.reason}: {self.remedy}"
+        return f"{self.subject} of {self.detail}: {self.remedy}"
+
+    @property
+    def subject(self) -> str:
+        """Return the ports, as a heading has them."""
+        numbers = ", ".join(str(port.number) for port in self.ports)
+        return f"port{'s' * (len(self.ports) > 1)} {numbers}"
+
+    @property
+    def detail(self) -> str:
+        """Return the parts whose ports they are, and the reason."""
+        reason = self.reason if len(self.ports) == 1 else self.reason.replace("is ", "are ", 1)
+        return f"{', '.join(port.part for port in self.ports)} {reason}"
 
     @property
     def remedy(self) -> str:
         """Return the remedy."""
-        return f"move it with {self.port.variable}=PORT, or free the port"
+        first, *others = (port.variable for port in self.ports)
+        if not others:
+            return f"move it with {first}=PORT, or {self.advice or 'free the port'}"
+        return f"move them with {first}=PORT and so on (README, *Several people*), or {self.advice or 'free the ports'}"
 
 
 def conflicts(ports: Iterable[Port]) -> list[Conflict]:
-    """The ports that cannot be had; those that our own running stack holds are no conflict.
+    """The ports that cannot be had, those of one holder together; what our own running stack holds is no conflict.
 
     Raises SettingError where a variable holds no port number.
     """
@@ -46,12 +72,47 @@ def conflicts(ports: Iterable[Port]) -> list[Conflict]:
     holders = listening() if refused else {}
     mine = {process.pid for process in ours()} if refused else set()
     published = containers.published_ports() if refused else set()
-    found = twice(wanted)
+    together: dict[tuple[str, str], list[Port]] = {}
     for port, code in refused.items():
         pid = holders.get(port.number)
         if port.number not in published and (pid is None or pid not in mine):
-            found.append(Conflict(port, explain(code, pid)))
-    return found
+            together.setdefault(held(code, pid, port.number), []).append(port)
+    return [*twice(wanted), *(Conflict(tuple(ports), *why) for why, ports in together.items())]
+
+
+def held(code: int, pid: int | None, number: int) -> tuple[str, str]:
+    """Return why a port cannot be had, and a remedy; another stack's ports all have the same."""
+    reason = explain(code, pid)
+    if "docker-proxy" in reason:  # a process of each port
+        return "is taken by containers", "stop those that `docker ps` shows"
+    if state_dir := state_dir_of(pid):
+        return (
+            f"is taken by another lab, whose state is in {state_dir}",
+            f"`LAB_STATE_DIR={shlex.quote(state_dir)} lab down`",
+        )
+    user = user_of(number) if pid is None and code != errno.EACCES else None
+    if user is not None and user != os.geteuid():
+        return f"is taken by a process of {user_name(user)}", ""
+    return reason, ""
+
+
+def state_dir_of(pid: int | None) -> str:
+    """Return the state folder of the stack that a process belongs to; empty for any other process."""
+    try:
+        return environment(psutil.Process(pid)).get(parts.MARK, "") if pid else ""
+    except psutil.Error:
+        return ""
+
+
+def user_of(number: int) -> int | None:
+    """Return the user number of whoever listens on a port, which Linux says of all processes; None elsewhere."""
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        with contextlib.suppress(OSError):
+            for line in table.read_text(encoding="ascii").splitlines()[1:]:
+                _, address, _, state, *_ = fields = line.split()
+                if state == LISTENING and int(address.rpartition(":")[2], 16) == number:
+                    return int(fields[7])
+    return None
 
 
 def refusal(number: int, host: str = settings.HOST) -> int:
@@ -74,7 +135,7 @@ def twice(ports: list[Port]) -> list[Conflict]:
     for port in ports:
         other = first.setdefault(port.number, port)
         if other is not port:
-            found.append(Conflict(port, f"is also given to {other.part} ({other.variable})"))
+            found.append(Conflict((port,), f"is also given to {other.part} ({other.variable})"))
     return found
 
 

@@ -6,16 +6,17 @@ import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
+from lab import settings
 from lab.measure.processes import cpu_seconds, pss_bytes, tree
 from lab.stack import containers, supervision
 from lab.stack.leftovers import ours, part_of
-from lab.stack.parts import LEFT_OUT, PIECES, Part
+from lab.stack.parts import LEFT_OUT, PIECES, Part, declared
 from lab.stack.supervision import Program
 
 CPU_SAMPLE_SECONDS = 0.25
 PLACE = "local"
 MISSING = {
-    "prometheus": "not installed here: install your system's prometheus package, then `make lab-up`",
+    "prometheus": f"not installed here: install your system's prometheus package, then `{settings.UP}`",
 }
 
 
@@ -78,13 +79,15 @@ def orphaned_or_down() -> list[Part]:
 
 def orphan(name: str, pids: list[int]) -> Part:
     """A part that lost its supervisord."""
-    detail = "supervisord is gone: `make lab-up` or `make lab-down` puts this right"
+    detail = f"supervisord is gone: `{settings.UP}` or `{settings.DOWN}` puts this right"
     health = "ok" if PIECES[name].answers() else "failing"
     return Part(name, PLACE, "orphaned", health, PIECES[name].port.url, min(pids), 0.0, pss_bytes(pids), detail)
 
 
 def absent(name: str, state: str = "absent") -> Part:
     """A part of which nothing runs."""
+    if state == "absent" and name in declared():
+        return Part(name, PLACE, "missing", "failing", "", 0, 0.0, 0, "it should run: `lab up` starts it")
     detail = MISSING.get(name, "") if state == "absent" else ""
     return Part(name, PLACE, state, "-", "", 0, 0.0, 0, detail)
 

@@ -1,28 +1,21 @@
-"""Talking to supervisord over its Unix socket.
-
-`python -m lab.stack.supervision settle` is the last step of `lab up`: it makes what runs agree with the
-configuration on disk, starts what is down, and waits until every part answers.
-"""
+"""Talking to supervisord over its Unix socket."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import http.client
-import socket
-import sys
 import time
 import xmlrpc.client
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
-from lab.stack import parts
+from lab.stack import parts, unix_socket
 
 CALL_SECONDS = 5.0
-SETTLE_SECONDS = 60.0
+STOP_SECONDS = 60.0
 POLL_SECONDS = 0.1
 LOG_LINES = 15
 DOWN_STATES = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
@@ -45,9 +38,7 @@ class SupervisorConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Connect to the socket instead of a host."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(CALL_SECONDS)
-        self.sock.connect(str(parts.socket_path()))
+        self.sock = unix_socket.connect(parts.SUPERVISOR_SOCKET, CALL_SECONDS)
 
 
 class SupervisorTransport(xmlrpc.client.Transport):
@@ -110,7 +101,7 @@ def update() -> list[str]:
     for name in (*changed, *removed):
         call("stopProcessGroup", name, False)
     for name in (*changed, *removed):
-        wait(lambda name=name: pid_of(name) == 0, SETTLE_SECONDS)  # type: ignore[misc]
+        wait(lambda name=name: pid_of(name) == 0, STOP_SECONDS)  # type: ignore[misc]
         call("removeProcessGroup", name)
     for name in (*changed, *added):
         call("addProcessGroup", name)
@@ -125,15 +116,16 @@ def start_stopped() -> list[str]:
     """Start every program that is down; one line for each."""
     down = [entry.name for entry in programs() if entry.state in DOWN_STATES]
     for name in down:
-        # What cannot be started is FATAL afterwards, with the reason: `unsettled` tells it.
+        # What cannot be started is FATAL afterwards, with the reason: `missing` tells it.
         with contextlib.suppress(xmlrpc.client.Fault):
             call("startProcess", name, False)
     return [f"{name}: started" for name in down]
 
 
-def unsettled() -> list[str]:
-    """The programs that do not answer yet."""
-    return [entry.name for entry in programs() if entry.state != "RUNNING" or not parts.PIECES[entry.name].answers()]
+def missing(names: Sequence[str]) -> list[str]:
+    """Those of the programs that do not answer, or that supervisord does not know."""
+    running = {entry.name for entry in programs() if entry.state == "RUNNING"}
+    return [name for name in names if name not in running or not parts.PIECES[name].answers()]
 
 
 def failed() -> list[str]:
@@ -156,6 +148,11 @@ def wait(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
+def log_of(name: str) -> str:
+    """Where to read what a program says."""
+    return str(parts.PIECES[name].log)
+
+
 def last_lines(name: str) -> str:
     """The end of a part's log, indented."""
     try:
@@ -163,30 +160,3 @@ def last_lines(name: str) -> str:
     except OSError:
         lines = []
     return "\n".join(f"    {line}" for line in lines[-LOG_LINES:] or ["(it has written nothing)"])
-
-
-def settle() -> int:
-    """Bring all parts to the state that is configured; 1 and the last log lines of those that do not get there."""
-    for line in (*update(), *start_stopped()):
-        print(line)
-    if wait(lambda: not unsettled() or bool(failed()), SETTLE_SECONDS) and not failed():
-        return 0
-    for name in failed() or unsettled():
-        print(f"{name} does not answer. The end of {parts.PIECES[name].log}:\n{last_lines(name)}")
-    return 1
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Settle, or say in one line that there is no supervisord."""
-    parser = argparse.ArgumentParser(prog="python -m lab.stack.supervision", description=__doc__)
-    parser.add_argument("action", choices=("settle",))
-    parser.parse_args(arguments)
-    try:
-        return settle()
-    except (OSError, xmlrpc.client.Fault) as error:
-        print(f"supervisord does not work: {error}; its log is {parts.LOG_DIR / 'supervisord.log'}")
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

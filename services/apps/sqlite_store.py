@@ -56,6 +56,7 @@ from services.apps.store import (
     StoreBusyError,
     StoreCrowdedError,
     StoreFullError,
+    StoreUnavailableError,
 )
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ SWEEP_PAUSE_SECONDS = 0.005
 MOST_EVICTED = 64
 """Rows that one access evicts at most: a file that is over a bound made smaller shrinks bit by bit."""
 _BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_DISK_CODES = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+"""Of a disk that is full or has become read-only, depending on which of the database's files is written."""
 
 
 class _Limits(NamedTuple):
@@ -329,16 +332,16 @@ class SqliteStore:
     def checkpoint(self) -> None:
         """Delete what has expired and move the WAL into the file. Waits for the disk.
 
-        Called by a thread or process that serves no requests. Never raises for a busy database: the
-        next call comes soon.
+        Called by a thread or process that serves no requests. Never raises for a busy database or a full
+        disk: the next call comes soon.
         """
         try:
             self._sweep_and_checkpoint(self._session)
-        except StoreBusyError:
+        except StoreUnavailableError:
             return
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
             # A main that ends takes its temporary state folder along, and whoever calls this may run a little longer.
-            if self._path.exists():
+            if self._path.exists() and not isinstance(_translated(error), StoreUnavailableError):
                 raise
 
     def _sweep_and_checkpoint(self, session: _Session) -> None:
@@ -387,5 +390,7 @@ def _translated(error: sqlite3.OperationalError) -> Exception:
     if _is_busy(error):
         return StoreBusyError("the database is locked by another writer")
     if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
-        return StoreFullError(f"the database has reached its {MAX_PAGES} pages")
+        return StoreFullError(f"the database has reached its {MAX_PAGES} pages, or its disk is full")
+    if error.sqlite_errorcode & 0xFF in _DISK_CODES:
+        return StoreUnavailableError(f"the disk does not take it ({error})")
     return error

@@ -50,12 +50,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import os
 import select
 import socket
 import struct
 import threading
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from services.metrics import slots
 from services.net import timestamps
@@ -227,7 +229,7 @@ class MutexAcceptor(Acceptor):
     """
 
     def __init__(self, loop: ServerLoop, listener: socket.socket, lock: Path) -> None:
-        self._lock = lock.open("w")  # opened by each worker: flock tells open files apart, not processes
+        self._lock = open_lock(lock)  # by each worker: flock tells open files apart, not processes
         self._holding = False
         super().__init__(loop, listener)
 
@@ -267,6 +269,14 @@ class MutexAcceptor(Acceptor):
         """Close listener and lock."""
         super().close()
         self._lock.close()
+
+
+def open_lock(path: Path) -> BinaryIO:
+    """Open the file of a lock, and make it where there is none. Raises OSError.
+
+    For reading, since a lock needs no more: a file that is there can be locked on a disk that has become read-only.
+    """
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb")
 
 
 class BlockingAcceptor(Acceptor):

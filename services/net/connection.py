@@ -47,25 +47,13 @@ from services.net.event_loop import EventLoop, Source
 from services.net.job import Execute, Job
 from services.net.lingering import Linger, unsent_bytes
 from services.net.outbox import Outbox
+from services.net.states import EVENTS, READABLE, READING
 
-READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
-READING = frozenset({"idle", "head", "body"})
-EVENTS = {
-    "idle": READABLE, "head": READABLE, "body": READABLE,
-    "paused": select.EPOLLRDHUP,  # read nothing for now, but hear of a peer that has sent all it had
-    "executing": READABLE,  # usually the response comes first, so that epoll need not be told twice
-    "writing": WRITABLE,
-    "lingering": READABLE,
-}  # fmt: skip
-"""Events that epoll is asked for in each state."""
 READ_BYTES = 65536
-MAX_PAUSE_SECONDS = 1.0
-"""A longer pause is taken in parts: a closed connection's timer must not keep it in memory for long."""
+MAX_PAUSE_SECONDS = 1.0  # a longer one is taken in parts: a closed connection's timer must not keep it for long
 NEVER_NS = 1 << 62
 NOT_TIMED = -1
-NOT_CHOSEN: Any = None
-"""The protocol of a connection on which nothing has come yet."""
-
+NOT_CHOSEN: Any = None  # the protocol of a connection on which nothing has come yet
 DONTWAIT = socket.MSG_DONTWAIT  # sockets stay in blocking mode: that saves the fcntl a connection
 
 
@@ -198,7 +186,7 @@ class Connection(Source):
         weight = loop.take_sample() if self._request_came_ns >= 0 else 0
         for message in self._inbox:
             if message.__class__ is Response:  # the protocol's own
-                self._respond(message)
+                self._respond(None, message)
             elif message.__class__ is BodyPiece:
                 self._pause(message.reader.take(message.data), message.reader.most_bytes)
             elif self._execute is not None:
@@ -238,13 +226,11 @@ class Connection(Source):
             loop.sampler.record(("service", done - started, weight))
             loop.sampler.record(("return_wait", 0, weight))
             self._write_sample = (weight, done)
-        data = self._protocol.encode(message, response)
-        loop.codes[response.code] += 1
-        self._send(data, response)
+        self._respond(message, response)
 
-    def _respond(self, response: Response) -> None:
+    def _respond(self, message: Message | None, response: Response) -> None:
         self._loop.codes[response.code] += 1
-        self._send(self._protocol.encode(None, response), response)
+        self._send(self._protocol.encode(message, response), response)
 
     def _submit(self, message: Message, weight: int) -> None:
         assert self._execute is not None
@@ -288,16 +274,14 @@ class Connection(Source):
             self._loop.call_later(pause, lambda: self._resume(seconds - pause, most))
 
     def _resume(self, rest_seconds: float, most: int) -> None:
-        if self.state != "paused":
-            return
-        if rest_seconds > 0:
+        if self.state == "paused" and rest_seconds > 0:
             self._pause(rest_seconds, most)
-            return
-        self._enter("body")
-        self.advance()
-        if self.state in READING:
-            self.ready(READABLE, most)
-            self._loop.take_up()
+        elif self.state == "paused":
+            self._enter("body")
+            self.advance()
+            if self.state in READING:
+                self.ready(READABLE, most)
+                self._loop.take_up()
 
     # Writing.
 
@@ -331,16 +315,15 @@ class Connection(Source):
             self.deadline_ns = self._loop.now_ns + self._loop.timeouts_ns["writing"]
             return
         self._outbox = None
-        if self._write_sample is not None:
-            self._end_write_sample()
+        self._end_write_sample()
         self.state = "idle"
         self.advance()
 
     def _end_write_sample(self) -> None:
-        assert self._write_sample is not None
-        weight, began = self._write_sample
-        self._write_sample = None
-        self._loop.sampler.record(("write", time.monotonic_ns() - began, weight))
+        if self._write_sample is not None:
+            weight, began = self._write_sample
+            self._write_sample = None
+            self._loop.sampler.record(("write", time.monotonic_ns() - began, weight))
 
     # Waiting.
 
@@ -373,9 +356,8 @@ class Connection(Source):
             self.expire("idle_timeout")
         else:
             reason = "header_timeout" if self.state == "head" else "body_timeout"
-            response = self._protocol.timed_out()
-            if response is not None:
-                self._respond(response)
+            if (response := self._protocol.timed_out()) is not None:
+                self._respond(None, response)
             if self.state in READING:
                 self.finish(reason)
 

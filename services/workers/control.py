@@ -89,6 +89,17 @@ class Control(Source):
             waiting.respond(BUSY)
         self._begin()
 
+    @property
+    def changing(self) -> bool:
+        """Return whether a client waits for a change to be in force."""
+        return self._asked_by is not None
+
+    def go_back(self, reason: str) -> None:
+        """Tell the client that the change cannot be made; the options to start again with are the old ones."""
+        if self._asked_by is not None:
+            self._asked_by.respond({"error": f"{reason}; the old options stay in force"})
+        self._asked_by, self._wanted = None, self._in_force
+
     def wanted(self) -> Options | None:
         """Return the options to start again with, once the loop has ended; None: it ended for good."""
         return self._wanted
@@ -103,7 +114,8 @@ class Control(Source):
     def close(self) -> None:
         """Take the socket out of the folder."""
         self._listener.close()
-        (self._folder / NAME).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is gone, or the disk has become read-only: the next server replaces it
+            (self._folder / NAME).unlink()
 
     def forget(self, client: Client) -> None:
         """Forget a client that is gone."""

@@ -100,7 +100,7 @@ class Main(Server):
     # Called by models.
 
     def start_workers(self, work: Work, *args: Any, number: int | None = None) -> Pool:
-        """Start the workers, one after the other, each running `work(worker, *args)`."""
+        """Start the workers, one after the other, each running `work(worker, *args)`. Raises OSError."""
         blocks = [self._blocks.worker(index) for index in range(number or self.settings.workers)]
         jobs = JobQueues(blocks, self.block)
         kind = KINDS[self.settings.worker_kind]
@@ -115,8 +115,15 @@ class Main(Server):
         self.loop.before_poll.append(self.workers.wake_in_time)
         self.loop.before_wait.append(self.workers.wake_all)
         self.loop.withdraw = jobs.withdraw
-        for worker in self.workers:
-            self._start(worker)
+        for started, worker in enumerate(self.workers):
+            try:
+                self._start(worker)
+            except OSError:
+                # Those that were started give back what they hold: a server may go on with its old options.
+                del self.workers[started:]
+                self.finish()
+                self._close_workers()
+                raise
         return self.workers
 
     def accept(self, listener: socket.socket, wakeup: str = "alone") -> Iterator[Connection]:
@@ -162,10 +169,14 @@ class Main(Server):
 
     def close(self) -> None:
         """Give back what the loops held, after `finish`, where a successor goes on."""
-        for worker in self.workers:
-            worker.close()
+        self._close_workers()
+        self._close_listeners()
         self._spare.close()
         self.loop.close()
+
+    def _close_workers(self) -> None:
+        while self.workers:
+            self.workers.pop().close()
 
     def _succeed(self, predecessor: Main) -> None:
         for index in range(self._blocks.workers):

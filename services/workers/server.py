@@ -23,6 +23,9 @@ from services.net.job import Execute
 from services.net.listener import Address, inode, open_listener
 from services.net.server_loop import ServerLoop
 
+ACCEPT_LOCK = "accept.lock"
+"""File in the state folder that `--wakeup mutex` locks."""
+
 
 @dataclass(slots=True)
 class Settings:
@@ -71,7 +74,7 @@ class Server:
             "herd": Acceptor,
             "exclusive": ExclusiveAcceptor,
             "exclusive-rotating": RotatingAcceptor,
-            "mutex": partial(MutexAcceptor, lock=self.settings.state_dir / "accept.lock"),
+            "mutex": partial(MutexAcceptor, lock=self.settings.state_dir / ACCEPT_LOCK),
             "blocking": BlockingAcceptor,
         }
         self.acceptor = acceptors[wakeup](self.loop, listener)

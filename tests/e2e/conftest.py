@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
+ODD = "my lab (1) [2] 'three' \"four\" & $PLACE 100% #6 ;7 \u00fc " + "long" * 20
+"""A name with all that means something to a shell or to a configuration, and too long for the address of a socket."""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's chromium."""
@@ -31,7 +35,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """Down to begin with; whatever a test leaves running is ended."""
-    folder = Path(tempfile.mkdtemp(prefix="lab-e2e-"))
+    folder = Path(tempfile.mkdtemp(prefix="lab-e2e-")) / ODD
+    folder.mkdir()
     variables = [port.variable for port in settings.PORTS]
     stack = Stack(folder, dict(zip(variables, free_ports(len(variables)), strict=True)))
     try:
@@ -40,4 +45,4 @@ def stack() -> Iterator[Stack]:
         stack.make("lab-down")
         for process in stack.processes():
             process.kill()
-        shutil.rmtree(folder)
+        shutil.rmtree(folder.parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from services.options import MODELS
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 STEPS: dict[str, Callable[[Stack], bool]] = {
-    "preflight": lambda stack: (stack.folder / "lock").exists(),
+    "preflight": lambda stack: (stack.folder / "ansible").exists(),
     "configured": lambda stack: (stack.folder / "supervisor/supervisord.conf").exists(),
     "started": lambda stack: len(stack.processes()) > len(MODELS),
 }
@@ -24,8 +25,8 @@ STEPS: dict[str, Callable[[Stack], bool]] = {
 @pytest.fixture(autouse=True)
 def _fresh(stack: Stack) -> None:
     assert stack.make("lab-down").returncode == 0
-    for left in ("lock", "supervisor/supervisord.conf"):
-        (stack.folder / left).unlink(missing_ok=True)
+    (stack.folder / "supervisor/supervisord.conf").unlink(missing_ok=True)
+    shutil.rmtree(stack.folder / "ansible", ignore_errors=True)
 
 
 def steps(by_day: str) -> list[Any]:

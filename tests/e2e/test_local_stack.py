@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support import plain_http
-from support.stack import Stack, accepts, eventually
+from support.stack import PAGE_NAME, Stack, accepts, eventually
 
 from lab import settings
 from services.options import MODELS
@@ -107,6 +108,10 @@ def test_live_page_sees_every_model(up):
     assert eventually(lambda: up.seen_on_the_page() == set(MODELS))
 
 
+def test_live_page_may_be_called_by_the_name_that_it_is_given(up):
+    assert (up.page_under(PAGE_NAME), up.page_under("evil.example")) == (200, 403)
+
+
 def test_second_up_changes_nothing(up):
     before = up.pids()
     done = up.make("lab-up")
@@ -155,7 +160,7 @@ def test_prometheus_scrapes_every_part_under_its_name(up):
 def test_changed_option_restarts_only_the_model_that_it_concerns(up):
     before = up.pids()
     changed = '{"lab_model_options": {"nodejs": {}, "memcached": {}, "ramcloud": {}, "nginx": {"wakeup": "herd"}, "reuseport": {}}}'
-    done = up.playbook("up", "auto", ["--extra-vars", changed])
+    done = up.up_down("up", "auto", ["--extra-vars", changed])
     assert done.returncode == 0, done.stdout + done.stderr
     after = up.pids()
     assert {part for part in before if before[part] != after[part]} == {"nginx"}
@@ -165,7 +170,7 @@ def test_changed_option_restarts_only_the_model_that_it_concerns(up):
 
 def test_check_mode_changes_nothing(up):
     before = up.pids()
-    done = up.playbook("up", "auto", ["--check"])
+    done = up.up_down("up", "auto", ["--check"])
     assert done.returncode == 0, done.stdout + done.stderr
     assert up.pids() == before
 
@@ -272,19 +277,27 @@ def test_down_when_nothing_runs_is_no_error(stack):
     assert_nothing_left(stack)
 
 
-def test_state_folder_too_deep_for_a_socket_still_works(stack):
-    deep = Stack(stack.folder / ("d" * 60) / ("e" * 60), stack.ports)
-    runtime = stack.folder / "run"
-    runtime.mkdir()
+def test_checkout_in_an_odd_folder_works(stack):
+    copy = stack.folder / "checkout"
+    for part in ("lab", "services", "loadtests", "provisioning", "dashboards"):
+        shutil.copytree(settings.CHECKOUT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
     stack.make("lab-down")
+    variables = {**stack.environment, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def lab(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "lab", *words]
+        return subprocess.run(
+            command, cwd=copy, env=variables, capture_output=True, text=True, timeout=300, check=False
+        )
+
     try:
-        done = deep.make("lab-up", XDG_RUNTIME_DIR=str(runtime))
+        done = lab("up", "--place", "local")
         assert done.returncode == 0, done.stdout + done.stderr
-        assert [path.is_socket() for path in runtime.iterdir()] == [True]
+        assert {process.cwd() for process in stack.processes() if "services" in process.cmdline()} == {str(copy)}
+        assert eventually(lambda: set(MODELS) <= {row["metric"].get("model") for row in stack.query("lab_info")})
     finally:
-        deep.make("lab-down", XDG_RUNTIME_DIR=str(runtime))
-    assert list(runtime.iterdir()) == []
-    assert deep.processes() == []
+        assert lab("down").returncode == 0
+    assert_nothing_left(stack)
 
 
 def test_containers_without_an_engine_are_one_line(stack):

@@ -26,7 +26,7 @@ IN_FOREGROUND = ("lab serve",)
 THIS_VERY_RUN = ("make test",)
 FOR_A_BUSY_MACHINE = {
     "block=2s": f"block={2 * WAITED_SECONDS}s",
-    "USERS=50 TIME=20": "USERS=10 TIME=5",  # fifty keep a slow core so busy that their figures mean nothing: exit code 3
+    "USERS=50 TIME=20s": "USERS=10 TIME=5s",  # fifty keep a slow core so busy that their figures mean nothing: exit code 3
     "nc 127": "nc -q 10 127",  # else nc would wait for its own standard input
 }
 

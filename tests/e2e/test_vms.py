@@ -118,7 +118,7 @@ class Lab:
 
     def up(self, *extra: str) -> subprocess.CompletedProcess[str]:
         """`lab up` with more arguments for Ansible."""
-        code = f"import sys; from lab.stack import playbook; sys.exit(playbook.up('vms', {extra!r}))"
+        code = f"import sys; from lab.stack import up_down; sys.exit(up_down.up('vms', {extra!r}))"
         return self._run(sys.executable, "-c", code)
 
     def _run(self, *command: str) -> subprocess.CompletedProcess[str]:

@@ -29,7 +29,7 @@ def reasons(output: str) -> list[str]:
     ],
 )
 def test_wrong_variable_is_one_line(stack: Stack, variables, words):
-    done = stack.playbook("up", "local", ["--extra-vars", json.dumps(variables)])
+    done = stack.up_down("up", "local", ["--extra-vars", json.dumps(variables)])
     assert done.returncode == 2
     (line,) = reasons(done.stdout + done.stderr)
     assert [word for word in words if word not in line] == []
@@ -59,6 +59,26 @@ def test_vms_without_an_inventory_says_how_to_write_one(stack: Stack):
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("lab:")]
     assert "hosts.example.yml" in line
     assert "LAB_INVENTORY" in line
+
+
+@pytest.mark.parametrize(
+    ("inventory", "words"),
+    [
+        ({}, "no host in any of the groups"),
+        ({"model": {"hosts": {"far-away": {}}}}, "no host in any of the groups"),
+        (
+            {"model": {"hosts": {"far-away": {}}}, "loadgen": {"hosts": {"near": {}}}},
+            "far-away is in none of the groups",
+        ),
+    ],
+)
+def test_hosts_that_would_have_nothing_to_do_are_refused(stack: Stack, inventory, words):
+    path = stack.folder / "hosts.yml"
+    path.write_text(json.dumps(inventory))
+    done = stack.make("lab-up", "PLACE=vms", LAB_INVENTORY=str(path))
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("lab:")]
+    assert words in line
 
 
 def test_removal_is_for_hosts(stack: Stack):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import re
@@ -14,13 +13,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lab import cli
+from lab import __version__, cli
 from lab.bench import run as bench_module
 from lab.load import locust as load_module
 from lab.models_table import document
 from lab.stack import doctor as doctor_module
-from lab.stack import playbook
 from lab.stack import status as status_module
+from lab.stack import up_down
 from lab.stack.doctor import Finding
 from lab.stack.status import Part
 from services.options import COMMON, MODELS
@@ -243,7 +242,7 @@ def test_list_sets_what_is_often_said_beside_what_was_measured(lab):
 @pytest.mark.parametrize("code", [0, 2])
 def test_up_and_down_pass_the_place_and_the_exit_code(lab, monkeypatch, command, code):
     asked = []
-    monkeypatch.setattr(playbook, command, lambda place, **_: asked.append(place) or code)
+    monkeypatch.setattr(up_down, command, lambda place, **_: asked.append(place) or code)
     assert lab(command).exit_code == code
     assert lab(command, "--place", "containers").exit_code == code
     assert asked == ["auto", "containers"]
@@ -273,11 +272,13 @@ LEFT_OUT = Part("grafana", "local", "absent", "-", "", 0, 0.0, 0, "needs a conta
 )
 def test_status_is_good_when_all_that_can_run_works(lab, monkeypatch, parts, code, words):
     monkeypatch.setattr(status_module, "parts", lambda: parts)
-    for arguments in ((), ("--json",)):
-        done = lab("status", *arguments)
-        assert done.exit_code == code
-        assert words in done.stderr
-        assert bool(done.stderr) == bool(words)
+    table, document = lab("status"), lab("status", "--json")
+    assert (table.exit_code, document.exit_code) == (code, code)
+    # Of the table the last line, so that it follows the table through a pipe, too; JSON is alone on the output.
+    assert words in table.stdout.splitlines()[-1]
+    assert table.stderr == ""
+    assert words in document.stderr
+    assert bool(document.stderr) == bool(words)
 
 
 def test_status_shows_what_a_part_costs(lab, monkeypatch):
@@ -310,6 +311,32 @@ def test_load_passes_everything_on(lab, monkeypatch):
     arguments = ("--users", "7", "--rate", "2.5", "--seconds", "9", "--kind", "mixed", "--", "--shape", "step")
     assert lab("load", "nginx", *arguments).exit_code == 1
     assert asked == [load_module.Load(("nginx",), 7, 2.5, 9.0, "mixed", extra=("--shape", "step"))]
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("20", 20), ("1.5", 1.5), ("90s", 90), ("1m", 60), ("1h", 3600), ("1m30s", 90), ("1500ms", 1.5), ("1e+06", 1e6)],
+)
+def test_load_takes_durations(lab, monkeypatch, given, seconds):
+    asked = []
+    monkeypatch.setattr(load_module, "make", lambda load, **_: asked.append(load.seconds) or 0)
+    assert lab("load", "nginx", "--seconds", given).exit_code == 0
+    assert asked == [seconds]
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "1d", "m", "1 m", "nan", "inf", "s1", "", "10ms"])
+def test_load_refuses_what_is_no_duration(lab, given):
+    done = lab("load", "nginx", "--seconds", given)
+    assert done.exit_code == 2
+    assert "90s" in done.stderr or "1 s or more" in done.stderr
+
+
+def test_every_option_that_takes_seconds_takes_durations(lab, bench_gives):
+    asked = bench_gives(EMPTY)
+    assert lab("bench", "--seconds", "1500ms").exit_code == 0
+    assert asked[0][1] == 1.5
+    for words in (("top", "--interval", "2m"), ("console", "--idle-interval", "2m")):
+        assert "up to 60 s" in lab(*words).stderr
 
 
 def test_load_refuses_an_unknown_kind(lab):
@@ -389,7 +416,7 @@ def test_bench_that_cannot_run_says_why(lab, bench_gives):
 # Refusals.
 
 
-@pytest.mark.parametrize("port", ["x", "0", "65536", "-1", ""])
+@pytest.mark.parametrize("port", ["x", "0", "65536", "-1"])
 def test_wrong_port_variable_is_one_line(port):
     assert_refused(run_lab("top", "--once", **{PORT_VARIABLE: port}), PORT_VARIABLE, "1 to 65535")
 
@@ -415,8 +442,8 @@ def test_missing_package_is_one_line(lab, monkeypatch):
 
 
 def test_missing_module_of_ours_is_a_bug(lab, monkeypatch):
-    monkeypatch.setitem(sys.modules, "lab.stack.playbook", None)
-    monkeypatch.delattr("lab.stack.playbook")
+    monkeypatch.setitem(sys.modules, "lab.stack.up_down", None)
+    monkeypatch.delattr("lab.stack.up_down")
     with pytest.raises(ModuleNotFoundError):
         lab("up")
 
@@ -450,7 +477,7 @@ def test_report_without_a_run_is_refused(tmp_path, words):
 
 def test_version_is_that_of_the_package():
     done = run_lab("--version")
-    assert (done.returncode, done.stdout) == (0, f"lab {importlib.metadata.version('accept-lab')}\n")
+    assert (done.returncode, done.stdout) == (0, f"lab {__version__}\n")
 
 
 def test_shell_completion_knows_the_models():

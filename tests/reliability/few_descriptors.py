@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from reliability.figures import Check, Figures
 from reliability.others import ask
-from reliability.serving import open_descriptors, serving
+from reliability.serving import open_descriptors, serving, warm_up
 from support.stack import eventually
 
 from lab.load.idle_connections import allow_descriptors
@@ -81,7 +81,7 @@ def few_descriptors(clients: int, seconds: float, models: tuple[str, ...] = tupl
 def one_model(model: str, clients: int, seconds: float) -> FewDescriptors:
     """Return the figures of one model."""
     with serving(model, "--workers", "2", preexec_fn=lower_limit) as server:
-        ask(("127.0.0.1", server.port))
+        warm_up(server)
         family, descriptors = tree(server.pid), open_descriptors(server)
         held = [connecting(server.port) for _ in range(clients)]
         try:

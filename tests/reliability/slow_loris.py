@@ -17,7 +17,7 @@ from pathlib import Path
 
 from reliability.figures import Check, Figures
 from reliability.others import Others, Served
-from reliability.serving import open_descriptors, serving
+from reliability.serving import open_descriptors, serving, warm_up
 from support.stack import eventually
 
 from lab.load.idle_connections import allow_descriptors
@@ -40,8 +40,7 @@ its parser 2 more; the other half is room."""
 LEAK_BYTES = 256
 """Of a connection that is gone, in the second wave: a tenth of what one takes, so that fewer than one in ten is kept."""
 NOISE_BYTES = 1 << 20
-"""By which memory differs anyway, in a wave of any size."""
-WARM_UP_SECONDS = 0.5
+"""By which the memory of each process differs anyway: a worker that had little of the first wave has more of the second."""
 SETTLE_SECONDS = 40.0
 
 
@@ -54,6 +53,7 @@ class SlowLoris(Figures):
     cut: int
     """Connections that the server has ended since their head took too long, and that were opened anew."""
     served: Served
+    processes: int
     idle_bytes: int
     peak_bytes: tuple[int, int]
     """In the first and in the second wave."""
@@ -70,9 +70,10 @@ class SlowLoris(Figures):
     def checks(self) -> list[Check]:
         """Return the judgements."""
         each = (max(self.peak_bytes) - self.idle_bytes) / self.connections
-        bound = self.head_bytes + OVERHEAD_BYTES + NOISE_BYTES / self.connections
+        noise = NOISE_BYTES * self.processes
+        bound = self.head_bytes + OVERHEAD_BYTES + noise / self.connections
         growth = self.after_bytes[1] - self.after_bytes[0]
-        most = LEAK_BYTES * self.connections + NOISE_BYTES
+        most = LEAK_BYTES * self.connections + noise
         open_before, open_after = self.descriptors_before, self.descriptors_after
         return [
             Check("others are served", f"{self.served.share:.2%} of {self.served.requests:,}", f"at least {LEAST_SHARE:.0%}", self.served.share >= LEAST_SHARE),
@@ -95,8 +96,7 @@ def slow_loris(
 def one_model(model: str, connections: int, seconds: float, header_seconds: float, padding: int) -> SlowLoris:
     """Return the figures of one model."""
     with serving(model, "--header-timeout", str(header_seconds), "--workers", "4") as server:
-        with Others(server.port, RATE):  # the first requests make each worker's parser and sampler
-            time.sleep(WARM_UP_SECONDS)
+        warm_up(server)
         idle, descriptors = pss_bytes(tree(server.pid)), open_descriptors(server)
         peaks, after, cut = [], [], 0
         with Others(server.port, RATE) as others:

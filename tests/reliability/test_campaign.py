@@ -29,7 +29,7 @@ def test_killed_commands_leave_nothing(commands: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_slow_loris_harms_nobody(model: str) -> None:
-    (figures,) = slow_loris(500, 1.5, header_seconds=0.5, models=(model,))
+    (figures,) = slow_loris(500, 1.0, header_seconds=0.3, models=(model,))
     assert_holds([figures])
     assert figures.cut > 0
 

@@ -26,6 +26,8 @@ class Lab:
     ports: dict[str, int]
     servers: dict[str, Server] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    names: str = ""
+    """By which the page may be called."""
 
     @property
     def url(self) -> str:
@@ -34,7 +36,7 @@ class Lab:
     @property
     def environment(self) -> dict[str, str]:
         moved = {variable: str(number) for variable, number in self.ports.items()}
-        return {**outer_environment(), **moved, "LAB_STATE_DIR": str(self.folder)}
+        return {**outer_environment(), **moved, "LAB_STATE_DIR": str(self.folder), "LAB_CONSOLE_NAMES": self.names}
 
     def start_model(self, model: str, *options: str) -> None:
         service, admin = settings.SERVICE_PORTS[model].variable, settings.ADMIN_PORTS[model].variable

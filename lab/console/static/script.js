@@ -28,14 +28,34 @@
   // The page may be in a container, on another host or behind a tunnel: what to start, only who started it knows.
   function unread(error) {
     if (!(error instanceof Lost)) { console.error(error); return; }
-    lost("The server of this page does not answer, so nothing here moves. It goes on by itself once it does.");
+    lost("figures", "The server of this page does not answer, so nothing here moves. It goes on by itself once it does.");
   }
   // In steps, since it is read aloud each time that it changes.
   function old(age) {
     const ago = age < 60 ? `${10 * Math.floor(age / 10)} s` : "a minute";
-    lost(age < OLD_SECONDS ? "" : `Nothing new has been read: these figures are of more than ${ago} ago.`);
+    lost("figures", age < OLD_SECONDS ? "" : `Nothing new has been read: these figures are of more than ${ago} ago.`);
   }
-  function lost(words) { setText(one("#lost"), words); }
+  const missing = { figures: "", socket: "" };
+  function lost(what, words) {
+    missing[what] = words;
+    setText(one("#lost"), Object.values(missing).filter(Boolean).join(" "));
+  }
+
+  // The figures come by plain requests, but buttons and forms work through NiceGUI's socket, which a forwarder between
+  // the browser and this page may not pass, or passes with an Origin that the page refuses.
+  function watchSocket() {
+    const socket = window.socket;
+    if (!socket) { setTimeout(watchSocket, SOON_MS); return; }
+    socket.on("connect", () => lost("socket", ""));
+    socket.on("connect_error", () => whyNoSocket(socket).catch(() => {})); // nobody there at all: the figures say so
+  }
+  async function whyNoSocket(socket) {
+    // A browser does not tell a script why a socket was refused. This is refused for the same reason, in words: unlike
+    // a GET of our own page, a POST has an Origin, too.
+    const answer = await fetch("/live.json", { method: "POST", cache: "no-store" });
+    const reason = answer.status === 403 ? await answer.text() : "what is between this browser and the page lets no WebSocket through.";
+    if (!socket.connected) lost("socket", `Buttons and forms do nothing here, because the page's socket is refused: ${reason.trim()}`);
+  }
 
   // X-ray.
   const seconds = (s) => s >= 1 ? `${s.toPrecision(3)} s` : s >= 1e-3 ? `${(s * 1e3).toPrecision(3)} ms` : `${Math.round(s * 1e6)} µs`;
@@ -219,6 +239,7 @@
     const wait = setInterval(() => { if (window.Quasar?.Dark && document.querySelector(".lab-header")) { clearInterval(wait); window.lab.theme(chosen === "true"); } }, 50);
   }
 
+  watchSocket();
   every(LIVE_MS, "[data-model]", live);
   every(SERIES_MS, "[data-series]", series);
 })();

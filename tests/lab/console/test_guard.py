@@ -28,6 +28,47 @@ def test_own_pages_may_speak(given):
     assert refusal(headers(**given), {"classroom"}) == ""
 
 
+NAMES, PORTS = {"lab.example", "robot-8080.app.example"}, {8080}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"host": "127.0.0.1:8080", "origin": "https://lab.example"},  # nginx by default: it calls us by our address
+        {"host": "127.0.0.1:8080", "origin": "http://lab.example:8123"},
+        {"host": "lab.example", "origin": "https://lab.example"},  # Host is passed on, TLS ends before us
+        {"host": "localhost:8080", "origin": "https://robot-8080.app.example"},
+        {"host": "robot-8080.app.example", "origin": "http://localhost:8080"},  # only Origin is rewritten
+        {"host": "localhost:8080", "origin": "http://localhost:8080"},  # both are
+    ],
+)
+def test_page_behind_a_forwarder_may_speak_under_an_allowed_name(given):
+    assert refusal(headers(**given), NAMES, PORTS) == ""
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"host": "127.0.0.1:8080", "origin": "https://evil.example"},
+        {"host": "127.0.0.1:8080", "origin": "https://lab.example.evil.example"},
+        {"host": "127.0.0.1:8080", "origin": "app://lab.example"},
+        {"host": "127.0.0.1:8080", "origin": "http://localhost:8080"},
+        {"host": "robot-8080.app.example", "origin": "http://localhost:3000"},  # another page of this machine
+        {"host": "robot-8080.app.example", "origin": "http://[::1"},
+        {"host": "evil.example", "origin": "https://lab.example"},
+    ],
+)
+def test_allowed_names_let_nobody_else_in(given):
+    assert refusal(headers(**given), NAMES, PORTS)
+
+
+def test_refusal_names_what_to_allow_and_where():
+    by_origin = refusal(headers(host="127.0.0.1:8080", origin="https://lab.example:8123"))
+    by_host = refusal(headers(host="lab.example:8123"))
+    for reason in (by_origin, by_host):
+        assert "add lab.example to LAB_CONSOLE_NAMES" in reason
+
+
 def test_names_are_names_whatever_their_case():
     for name in ("classroom", "Classroom"):
         assert pass_on(Guard(reached, {name}), headers(host="CLASSROOM:8080")) == [200]

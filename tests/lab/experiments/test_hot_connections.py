@@ -1,7 +1,7 @@
 """hot-connections: the mean of several connections is that of their requests."""
 
 from lab.experiments.hot_connections import APART, CONNECTIONS, WORKERS, mean_of
-from lab.load.generator import StreamResult
+from lab.load.plan import StreamResult
 
 
 def test_mean_of_streams_counts_each_request_once():

@@ -18,7 +18,7 @@ import pytest
 
 from lab.harness.observation import AS_SENT, FAILED, GENERATOR_CPU, LITTLES_LAW, Arm, Observation
 from lab.harness.trial import Load, LoadResult, Server, Trial, TrialError, ask_on
-from lab.load.generator import Plan, Stream, StreamResult
+from lab.load.plan import Plan, Stream, StreamResult
 from lab.peers.process import Peer
 from loadtests.histogram import Histogram
 

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from lab.load.generator import Plan, Stream, generate, read_plan
+from lab.load.generator import generate
+from lab.load.plan import Plan, Stream, read_plan
 from loadtests.histogram import Histogram
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Worker: 3\r\n\r\nok"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import resource
+import sys
 
 import pytest
 from rich.console import Console
@@ -11,7 +13,7 @@ from support.tools import require_tool
 
 from lab.grafana import annotate
 from lab.load import locust
-from lab.load.result import FAILURES, GOOD, SATURATED_EXIT, Repeat, described, report
+from lab.load.result import FAILURES, GOOD, SATURATED_EXIT, Repeat, described, exit_code, report
 from lab.peers import nginx
 from lab.peers.process import free_port
 from loadtests.histogram import Histogram
@@ -49,6 +51,39 @@ def test_failures_give_exit_code_1(monkeypatch, capsys):
         extra = ["--think", "0.01", "--block", "0ms"]
         assert run("nginx", 5, 50, 2, "mixed", extra) == FAILURES
     assert "failed: WrongReplyError" in capsys.readouterr().out
+
+
+@pytest.fixture
+def limit():
+    """Set the limit on descriptors; the hard one stays, for the tests that follow."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield lambda soft: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize(("users", "warned"), [(50, False), (960, False), (961, True), (5000, True)])
+def test_fewer_descriptors_than_users_is_said_before_the_load(monkeypatch, users, warned):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (512, 1024))
+    assert ("and the limit is 1024" in locust.too_few_descriptors(users)) == warned
+    assert ("ulimit -Hn" in locust.too_few_descriptors(users)) == warned
+
+
+def test_warning_comes_before_the_load(monkeypatch, capsys):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (512, 1024))
+    monkeypatch.setattr(locust, "_check", lambda _: None)
+    monkeypatch.setattr(locust, "_made", lambda *_: print("load", file=sys.stderr) or {"exit_code": 0})
+    assert run("nginx", 5000, 50, 1, "keep-alive", []) == GOOD
+    warning, load = capsys.readouterr().err.splitlines()
+    assert "5000 users need 5064 file descriptors" in warning
+    assert load == "load"
+
+
+def test_soft_limit_is_raised_for_the_users(limit):
+    limit(256)
+    locust.allow_descriptors(300)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 364
+    locust.allow_descriptors(10)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 364
 
 
 def test_nothing_at_the_port_says_what_to_do(monkeypatch, capsys):
@@ -172,3 +207,12 @@ def test_load_is_marked_in_grafana(monkeypatch):
     assert "lab load nginx" in text
     assert tags[:2] == ["load", "nginx"]
     assert 0.5 < ended - begun < 60
+
+
+def test_load_that_did_nothing_has_shown_nothing():
+    idle, busy = (result(times=times, connect_failures=[]) for times in ((), (0.002,)))
+    assert exit_code([Repeat(1, "nginx", None, idle, GOOD)]) == FAILURES
+    assert exit_code([Repeat(1, "nginx", None, busy, GOOD)]) == GOOD
+    out = io.StringIO()
+    report(idle, Console(file=out, width=200))
+    assert "has shown nothing" in out.getvalue()

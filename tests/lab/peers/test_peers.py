@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import psutil
@@ -43,7 +44,10 @@ def installed(name):
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("name", HTTP_PEERS)
-def test_http_peer_answers_and_is_gone_afterwards(name, workers):
+def test_http_peer_answers_and_is_gone_afterwards(name, workers, tmp_path, monkeypatch):
+    odd = tmp_path / "my \"lab\" (1) [2] 'x' & $HOME 100% #6 ;7 ü"
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(odd))
     kind = installed(name)
     with kind.start(workers=workers) as peer:
         pids = processes.tree(peer.pid)

@@ -86,9 +86,9 @@ def test_forbidden_namespaces_name_both_ways_out(monkeypatch):
 
 
 def test_sysctl_that_forbids_namespaces_is_named(monkeypatch, tmp_path):
-    (tmp_path / "user").mkdir()
-    (tmp_path / "user" / "max_user_namespaces").write_text("0\n")
-    monkeypatch.setattr(outside, "SYSCTLS", tmp_path)
+    (tmp_path / "proc" / "sys" / "user").mkdir(parents=True)
+    (tmp_path / "proc" / "sys" / "user" / "max_user_namespaces").write_text("0\n")
+    monkeypatch.setattr(outside.apparmor, "ROOT", tmp_path)
     monkeypatch.setattr(outside, "FORMS", (("false",),))
     with pytest.raises(outside.SandboxError, match=r"as root: sysctl -w user\.max_user_namespaces=\d+$"):
         outside.working_form()

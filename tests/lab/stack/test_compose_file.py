@@ -77,15 +77,21 @@ def options_that_ansible_gives(server_options: dict[str, Any], model_options: di
     )
 
 
-def commands(**variables: str) -> dict[str, list[str]]:
-    """Each model's command as Compose makes it."""
+def composed(**variables: str) -> dict[str, dict[str, Any]]:
+    """Every service as Compose makes it."""
     compose = require_tool(str(Path(sys.executable).with_name("docker-compose")))
     bare = {name: value for name, value in os.environ.items() if not name.startswith("LAB_")}
     done = subprocess.run(
-        [compose, "config", "--format", "json"], cwd=settings.CHECKOUT, env={**bare, **variables},
+        [compose, "--profile", "*", "config", "--format", "json"], cwd=settings.CHECKOUT, env={**bare, **variables},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return {name: service["command"] for name, service in json.loads(done.stdout)["services"].items()}
+    services: dict[str, dict[str, Any]] = json.loads(done.stdout)["services"]
+    return services
+
+
+def commands(**variables: str) -> dict[str, list[str]]:
+    """Each model's command as Compose makes it."""
+    return {name: service.get("command", []) for name, service in composed(**variables).items()}
 
 
 def test_compose_has_every_model_in_the_tables_order_and_every_other_part():
@@ -126,9 +132,17 @@ def test_only_who_runs_experiments_may_make_namespaces():
     assert free == {"console", "lab"}
 
 
-@pytest.mark.parametrize("service", ["lab", "console"])
-def test_who_runs_experiments_finds_grafana_in_the_network(service):
+@pytest.mark.parametrize(("given", "profile"), [("", "unconfined"), ("accept-lab", "accept-lab")])
+def test_profile_of_apparmor_is_for_who_runs_experiments(given, profile):
+    done = composed(LAB_APPARMOR=given)
+    chosen = {name for name, service in done.items() if f"apparmor={profile}" in service["security_opt"]}
+    assert chosen == {"console", "lab"}
+
+
+@pytest.mark.parametrize("service", ["lab", "console", "locust"])
+def test_who_makes_runs_keeps_them_and_finds_grafana_in_the_network(service):
     assert SERVICES[service]["environment"]["LAB_GRAFANA_HOST"] in SERVICES
+    assert "lab:/state" in SERVICES[service]["volumes"]
 
 
 def test_console_knows_where_it_is_and_where_a_browser_finds_the_other_tools():

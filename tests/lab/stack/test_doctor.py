@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 
 import pytest
@@ -65,6 +67,71 @@ def test_tools_that_are_missing_name_their_package(monkeypatch):
 def test_system_that_is_not_linux_is_told_to_use_containers(monkeypatch):
     monkeypatch.setattr(doctor, "LINUX", False)
     monkeypatch.setattr(doctor.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(doctor.engines, "docker", lambda *_: (1, "no engine"))
     found = {finding.subject: finding for finding in doctor.examine()}
     assert found["kernel"].level == "fail"
     assert "containers" in found["kernel"].remedy
+
+
+def test_system_that_is_not_linux_is_judged_by_its_engine(monkeypatch):
+    says = {"{{.KernelVersion}}": "6.10.14-linuxkit", "{{.MemoryLimit}} {{.CgroupVersion}}": "true 2"}
+    says |= {"{{.NCPU}}": "1", "{{.MemTotal}}": str(4 << 30)}
+    monkeypatch.setattr(doctor, "LINUX", False)
+    monkeypatch.setattr(doctor.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(doctor.engines, "docker", lambda *words: (0, says.get(words[-1], "")))
+    found = {finding.subject: finding for finding in doctor.examine()}
+    levels = {subject: found[subject].level for subject in ("kernel", "user namespaces", "cgroups", "memory", "cores")}
+    assert levels == {"kernel": "ok", "user namespaces": "ok", "cgroups": "ok", "memory": "ok", "cores": "warn"}
+    assert "6.10.14-linuxkit" in found["kernel"].detail
+    assert found["cores"].remedy == doctor.GIVE_IT_MORE
+    assert not found.keys() & {"accept queue", "file descriptors", "sock_diag", *doctor.TOOLS}
+
+
+@pytest.mark.parametrize(
+    ("release", "level", "word"),
+    [
+        ("4.4.0-19041-Microsoft", "fail", "wsl --set-version"),
+        ("5.15.167.4-microsoft-standard-WSL2", "warn", "hwclock"),
+        ("6.6.87.2-microsoft-standard-WSL2+", "warn", "hwclock"),
+    ],
+)
+def test_wsl_is_known_and_what_is_doubtful_there(monkeypatch, tmp_path, release, level, word):
+    (tmp_path / "proc/sys/kernel").mkdir(parents=True)
+    (tmp_path / "proc/sys/kernel/osrelease").write_text(f"{release}\n")
+    monkeypatch.setattr(doctor.machines, "ROOT", tmp_path)
+    (finding,) = doctor.wsl()
+    assert (finding.level, word in finding.remedy) == (level, True)
+
+
+def test_other_kernels_are_no_wsl(monkeypatch, tmp_path):
+    assert list(doctor.wsl()) == []
+    monkeypatch.setattr(doctor.machines, "ROOT", tmp_path)  # no /proc at all
+    assert list(doctor.wsl()) == []
+
+
+def test_codespace_says_what_its_page_is_called(monkeypatch):
+    assert list(doctor.codespace()) == []
+    monkeypatch.setenv("CODESPACES", "true")
+    monkeypatch.setenv("CODESPACE_NAME", "robot-x7")
+    (finding,) = doctor.codespace()
+    assert "robot-x7-8080.app.github.dev" in finding.detail
+
+
+def test_folder_without_unix_sockets_is_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor.parts, "STATE_DIR", tmp_path / "made" / "later")
+    assert [finding.level for finding in doctor.sockets()] == ["ok"]
+
+    class Windows(socket.socket):
+        def bind(self, address):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(doctor.socket, "socket", Windows)
+    (finding,) = doctor.sockets()
+    assert (finding.level, "LAB_STATE_DIR" in finding.remedy) == ("fail", True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kernel_that_shows_no_queues_is_found(monkeypatch):
+    assert doctor.sock_diag().level == "ok"
+    monkeypatch.setattr(doctor, "NETLINK_SOCK_DIAG", 31)  # no such protocol
+    assert doctor.sock_diag().level == "warn"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.stack import doctor, engine, playbook
+from lab.stack import doctor, engine, up_down
 
 NO_ENGINE = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
 NO_PERMISSION = (
@@ -62,8 +62,8 @@ def test_address_of_the_environment_wins_over_the_context(docker, monkeypatch):
 )
 def test_engine_that_cannot_be_used_is_one_line_with_a_remedy(docker, capsys, subcommands, others, words):
     docker(*others, **subcommands)
-    with pytest.raises(playbook.RefusalError) as refusal:
-        playbook.choose("containers")
+    with pytest.raises(up_down.RefusalError) as refusal:
+        up_down.choose("containers")
     text = str(refusal.value)
     assert "\n" not in text
     assert [word for word in words if word not in text] == []
@@ -73,8 +73,8 @@ def test_engine_that_cannot_be_used_is_one_line_with_a_remedy(docker, capsys, su
 
 def test_no_docker_command_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(playbook.RefusalError, match=r"no `docker` command: install a Docker engine.*PLACE=local$"):
-        playbook.choose("containers")
+    with pytest.raises(up_down.RefusalError, match=r"no `docker` command: install a Docker engine.*PLACE=local$"):
+        up_down.choose("containers")
 
 
 def test_engine_that_hangs_is_given_up(docker, monkeypatch):
@@ -86,8 +86,8 @@ def test_engine_that_hangs_is_given_up(docker, monkeypatch):
 
 def test_auto_falls_back_to_the_local_place_without_an_engine(docker, monkeypatch):
     docker(version=refuses(NO_ENGINE))
-    monkeypatch.setattr(playbook.status, "place", lambda: "")
-    assert playbook.choose("auto") == "local"
+    monkeypatch.setattr(up_down.status, "place", lambda: "")
+    assert up_down.choose("auto") == "local"
 
 
 def test_doctor_says_what_is_wrong_with_the_engine_and_what_to_do(docker):

@@ -20,11 +20,9 @@ DEAF = [
 
 
 @pytest.fixture
-def start(monkeypatch, tmp_path):
+def start(state_dir, tmp_path):
     """Start a process of a stack whose state folder is `tmp_path`, or of another."""
-    monkeypatch.setattr(parts, "STATE_DIR", tmp_path)
-    monkeypatch.setattr(parts, "SUPERVISOR_DIR", tmp_path / "supervisor")  # else a developer's own would be stopped
-    monkeypatch.setattr(parts, "PIDFILE", tmp_path / "supervisor" / "supervisord.pid")
+    state_dir(tmp_path)
     started = []
 
     def start(command: list[str] = SLEEP, stack: object = tmp_path, **variables: str) -> psutil.Process:

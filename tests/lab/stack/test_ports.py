@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
 from lab import settings
 from lab.settings import Port
 from lab.stack.ports import conflicts
+from lab.state_folder import user_name
 
 
 @pytest.fixture
@@ -40,6 +43,52 @@ def test_conflict_of_two_parts_on_one_port_names_both(monkeypatch):
     assert len(found) == 1
     assert "LAB_ONE_PORT" in found[0]
     assert "LAB_TWO_PORT" in found[0]
+
+
+SERVER = "import socket, sys, time; held = [socket.create_server(('127.0.0.1', 0)) for _ in range(3)]; "
+SERVER += "print(*(one.getsockname()[1] for one in held), flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def holder(monkeypatch):
+    """Start a process that listens on three ports of the settings, with these variables."""
+    started = []
+
+    def start(**variables):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, env={**os.environ, **variables}
+        )
+        started.append(process)
+        for model, number in zip(("nodejs", "memcached", "nginx"), process.stdout.readline().split(), strict=True):
+            monkeypatch.setenv(settings.SERVICE_PORTS[model].variable, number)
+        return [settings.SERVICE_PORTS[model] for model in ("nodejs", "memcached", "nginx")]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_ports_of_another_lab_are_one_conflict_that_says_how_to_stop_it(holder):
+    (conflict,) = conflicts(holder(LAB_STACK="/my lab/.lab"))
+    for words in ("nodejs, memcached, nginx are taken by another lab", "LAB_STATE_DIR='/my lab/.lab' lab down"):
+        assert words in str(conflict)
+
+
+def test_ports_of_one_program_are_one_conflict(holder):
+    (conflict,) = conflicts(holder())
+    assert conflict.subject.startswith("ports ")
+    assert "are taken by python" in conflict.detail
+    assert "LAB_NODEJS_PORT=PORT and so on" in conflict.remedy
+
+
+def test_ports_of_processes_that_cannot_be_seen_are_one_conflict_of_their_user(holder, monkeypatch):
+    ports = holder()
+    monkeypatch.setattr("lab.stack.ports.listening", dict)
+    monkeypatch.setattr("lab.stack.ports.os.geteuid", lambda: 12345)
+    (conflict,) = conflicts(ports)
+    assert f"are taken by a process of {user_name(os.getuid())}" in conflict.detail
 
 
 def test_port_that_others_listen_on_with_reuseport_is_taken(monkeypatch):

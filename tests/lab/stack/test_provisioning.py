@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
 from lab import settings
-from lab.stack import playbook
+from lab.settings import CHECKOUT
+from lab.stack import playbook, up_down
 from services.options import COMMON, MODELS
 
 VARIABLES = yaml.safe_load((playbook.PROVISIONING / "group_vars" / "all.yml").read_text())
@@ -43,6 +45,10 @@ def test_model_options_list_every_model():
     assert set(VARIABLES["lab_model_options"]) == set(MODELS)
 
 
+def test_dashboards_are_all_listed():
+    assert VARIABLES["lab_dashboard_files"] == sorted(file.name for file in (CHECKOUT / "dashboards/json").iterdir())
+
+
 def test_environment_keeps_ansible_in_the_state_folder_and_drops_the_users_settings(monkeypatch):
     monkeypatch.setenv("ANSIBLE_STRATEGY", "free")
     environment = playbook.ansible_environment()
@@ -53,7 +59,7 @@ def test_environment_keeps_ansible_in_the_state_folder_and_drops_the_users_setti
 
 @pytest.mark.parametrize("place", ["vms", "moon"])
 def test_up_refuses_a_place_that_is_not_there(place, capsys):
-    assert playbook.up(place) == 2
+    assert up_down.up(place) == 2
     output = capsys.readouterr()
     assert place in output.err
     assert output.err.count("\n") == 1
@@ -61,12 +67,37 @@ def test_up_refuses_a_place_that_is_not_there(place, capsys):
 
 def test_up_refuses_an_unusable_port_before_anything_starts(monkeypatch, capsys):
     monkeypatch.setenv("LAB_NGINX_PORT", "70000")
-    monkeypatch.setattr(playbook, "play", lambda *_: pytest.fail("something was started"))
-    assert playbook.up("local") == 2
+    monkeypatch.setattr(up_down, "play", lambda *_: pytest.fail("something was started"))
+    assert up_down.up("local") == 2
     assert "LAB_NGINX_PORT" in capsys.readouterr().err
 
 
 def test_second_run_at_the_same_time_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(playbook.parts, "STATE_DIR", tmp_path)
-    with playbook.alone(), pytest.raises(playbook.RefusalError, match="at work"), playbook.alone():
+    monkeypatch.setattr(up_down.parts, "STATE_DIR", tmp_path)
+    with up_down.alone(), pytest.raises(up_down.RefusalError, match="at work"), up_down.alone():
         pytest.fail("both hold the lock")
+    assert list(tmp_path.iterdir()) == []  # what only locks takes no space on a disk that may be full
+
+
+@pytest.mark.parametrize("folder", ["a:b", "a\nb"])
+def test_up_refuses_a_folder_that_cannot_be_written_down(monkeypatch, capsys, folder):
+    monkeypatch.setattr(up_down, "FOLDERS", (Path("/tmp") / folder,))
+    monkeypatch.setattr(up_down, "play", lambda *_: pytest.fail("something was started"))
+    assert up_down.up("local") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_variable_that_a_folder_names_is_kept_from_ansible(monkeypatch):
+    monkeypatch.setenv("LAB_TEST_ONE", "1")
+    monkeypatch.setenv("LAB_TEST_TWO", "2")
+    monkeypatch.setattr(playbook, "FOLDERS", (Path("/tmp/my $LAB_TEST_ONE ${LAB_TEST_TWO}"),))
+    assert {"LAB_TEST_ONE", "LAB_TEST_TWO"}.isdisjoint(playbook.ansible_environment())
+
+
+def test_up_without_all_parts_is_no_success(monkeypatch, tmp_path):
+    monkeypatch.setattr(up_down.parts, "STATE_DIR", tmp_path)
+    monkeypatch.setattr(up_down, "choose", lambda _: "local")
+    monkeypatch.setattr(up_down, "check_ports", lambda _: None)
+    monkeypatch.setattr(up_down, "play", lambda *_: 0)
+    monkeypatch.setattr(up_down.settling, "settle", lambda _: 1)
+    assert up_down.up("local") == 1

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from lab.peers.process import die_with
 from services.metrics import slots
 from services.metrics.admin import serve_admin
-from services.metrics.description import Description
+from services.metrics.description import Description, SharedOptions
 
 WORKERS = 3
 
@@ -22,14 +22,15 @@ WORKERS = 3
 class Admin:
     """A model with three blocks for workers, and its admin process."""
 
-    def __init__(self, tmp_path):
+    def __init__(self):
         self.shared = slots.Slots(WORKERS)
         self.service = socket.create_server(("127.0.0.1", 0), backlog=5)
         self.main = self.shared.main
         self.main[slots.PID] = self.main[slots.TID] = os.getpid()
         self.main[slots.STATE] = slots.SERVING
         self.main[slots.LISTENER_INODE] = os.fstat(self.service.fileno()).st_ino
-        self.options_file = tmp_path / "options.json"
+        self.options = {"workers": 2, "protocol": "auto", "backlog": 5, "assign": "round-robin"}
+        self.in_force = SharedOptions(self.options)
         self.main_pid = os.getpid()
 
     def start(self):
@@ -41,8 +42,8 @@ class Admin:
             worker_kind="thread",
             port=self.service.getsockname()[1],
             admin_host="127.0.0.1",
-            options={"workers": 2, "protocol": "auto", "backlog": 5, "assign": "round-robin"},
-            options_file=self.options_file,
+            options=self.options,
+            in_force=self.in_force,
         )
         parent, self.pid = os.getpid(), os.fork()
         if not self.pid:
@@ -85,8 +86,8 @@ class Admin:
 
 
 @pytest.fixture
-def admin(tmp_path):
-    admin = Admin(tmp_path)
+def admin():
+    admin = Admin()
     yield admin
     admin.end()
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
 import stat
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from operator import le
 from pathlib import Path
 
 import pytest
-from support import plain_http
+from support import disks, plain_http
 from support.control import change, say
 from support.servers import Server, alive, keep_busy, read_response, wait_until
 
@@ -177,6 +179,62 @@ def test_second_change_at_a_time_is_refused(serve, folder) -> None:
         assert b"draining" in early.recv(4096)
         first.join()
     assert len(server.state()["workers"]) == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with disks.disk(tmp_path / "disk", 1 << 20) as folder:
+        yield folder
+
+
+PUT = b"PUT /kv/k HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\n\r\n" + bytes(65536)
+
+
+def test_full_disk_takes_changes_that_need_none_and_refuses_the_others(serve, small_disk) -> None:
+    server = serve("nodejs", "--state-dir", str(small_disk))
+    disks.fill(small_disk)
+    assert change(small_disk, backlog=50)["options"]["backlog"] == 50
+    assert server.state()["options"]["backlog"] == 50
+    error = change(small_disk, cluster=2)["error"]  # processes share a store on the disk
+    assert str(small_disk) in error
+    assert "make room" in error
+    assert server.state()["options"]["cluster"] == 0
+    assert server.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("spoil", [disks.fill, disks.make_read_only])
+def test_server_whose_disk_fails_serves_and_changes(serve, small_disk, spoil) -> None:
+    server = serve("nginx", "--worker-kind", "process", "--workers", "2", "--state-dir", str(small_disk))
+    spoil(small_disk)
+    assert change(small_disk, workers=3, drain=5)["options"]["workers"] == 3
+    assert len(server.state()["workers"]) == 3
+    assert server.get("/").status_code == 200
+    assert b" 503 " in server.ask(PUT).partition(b"\r\n")[0]
+    server.signal(signal.SIGTERM)
+    assert server.process.wait(10) == 0
+
+
+def test_mutex_whose_lock_cannot_be_made_is_refused(serve, small_disk) -> None:
+    server = serve("nginx", "--workers", "2", "--state-dir", str(small_disk))
+    disks.make_read_only(small_disk)
+    assert "Read-only" in change(small_disk, wakeup="mutex")["error"]
+    assert server.state()["options"]["wakeup"] == "exclusive-rotating"
+    assert server.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_change_that_finds_too_few_descriptors_leaves_the_old_options(serve, folder, kind) -> None:
+    server = serve(
+        "memcached", "--worker-kind", kind, "--workers", "1", "--state-dir", str(folder),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
+    )  # fmt: skip
+    error = change(folder, workers=100)["error"]
+    assert "ulimit -n" in error
+    assert "old options" in error
+    wait_until(lambda: server.metric("lab_worker_serving") == 1, what="one worker")
+    assert server.state()["options"]["workers"] == 1
+    assert server.get("/").status_code == 200
+    assert change(folder, workers=2)["options"]["workers"] == 2
 
 
 def test_socket_is_for_its_user_and_goes_with_the_server(serve, folder) -> None:

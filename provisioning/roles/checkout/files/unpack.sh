@@ -4,7 +4,10 @@
 # A stamp says what is complete, so that whatever interrupts this is made good by the next run.
 set -eu
 
+# Users of the units' own read what is made here, whatever umask this host's root has.
+umask 022
 cd "$1"
+chmod a+rx .
 unpacked=source/.unpacked-$2
 shift 2
 # What an interrupted run has begun here may still be at work.
