@@ -116,7 +116,7 @@ def connecting(port: int) -> socket.socket:
     return client
 
 
-def responses(clients: Sequence[socket.socket], seconds: float = 1.0) -> int:
+def responses(clients: Sequence[socket.socket], seconds: float = 0.5) -> int:
     """Have all send a request, and return how many have a response after so many seconds."""
     poll = select.poll()
     for client in clients:

@@ -53,7 +53,8 @@ class Kills(Figures):
         after = "after the next `lab down`" if self.subject[4:] in STACK else "at once"
         return [
             Check(f"left {after}", counted(self.left), "nothing", not self.left),
-            Check("the next commands work", counted(self.failures), "all", not self.failures),
+            Check("commands that failed afterwards", counted(self.failures), "none", not self.failures),
+            Check("killed in time", f"{self.killed} of {self.killed + self.missed}", "at least 1", self.killed > 0),
         ]
 
 

@@ -109,7 +109,7 @@ def one_model(model: str, connections: int, seconds: float, header_seconds: floa
                 after.append(pss_bytes(tree(server.pid)))
         eventually(lambda: open_descriptors(server) <= descriptors, SETTLE_SECONDS)
         return SlowLoris(
-            f"{model}, large heads" if padding else model, connections, HEAD_BYTES + padding, cut, others.served(), idle, (peaks[0], peaks[1]),
+            f"{model}, large heads" if padding else model, connections, HEAD_BYTES + padding, cut, others.served(), len(tree(server.pid)), idle, (peaks[0], peaks[1]),
             (after[0], after[1]), descriptors, open_descriptors(server), int(server.metric("lab_worker_restarts_total")),
         )  # fmt: skip
 

@@ -20,14 +20,15 @@ from reliability.slow_loris import SlowLoris
 MIB = 1 << 20
 GOOD: dict[str, Figures] = {
     "kills": Kills("lab up", 10, 1, 0.1, 9.0),
-    "slow-loris": SlowLoris("nginx", 1000, 40, 900, Served(500, 499, 2.0, 20.0), 50 * MIB, (53 * MIB, 53 * MIB), (51 * MIB, 51 * MIB), 40, 40, 0),
+    "slow-loris": SlowLoris("nginx", 1000, 40, 900, Served(500, 499, 2.0, 20.0), 6, 50 * MIB, (53 * MIB, 53 * MIB), (51 * MIB, 51 * MIB), 40, 40, 0),
     "few-descriptors": FewDescriptors("nginx", 2000, 40, 100, 300, 5.0, 4, 0.05, 0, LATER, 40, 40),
     "killed-workers": KilledWorkers("nginx, upsert", 1000, 9.0, 30, {"200": 1000}, 20, 0, 0, 0),
     "flat-memory": FlatMemory("nginx", 600.0, {"reset": 6000, "idle": 6100}, [], 60 * MIB, 60 * MIB, Slope(10.0, -50.0, 70.0, 24), 0),
 }  # fmt: skip
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("kills", {"left": ["file /tmp/lab-load-x"]}, "left after the next `lab down`"),
-    ("kills", {"failures": ["lab down ended with 2"]}, "the next commands work"),
+    ("kills", {"failures": ["lab down ended with 2"]}, "commands that failed afterwards"),
+    ("kills", {"killed": 0, "missed": 11}, "killed in time"),
     ("slow-loris", {"served": Served(500, 400, 2.0, 20.0)}, "others are served"),
     ("slow-loris", {"served": Served(500, 499, 2.0, 3100.0)}, "their p99"),
     ("slow-loris", {"peak_bytes": (53 * MIB, 80 * MIB)}, "memory a connection"),
