@@ -94,7 +94,7 @@ def test_nothing_at_the_port_says_what_to_do(monkeypatch, capsys):
 
 def test_locust_writes_into_the_runs_folder_which_a_kill_leaves_to_prune(monkeypatch, tmp_path):
     commands = []
-    monkeypatch.setattr(locust, "_followed", lambda command, _file: commands.append(command) or 1)
+    monkeypatch.setattr(locust, "_followed", lambda command, *_: commands.append(command) or 1)
     with pytest.raises(locust.LoadError):
         locust.one(locust.Load(("nginx",)), tmp_path, "run-0", 0, None)
     (command,) = commands
