@@ -69,6 +69,7 @@ extras=$(echo "$*" | tr ' ' ',')
 echo "installing the lab with $extras into .venv (the first time takes a minute)"
 .venv/bin/python provisioning/pip_install.py -c constraints.txt -e ".[$extras]" ||
     fail "pip could not install the lab's packages; its message is above"
+
 # The path of the interpreter that pip writes into scripts is not quoted: one with a space and a $ is no path any more.
 if ! .venv/bin/lab --version >/dev/null 2>&1; then
     cat >.venv/bin/lab <<'END'

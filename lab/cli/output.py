@@ -41,7 +41,7 @@ codecs.register_error("lab.plain", plain)
 def any_output() -> Iterator[None]:
     """Let no encoding of the output, and no reader that leaves early, end a command with a traceback."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+        if isinstance(stream, io.TextIOWrapper):  # in UTF-8, too, which lacks what a path in no encoding is read as
             stream.reconfigure(errors="lab.plain")
     before = _identity()
     try:

@@ -8,11 +8,9 @@ from typing import Annotated
 
 import typer
 
-from lab import state_folder
 from lab.cli import grafana
 from lab.cli.arguments import JsonOption
 from lab.cli.output import BAD_USAGE, CLAIM_FAILED, print_json, print_rich, say
-from lab.settings import STATE_DIR
 
 PANEL = "The stack"
 app = typer.Typer()
@@ -55,7 +53,6 @@ def up(place: PlaceOption = Place.auto) -> None:
     """Bring the stack up: five models, metrics, load generator. Same as `make lab-up`."""
     from lab.stack import up_down
 
-    state_folder.require_room(STATE_DIR)
     raise typer.Exit(up_down.up(place.value))
 
 

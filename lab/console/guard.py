@@ -11,7 +11,8 @@ A forwarder (nginx, a codespace, a tunnel) has a name of its own, and each treat
     Origin https://lab.example   the same (passed on), or http://localhost:8080 (rewritten, but not always both)
 
 So an origin is also good if its name is one that was allowed, at any port; and if it is our own port of localhost while
-`Host` is such a name. Without that the page would load, since a plain GET has no `Origin`, and its socket be refused.
+`Host` is such a name. Without that the page would load, since a plain GET has no `Origin`, but neither its socket nor,
+with Chromium, its scripts.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import contextlib
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from lab import settings
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -70,7 +73,7 @@ def refusal(headers: dict[bytes, bytes], names: Collection[str] = (), ports: Col
 
 def allow(name: str) -> str:
     """Return how to allow a name."""
-    return f"add {name or 'its name'} to LAB_CONSOLE_NAMES and start it again (`make lab-up`, or `lab console`)"
+    return f"add {name or 'its name'} to LAB_CONSOLE_NAMES and start it again (`{settings.UP}`, or `lab console`)"
 
 
 def parts_of(url: str) -> tuple[str, str, int | None]:

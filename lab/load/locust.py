@@ -243,7 +243,7 @@ def _refusal(model: str, kind: str, extra: Sequence[str]) -> str:
     if kind not in KINDS:
         return f"unknown user kind {kind!r}; there are {', '.join(KINDS)}"
     if not machines.LINUX:
-        return "load is made on Linux: start the containers with `make lab-up`, and `lab load` makes it beside them"
+        return f"load is made on Linux: start the containers with `{settings.UP}`, and `lab load` makes it beside them"
     port = settings.SERVICE_PORTS[model]
     if not _aimed_elsewhere(extra) and not accepts(port.number, settings.host_of(model)):
         return (

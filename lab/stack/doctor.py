@@ -26,7 +26,7 @@ from lab.sandbox import apparmor, outside
 from lab.stack import engine as engines
 from lab.stack import parts
 from lab.stack.ports import conflicts
-from lab.state_folder import refusal
+from lab.state_folder import explain, refusal, require_room
 from services.options import COMMON
 
 Level = Literal["ok", "warn", "fail"]
@@ -269,6 +269,11 @@ def disk() -> Finding:
     if problem := refusal():
         problem, _, remedy = problem.partition(": ")
         return Finding("state folder", "fail", problem, remedy)
+    try:
+        require_room(parts.STATE_DIR)
+    except OSError as error:
+        problem, _, remedy = explain(error).partition("; ")
+        return Finding("disk", "fail", problem, remedy)
     folder = state_folder()
     free = shutil.disk_usage(folder).free
     detail = f"{free / (1 << 30):.1f} GiB free at {folder}"
@@ -290,7 +295,7 @@ def sockets() -> Iterator[Finding]:
     if not LINUX:
         return
     subject, folder = "Unix sockets", state_folder()
-    with contextlib.suppress(PermissionError), tempfile.TemporaryDirectory(dir=folder, prefix=".doctor-") as made:
+    with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=folder, prefix=".doctor-") as made:
         descriptor = os.open(made, os.O_PATH | os.O_DIRECTORY)
         try:
             with socket.socket(socket.AF_UNIX) as trial:

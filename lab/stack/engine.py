@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from lab import settings
 from lab.sandbox import apparmor
 
 ENGINE_NEEDED = (20, 10)
@@ -109,7 +110,7 @@ def apparmor_profile() -> str:
     Where AppArmor restricts user namespaces, that is the lab's own profile, if the kernel has it: the engine refuses to
     start a container with one that is not loaded. The engine's kernel may also be another one, in a virtual machine.
     """
-    if given := os.environ.get("LAB_APPARMOR"):
+    if given := settings.variable("LAB_APPARMOR"):
         return given
     if not (apparmor.restricts() and apparmor.is_loaded()):
         return UNCONFINED

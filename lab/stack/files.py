@@ -33,6 +33,18 @@ def write(texts: Mapping[str, str]) -> list[str]:
     return [f"{path}: written" for path in changed]
 
 
+def let_all_read(folder: Path) -> None:
+    """Let everybody read a folder and all in it, as `chmod a+rX` does; a checkout may have been made with umask 077.
+
+    Raises OSError.
+    """
+    for path in (folder, *folder.rglob("*")):
+        mode = path.stat().st_mode
+        wanted = mode | 0o444 | (0o111 if path.is_dir() else 0)
+        if mode != wanted:
+            path.chmod(wanted)
+
+
 def _text_of(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
 

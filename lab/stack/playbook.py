@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from lab import machines, settings
+from lab import machines, settings, state_folder
 from lab.stack import parts
 
 PROVISIONING = settings.CHECKOUT / "provisioning"
@@ -18,6 +22,8 @@ FOLDERS = (settings.CHECKOUT, parts.STATE_DIR)
 """Folders whose paths Ansible reads."""
 GROUPS = ("models", "observability", "loadgen")
 """Of the hosts of the vms place."""
+MEMORY = Path("/dev/shm")
+"""Where Linux has files that are on no disk."""
 
 
 class RefusalError(Exception):
@@ -30,7 +36,7 @@ def inventory_of(place: str) -> list[str]:
         return ["--inventory", f"inventories/{place}"]
     ours = PROVISIONING / "inventories" / "vms"
     usual = Path("hosts.yml") if settings.INSTALLED else ours / "hosts.yml"
-    hosts = Path(os.environ.get("LAB_INVENTORY", usual)).expanduser().resolve()
+    hosts = Path(settings.variable("LAB_INVENTORY", str(usual))).expanduser().resolve()
     if not hosts.is_file():
         raise RefusalError(
             f"the vms place needs an inventory of your hosts: copy {ours / 'hosts.example.yml'} to {hosts} "
@@ -86,13 +92,11 @@ def ansible(*words: str) -> list[str]:
 
 def ansible_environment() -> dict[str, str]:
     """The environment of ansible-playbook: ours, with every file that it writes under the state folder."""
-    home = parts.STATE_DIR / "ansible"
-    # What a user has set for other work (callbacks, vault, strategy) must not change the lab.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    home = ansible_home(parts.STATE_DIR)
     # Without it macOS may end a process that Ansible forks (Ansible's FAQ, "Running on macOS as a control node").
     ours = {} if machines.LINUX else {"OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"}
     return {
-        **{name: value for name, value in inherited.items() if not is_named(name)},
+        **{name: value for name, value in os.environ.items() if is_inherited(name, value) and not is_named(name)},
         **ours,
         "LC_ALL": machines.UTF8_LOCALE,  # Ansible does not start in a locale of another encoding
         "ANSIBLE_CONFIG": str(PROVISIONING / "ansible.cfg"),
@@ -101,6 +105,29 @@ def ansible_environment() -> dict[str, str]:
         "ANSIBLE_REMOTE_TEMP": str(home / "tmp"),
         "LAB_STATE_DIR": str(parts.STATE_DIR),
     }
+
+
+def is_inherited(name: str, value: str) -> bool:
+    """Return whether Ansible is to have a variable of ours."""
+    # What a user has set for other work (callbacks, vault, an encoding of the output) must not change the lab.
+    if name.startswith("ANSIBLE_") or name == "PYTHONIOENCODING":
+        return False
+    # For Ansible's look-ups a variable that is empty is set.
+    return bool(value) or not name.startswith(("LAB_", "COMPOSE_"))
+
+
+@cache
+def ansible_home(state_dir: Path) -> Path:
+    """Return the folder for what Ansible writes: of the state, or, where that takes nothing, one that ends with us.
+
+    Stopping needs no room on a disk.
+    """
+    home = state_dir / "ansible"
+    if not state_folder.is_full(home):
+        return home
+    made = tempfile.mkdtemp(prefix="lab-ansible-", dir=MEMORY if MEMORY.is_dir() else None)
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
 
 
 def is_named(variable: str) -> bool:

@@ -24,6 +24,7 @@ from lab.stack import containers, parts
 from lab.stack.leftovers import environment, ours
 from lab.state_folder import user_name
 
+MOST_LISTED = 4
 LISTENING = "0A"
 """State of a listening socket in /proc/net/tcp."""
 
@@ -44,14 +45,19 @@ class Conflict:
     @property
     def subject(self) -> str:
         """Return the ports, as a heading has them."""
-        numbers = ", ".join(str(port.number) for port in self.ports)
-        return f"port{'s' * (len(self.ports) > 1)} {numbers}"
+        numbers = sorted(port.number for port in self.ports)
+        if len(numbers) > MOST_LISTED:
+            return f"{len(numbers)} ports from {numbers[0]} to {numbers[-1]}"
+        return f"port{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
     @property
     def detail(self) -> str:
         """Return the parts whose ports they are, and the reason."""
         reason = self.reason if len(self.ports) == 1 else self.reason.replace("is ", "are ", 1)
-        return f"{', '.join(port.part for port in self.ports)} {reason}"
+        names = [port.part for port in self.ports]
+        if len(names) > MOST_LISTED:
+            names = [f"{names[0]} and {len(names) - 1} others"]
+        return f"{', '.join(names)} {reason}"
 
     @property
     def remedy(self) -> str:

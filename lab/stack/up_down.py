@@ -15,14 +15,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import machines, settings
+from lab import machines, settings, state_folder
 from lab.folder_names import fault_of
-from lab.stack import containers, engine, leftovers, parts, ports, settling, status
+from lab.stack import containers, cpusets, engine, files, leftovers, parts, ports, settling, status
 from lab.stack.parts import Part
 from lab.stack.playbook import FOLDERS, RefusalError, inventory_of, play
 
 GOOD, BAD = 0, 2
 PLACES = ("auto", "containers", "local", "vms")
+MOUNTED = (settings.CHECKOUT / "dashboards" / "prometheus", settings.CHECKOUT / "dashboards" / "grafana")
+"""Folders of the checkout that containers read, as users of their own (docker-compose.yml)."""
 INTERRUPTED = f"interrupted: `{settings.UP}` goes on from here, `{settings.DOWN}` clears up"
 
 
@@ -37,7 +39,8 @@ def up(place: str = "auto", extra: Sequence[str] = ()) -> int:
         check_ports(place)
         # In a codespace there is one that nobody gave.
         os.environ["LAB_CONSOLE_NAMES"] = ",".join(settings.console_names())
-        if place == "containers":
+        if place == containers.PLACE:
+            check_containers()
             os.environ["LAB_APPARMOR"] = engine.apparmor_profile()
         inventory = inventory_of(place)
         with alone() as lock:
@@ -184,14 +187,18 @@ def open_folder(folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise RefusalError(f"{folder}: {error.strerror}; set LAB_STATE_DIR to a folder of yours") from None
+        raise RefusalError(state_folder.explain(error)) from None
 
 
 def check_folders() -> None:
-    """Raise RefusalError where the name of a folder cannot be written in what other programs read."""
+    """Raise RefusalError where the name of a folder is none that other programs can read, or its disk takes nothing."""
     for folder in FOLDERS:
         if fault := fault_of(str(folder)):
             raise RefusalError(f"{fault}: move or rename it")
+    try:
+        state_folder.require_room(parts.STATE_DIR)
+    except OSError as error:
+        raise RefusalError(state_folder.explain(error)) from None
 
 
 def check_ports(place: str) -> None:
@@ -200,6 +207,16 @@ def check_ports(place: str) -> None:
         raise RefusalError("\n".join(map(str, found)))
     for port in settings.PORTS:
         _ = port.number
+
+
+def check_containers() -> None:
+    """Raise SettingError for processors that are not there, RefusalError where nobody could read what is mounted."""
+    cpusets.check()
+    try:
+        for folder in MOUNTED:
+            files.let_all_read(folder)
+    except OSError as error:
+        raise RefusalError(f"{error.filename}: {error.strerror}; containers read it, so: chmod a+rX it") from None
 
 
 def refuse(text: str) -> int:

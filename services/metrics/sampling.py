@@ -61,7 +61,7 @@ class Rate:
         return self.mean == 1 < before
 
     def hurried(self, total: int) -> int:
-        """The mean now: not even the second's end is waited for when it already holds many events."""
+        """Return the mean now: not even the second's end is waited for when it already holds many events."""
         new = total - self._total
         if new > MANY_A_SECOND and self._adapts:
             self.mean = max(self.mean, SPARSE, new // SAMPLES_A_SECOND)
@@ -96,11 +96,15 @@ class Sampler:
         self._sampled_at = 0
         self._connections_weighed = 0
 
+    def draw(self) -> None:
+        """Choose the next sample. Called as one is received: many requests are, before the first is executed."""
+        self.gap = int(self._random() * (2 * self._request_rate.mean - 1))
+
     def take(self, requests: int) -> int:
-        """Sample a request: its weight, given how many `requests` there have been, this one included."""
+        """Return the weight of a sample: how many `requests` since the last there have been, this one included."""
         weight = requests - self._sampled_at
         self._sampled_at = requests
-        self.gap = int(self._random() * (2 * self._request_rate.hurried(requests) - 1))
+        self._request_rate.hurried(requests)
         return weight
 
     def take_connection(self) -> int:

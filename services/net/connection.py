@@ -140,6 +140,7 @@ class Connection(Source):
                 data = self.socket.recv(most, DONTWAIT)
             else:
                 data, self._request_came_ns = timestamps.receive(self.socket, most, self.arrived_ns)
+                sampler.draw()
         except BlockingIOError:
             return
         except OSError:
@@ -176,7 +177,7 @@ class Connection(Source):
         if inbox:
             self.state = "idle"  # a head that begins behind it has a deadline of its own
         if self._request_came_ns >= 0 and not (inbox and isinstance(inbox[0], Message)):
-            self._request_came_ns = NOT_TIMED
+            self._request_came_ns, self._loop.sampler.gap = NOT_TIMED, 0  # what comes next is the sample instead
 
     # Executing and responding.
 

@@ -253,12 +253,13 @@ def test_scripts_are_posix_shell():
         assert (done.returncode, done.stderr) == (0, ""), script
 
 
-OF_MACOS = ("sh", "cat", "chmod", "cp", "cut", "date", "dirname", "basename", "echo", "env", "expr", "grep", "head", "id",
+OF_MACOS = ("sh", "cat", "chmod", "cp", "cut", "date", "dirname", "basename", "echo", "env", "expr", "find", "grep", "head", "id",
             "kill", "ln", "ls", "mkdir", "mktemp", "mv", "ps", "pwd", "rm", "rmdir", "sed", "sleep", "sort", "tail", "tee",
             "test", "touch", "tr", "true", "uname", "wc", "xargs", "awk", "perl")  # fmt: skip
 STUB = """#!/bin/sh
-echo "python $*" >> {asked}
+echo "python $*" >> '{asked}'
 case "$*" in
+    "-c "* | "-m lab.folder_names "*) PYTHONPATH='{checkout}' exec '{python}' "$@" ;;
     "-m venv --clear"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
     *"-m pip --version") [ -e .venv/bin/python ] || exit 1 ;;
 esac
@@ -271,7 +272,7 @@ def test_environment_is_made_with_the_tools_that_macos_has(tmp_path):
     checkout.mkdir()
     for name in OF_MACOS:
         (tools / name).symlink_to(shutil.which(name))
-    (tools / "python3").write_text(STUB.format(asked=asked))
+    (tools / "python3").write_text(STUB.format(asked=asked, checkout=settings.CHECKOUT, python=sys.executable))
     (tools / "python3").chmod(0o755)
     done = subprocess.run(
         [require_tool("dash"), SCRIPT, "python3", "lab"],
@@ -284,4 +285,5 @@ def test_environment_is_made_with_the_tools_that_macos_has(tmp_path):
     assert "not found" not in done.stderr, done.stderr
     commands = asked.read_text().splitlines()
     assert "python -m venv --clear .venv" in commands
-    assert any("-m pip install" in command and "[lab]" in command for command in commands), commands
+    assert any("pip_install.py" in command and "[lab]" in command for command in commands), commands
+    assert (checkout / ".venv" / "lab.stamp").exists()

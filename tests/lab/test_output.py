@@ -57,6 +57,12 @@ def test_character_that_an_encoding_lacks_is_replaced(text, expected):
     assert json.loads(json.dumps({"a": text}, ensure_ascii=False).encode("ascii", "lab.plain"))
 
 
+def test_path_in_no_encoding_is_shown():
+    done = run([["results", "pin", "a-\udcff"]])
+    assert (done.returncode, done.stdout) == (0, b"ended 2\n")
+    assert b"a-\\udcff" in done.stderr
+
+
 def test_character_that_an_encoding_has_stays():
     assert "3 × é".encode("latin-1", "lab.plain") == "3 × é".encode("latin-1")
 

@@ -11,7 +11,7 @@ import pytest
 
 from lab import settings
 
-READERS = re.compile(r"""environ(?:\.get|\.setdefault)?[\[(]\s*f?["']LAB_|getenv""")
+READERS = re.compile(r"""environ(?:\.get\(|\.setdefault\(|\[)\s*f?["']LAB_\w*["'](?!\] = )|getenv""")
 
 
 def test_variable_that_is_empty_is_not_set(monkeypatch):

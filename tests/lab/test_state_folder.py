@@ -132,7 +132,9 @@ def test_disk_that_takes_nothing_is_a_line(spoilt, said):
         for one in lab(written, spoilt, LAB_NGINX_PORT=port):
             assert_line(one, said, str(spoilt), "LAB_STATE_DIR")
     read = [["status"], ["set", "nginx", "workers=2"], ["chaos", "pause", "nginx"], ["results", "list"], ["down"]]
-    status, changed, chaos, listed, down = lab(read, spoilt)
+    status, changed, chaos, listed, down, doctor = lab([*read, ["doctor", "--json"]], spoilt)
+    finding = next(each for each in json.loads(doctor[1]) if each["subject"] == "disk")
+    assert (finding["level"], said in finding["detail"]) == ("fail", True)
     assert (status[0], "nothing runs" in status[1]) == (1, True)
     for one in (changed, chaos):
         assert_line(one, "nginx does not run here")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
-from lab.stack.control import connect
+from lab.stack import control, unix_socket
+
+
+def connect(folder: Path) -> socket.socket:
+    """A connection to the control socket in a state folder."""
+    return unix_socket.connect(folder / control.SOCKET, control.ANSWER_SECONDS)
 
 
 def say(folder: Path, line: bytes) -> dict:
-    with connect(folder) as control:
-        control.sendall(line)
+    with connect(folder) as connection:
+        connection.sendall(line)
         answer = b""
-        while data := control.recv(65536):
+        while data := connection.recv(65536):
             answer += data
     return json.loads(answer)
 

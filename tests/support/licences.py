@@ -32,15 +32,13 @@ too; the others are the extras of `pyproject.toml`.
 """
 ROW = re.compile(r"^\| (?P<name>[^|]+) \| (?P<licence>[^|]+) \| (?P<parts>[^|]+) \|$", re.MULTILINE)
 CLASSIFIER = "License :: OSI Approved :: "
+AN_IDENTIFIER = re.compile(r"[A-Z][A-Za-z0-9]*-[\w.-]*\d[\w.-]*")
+"""Of SPDX: `BSD-3-Clause`, not `BSD`."""
 UNKNOWN = "unknown"
-IN_THEIR_TEXTS = {
-    "dpkt": "BSD-3-Clause",
-}
-"""Licences of packages whose metadata does not name one, from the text that they carry."""
 SPDX = {
     "Apache Software License": "Apache-2.0",
     "Apache License 2.0": "Apache-2.0",
-    "Apache License, Version 2.0": "Apache-2.0",
+    "Apache License Version 2.0": "Apache-2.0",
     "BSD License": "BSD",
     "GNU General Public License v3 (GPLv3)": "GPL-3.0-only",
     "GNU General Public License v3 or later (GPLv3+)": "GPL-3.0-or-later",
@@ -82,14 +80,15 @@ def applicable(lines: Iterable[str], extras: Iterable[str]) -> Iterator[tuple[st
 
 
 def licence(name: str) -> str:
-    """Return a package's licence: its SPDX expression where the metadata has one, or its classifiers, or its field."""
+    """Return a package's licence: its SPDX expression where the metadata has one, or its field, or its classifiers."""
     about = metadata.metadata(name)
     classifiers = [
         line.removeprefix(CLASSIFIER) for line in about.get_all("Classifier", []) if line.startswith(CLASSIFIER)
     ]
-    field = (about.get("License") or "").strip().partition("\n")[0]
-    named = [SPDX.get(one, one) for one in classifiers or ([field] if field and len(field) < 60 else [])]
-    return about.get("License-Expression") or " OR ".join(named) or IN_THEIR_TEXTS.get(name, UNKNOWN)
+    field = (about.get("License") or "").partition("\n")[0]
+    if expression := about.get("License-Expression") or (field if AN_IDENTIFIER.fullmatch(field) else ""):
+        return str(expression)
+    return ", ".join(SPDX.get(one, one) for one in classifiers or [field or UNKNOWN])
 
 
 def pinned() -> set[str]:

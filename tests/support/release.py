@@ -16,10 +16,17 @@ import subprocess
 import sys
 import tempfile
 from datetime import date
+from importlib import metadata
 from pathlib import Path
 
-from support import plain_http
-from support.package_index import CONSTRAINTS, uv
+from cyclonedx.contrib.license.factories import LicenseFactory
+from cyclonedx.model.bom import Bom
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.output import make_outputter
+from cyclonedx.schema import OutputFormat, SchemaVersion
+from packageurl import PackageURL
+from support import licences, plain_http
+from support.package_index import CONSTRAINTS
 from support.stack import free_ports, outer_environment
 
 from lab import __version__, settings
@@ -46,7 +53,7 @@ def main() -> int:
             install(wheel, Path(folder))
             try_out(Path(folder))
         (DIST / "notes.md").write_text(text, encoding="utf-8")
-        bill_of_materials(DIST)
+        (DIST / f"accept-lab-{__version__}-image.cdx.json").write_text(bill_of_materials(), encoding="utf-8")
     except ReleaseError as error:
         sys.stderr.write(f"release: {error}\n")
         return 1
@@ -120,26 +127,26 @@ def files(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
 
 
-def bill_of_materials(folder: Path) -> Path:
-    """List the packages of the image `lab`, with licences, in CycloneDX's form. Raises ReleaseError.
+def bill_of_materials() -> str:
+    """Return the packages of the image `lab` with their licences, in CycloneDX's form, as this environment has them.
 
     What the base image brings of Debian is listed by who builds the image: `docker buildx build --sbom=true`.
     """
-    say("listing the image's packages")
-    target = folder / f"accept-lab-{__version__}-image.cdx.json"
-    with tempfile.TemporaryDirectory(prefix="lab-image-") as venv:
-        python = Path(venv, "bin", "python")
-        for words in (
-            ["venv", "--quiet", "--clear", "--python", sys.executable, venv],
-            ["pip", "install", "--quiet", "--python", python, "--only-binary", ":all:", "--constraint", CONSTRAINTS,
-             "--requirements", CHECKOUT / "pyproject.toml", "--extra", "tools"],
-        ):  # fmt: skip
-            done = uv(*words)
-            if done.returncode:
-                raise ReleaseError(f"the image's packages cannot be installed: {done.stderr.strip()}")
-        run([sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible", "--pyproject",
-             CHECKOUT / "pyproject.toml", "--output-file", target, python])  # fmt: skip
-    return target
+    bom, image = Bom(), Component(name="accept-lab", version=__version__, type=ComponentType.CONTAINER)
+    bom.metadata.component = image
+    for name in sorted(name for name, parts in licences.parts().items() if parts & {"servers", "tools"}):
+        bom.components.add(component(name, metadata.version(name), licences.licence(name)))
+    bom.register_dependency(image, bom.components)
+    return str(make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string(indent=1))
+
+
+def component(name: str, version: str, licence: str) -> Component:
+    """Return a package as CycloneDX has it."""
+    address = PackageURL("pypi", None, name, version)
+    return Component(
+        name=name, version=version, type=ComponentType.LIBRARY, purl=address, bom_ref=str(address),
+        licenses=[LicenseFactory().make_from_string(licence)],
+    )  # fmt: skip
 
 
 def run(words: list[object], **more: object) -> str:

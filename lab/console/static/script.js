@@ -1,7 +1,7 @@
 // What moves: figures of the drawings and the charts. Asks for them a few times a second while the page is seen.
 "use strict";
 (() => {
-  const LIVE_MS = 500, SOON_MS = 50, SERIES_MS = 1000, ANNOUNCE_MS = 5000, SUMMARY_MS = 5000;
+  const LIVE_MS = 500, SOON_MS = 50, SERIES_MS = 1000, ANNOUNCE_MS = 5000, SUMMARY_MS = 5000, SOCKET_MS = 1000, UNCONNECTED_LOOKS = 4;
   const OLD_SECONDS = 10, KEPT_SECONDS = 900;
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const one = (selector, root = document) => root.querySelector(selector);
@@ -28,33 +28,37 @@
   // The page may be in a container, on another host or behind a tunnel: what to start, only who started it knows.
   function unread(error) {
     if (!(error instanceof Lost)) { console.error(error); return; }
-    lost("figures", "The server of this page does not answer, so nothing here moves. It goes on by itself once it does.");
+    lost("The server of this page does not answer, so nothing here moves. It goes on by itself once it does.");
   }
   // In steps, since it is read aloud each time that it changes.
   function old(age) {
     const ago = age < 60 ? `${10 * Math.floor(age / 10)} s` : "a minute";
-    lost("figures", age < OLD_SECONDS ? "" : `Nothing new has been read: these figures are of more than ${ago} ago.`);
+    lost(age < OLD_SECONDS ? "" : `Nothing new has been read: these figures are of more than ${ago} ago.`);
   }
-  const missing = { figures: "", socket: "" };
-  function lost(what, words) {
-    missing[what] = words;
-    setText(one("#lost"), Object.values(missing).filter(Boolean).join(" "));
-  }
+  function lost(words) { setText(one("#lost"), words); }
 
-  // The figures come by plain requests, but buttons and forms work through NiceGUI's socket, which a forwarder between
-  // the browser and this page may not pass, or passes with an Origin that the page refuses.
+  // The figures come by plain requests, but buttons and forms work through NiceGUI's socket, and with some browsers even
+  // its scripts are asked for with an Origin: a forwarder may pass one that the page refuses, or no WebSocket at all.
+  let unconnected = 0;
   function watchSocket() {
-    const socket = window.socket;
-    if (!socket) { setTimeout(watchSocket, SOON_MS); return; }
-    socket.on("connect", () => lost("socket", ""));
-    socket.on("connect_error", () => whyNoSocket(socket).catch(() => {})); // nobody there at all: the figures say so
+    unconnected = window.socket?.connected ? 0 : unconnected + 1;
+    if (!unconnected) refused("");
+    else if (unconnected % UNCONNECTED_LOOKS === 0 && !document.hidden) askWhy().catch(() => {}); // nobody there: the figures say so
   }
-  async function whyNoSocket(socket) {
+  async function askWhy() {
     // A browser does not tell a script why a socket was refused. This is refused for the same reason, in words: unlike
     // a GET of our own page, a POST has an Origin, too.
     const answer = await fetch("/live.json", { method: "POST", cache: "no-store" });
-    const reason = answer.status === 403 ? await answer.text() : "what is between this browser and the page lets no WebSocket through.";
-    if (!socket.connected) lost("socket", `Buttons and forms do nothing here, because the page's socket is refused: ${reason.trim()}`);
+    if (!unconnected || (answer.status !== 403 && !window.socket)) return;
+    refused(answer.status === 403 ? await answer.text() : "what is between this browser and the page lets no WebSocket through.");
+  }
+  // The frame of the page need not be there: it is made by those scripts. NiceGUI says then that the browser is too old.
+  function refused(reason) {
+    if (reason && !one("#refused")) {
+      one("#esm-fallback")?.remove();
+      document.body.insertAdjacentHTML("beforeend", '<p id="refused" class="lost" role="alert"></p>');
+    }
+    setText(one("#refused"), reason && `This page does not work here, because its socket is refused: ${reason.trim()}`);
   }
 
   // X-ray.
@@ -239,7 +243,7 @@
     const wait = setInterval(() => { if (window.Quasar?.Dark && document.querySelector(".lab-header")) { clearInterval(wait); window.lab.theme(chosen === "true"); } }, 50);
   }
 
-  watchSocket();
+  setInterval(watchSocket, SOCKET_MS);
   every(LIVE_MS, "[data-model]", live);
   every(SERIES_MS, "[data-series]", series);
 })();

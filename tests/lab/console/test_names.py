@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from lab import settings
 from lab.cli import app
 from lab.console import links
-from lab.stack import playbook
+from lab.stack import up_down
 
 VARIABLES = ("LAB_CONSOLE_NAMES", "CODESPACES", "CODESPACE_NAME", "GITHUB_CODESPACES_PORT_FORWARDING_DOMAIN")
 
@@ -37,8 +37,8 @@ def test_names_are_a_list(monkeypatch, text, names):
 )
 def test_what_is_no_name_is_refused_before_anything_starts(monkeypatch, capsys, text):
     monkeypatch.setenv("LAB_CONSOLE_NAMES", text)
-    monkeypatch.setattr(playbook, "play", lambda *_: pytest.fail("something was started"))
-    assert playbook.up("local") == 2
+    monkeypatch.setattr(up_down, "play", lambda *_: pytest.fail("something was started"))
+    assert up_down.up("local") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"LAB_CONSOLE_NAMES: {text!r} is no host name" in line
 

@@ -32,7 +32,7 @@ ANSIBLES_OWN = re.compile(r"lookup\('ansible.builtin.env', '(LAB_\w+)'(?:, defau
 ADDRESSES = ("host", "port", "admin-port", "state-dir")
 """What each place gives the servers itself."""
 COMPOSE_ALONE = {
-    "LAB_IMAGE", "LAB_BUILD_NETWORK", "LAB_GRAFANA_PASSWORD",
+    "LAB_IMAGE", "LAB_BUILD_NETWORK", "LAB_BUILD_CONTEXT", "LAB_GRAFANA_PASSWORD",
     # Made of Ansible's own variables.
     "LAB_SERVER_OPTIONS", "LAB_PROMETHEUS_CONFIG", "LAB_DASHBOARDS", "LAB_CONFIGURATION",
     *(f"LAB_{model.upper()}_OPTIONS" for model in MODELS),

@@ -11,7 +11,7 @@ import pytest
 
 from lab import settings
 from lab.settings import Port
-from lab.stack.ports import conflicts
+from lab.stack.ports import Conflict, conflicts
 from lab.state_folder import user_name
 
 
@@ -81,6 +81,13 @@ def test_ports_of_one_program_are_one_conflict(holder):
     assert conflict.subject.startswith("ports ")
     assert "are taken by python" in conflict.detail
     assert "LAB_NODEJS_PORT=PORT and so on" in conflict.remedy
+
+
+def test_conflict_of_a_whole_lab_is_short():
+    line = str(Conflict(tuple(settings.PORTS), "is taken by another lab"))
+    assert line.startswith(
+        "14 ports from 3000 to 9105 of nodejs and 13 others are taken by another lab: move them with"
+    )
 
 
 def test_ports_of_processes_that_cannot_be_seen_are_one_conflict_of_their_user(holder, monkeypatch):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import stat
 from pathlib import Path
 
 import pytest
 import yaml
 
-from lab import settings
+from lab import settings, state_folder
 from lab.settings import CHECKOUT
-from lab.stack import playbook, up_down
+from lab.stack import cpusets, playbook, up_down
 from services.options import COMMON, MODELS
 
 VARIABLES = yaml.safe_load((playbook.PROVISIONING / "group_vars" / "all.yml").read_text())
@@ -55,6 +56,51 @@ def test_environment_keeps_ansible_in_the_state_folder_and_drops_the_users_setti
     assert "ANSIBLE_STRATEGY" not in environment
     for name in ("ANSIBLE_HOME", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"):
         assert environment[name].startswith(str(settings.STATE_DIR))
+
+
+def test_environment_has_nothing_that_is_empty_or_of_another_encoding(monkeypatch):
+    for name in ("LAB_NGINX_PORT", "COMPOSE_PROJECT_NAME"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    monkeypatch.setenv("LAB_LOCUST_PORT", "1")
+    environment = playbook.ansible_environment()
+    assert environment["LAB_LOCUST_PORT"] == "1"
+    assert {"LAB_NGINX_PORT", "COMPOSE_PROJECT_NAME", "PYTHONIOENCODING"}.isdisjoint(environment)
+
+
+def test_ansible_writes_elsewhere_where_the_state_folder_takes_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(playbook, "MEMORY", tmp_path)
+    monkeypatch.setattr(state_folder, "LEAST_BYTES", 1 << 62)
+    home = playbook.ansible_home(tmp_path / "full")
+    assert home.parent == tmp_path
+    assert home.is_dir()
+    assert playbook.ansible_home(tmp_path / "full") == home
+
+
+def test_up_refuses_a_full_disk_before_anything_starts(monkeypatch, capsys):
+    monkeypatch.setattr(up_down, "play", lambda *_: pytest.fail("something was started"))
+    monkeypatch.setattr(state_folder, "LEAST_BYTES", 1 << 62)
+    assert up_down.up("local") == 2
+    assert "No space left on device; make room there" in capsys.readouterr().err
+
+
+def test_containers_can_read_what_is_mounted_whatever_the_umask_was(monkeypatch, tmp_path):
+    folder = tmp_path / "rules"
+    folder.mkdir(0o700)
+    (folder / "alerts.yml").touch(0o600)
+    monkeypatch.setattr(up_down, "MOUNTED", (tmp_path,))
+    monkeypatch.setattr(cpusets, "check", lambda: None)
+    up_down.check_containers()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    assert stat.S_IMODE((folder / "alerts.yml").stat().st_mode) == 0o644
+
+
+def test_folders_that_containers_mount_are_those_of_compose():
+    mounts = set(re.findall(r"- \./(\S+?):/", (CHECKOUT / "docker-compose.yml").read_text()))
+    assert mounts
+    assert [
+        mount for mount in mounts if not any((CHECKOUT / mount).is_relative_to(each) for each in up_down.MOUNTED)
+    ] == []
 
 
 @pytest.mark.parametrize("place", ["vms", "moon"])

@@ -51,22 +51,21 @@ def test_interpreter_that_will_not_do_is_refused(tmp_path, unlike, what, instead
 
 def settings_kept(tmp_path, listed: str, **variables: str) -> dict[str, str]:
     """The environment that pip installs in, where `pip config list` prints this."""
-    fake = tmp_path / "pip.py"
+    fake, asked = tmp_path / "pip.py", tmp_path / "asked.json"
     fake.write_text(
-        "import json, os, sys\n"
-        f"print({listed!r} if 'config' in sys.argv else json.dumps([sys.argv[1:], dict(os.environ)]))\n"
-    )
-    program = (
-        f"import runpy, sys; sys.argv = ['pip_install.py', '-e', '.']; sys.path.insert(0, {str(tmp_path)!r})\n"
-        f"runpy.run_path({str(CHECKOUT / 'provisioning' / 'pip_install.py')!r}, run_name='__main__')"
+        "import json, os, pathlib, sys\n"
+        f"if 'config' in sys.argv:\n print({listed!r})\n"
+        f"else:\n pathlib.Path({str(asked)!r}).write_text(json.dumps([sys.argv[1:], dict(os.environ)]))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path,
+        [sys.executable, CHECKOUT / "provisioning" / "pip_install.py", "-e", "."], capture_output=True, text=True,
         env={**{name: value for name, value in os.environ.items() if not name.startswith("PIP_")}, **variables},
+        cwd=tmp_path,  # where `python -m pip` finds the fake
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    arguments, environment = json.loads(done.stdout)
-    assert arguments == ["--disable-pip-version-check", "install", "-e", "."]
+    arguments, environment = json.loads(asked.read_text())
+    assert arguments[0] == "--disable-pip-version-check"
+    assert arguments[-2:] == ["-e", "."]
     return {name: value for name, value in environment.items() if name.startswith("PIP_")}
 
 

@@ -35,6 +35,7 @@ class Loop:
             self.requests += 1
             if self.sampler.gap <= 0:
                 self.sampler.record(("service", duration_ns, self.sampler.take(self.requests)))
+                self.sampler.draw()
                 samples += 1
             else:
                 self.sampler.gap -= 1
@@ -78,6 +79,7 @@ def test_sampler_does_not_alias_with_round_robin(block):
     for number in range(100_000):
         if sampler.gap <= 0:
             turns[number % 4] += sampler.take(number + 1)
+            sampler.draw()
         else:
             sampler.gap -= 1
     assert min(turns) > 0.8 * max(turns)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import signal
 import socket
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from support.servers import Server, read_head, read_response, wait_for_busy, wait_until
 
-from services.net import lingering
+from services.metrics import slots
+from services.metrics.sampling import Sampler
+from services.net import lingering, timestamps
+from services.net.connection import Connection
 from services.options import MODELS
 
 ROWS = [(model.name, kind) for model in MODELS.values() for kind in model.worker_kinds]
@@ -133,7 +138,10 @@ def test_connection_that_the_peer_does_not_close_is_closed_after_its_silence(ser
 LINGERS_FOR = """
 import sys
 from services.__main__ import main
-from services.net import lingering
+from services.metrics import slots
+from services.metrics.sampling import Sampler
+from services.net import lingering, timestamps
+from services.net.connection import Connection
 lingering.LINGER_NS = int({seconds} * 1e9)
 sys.exit(main())
 """
@@ -254,3 +262,32 @@ def test_parts_of_a_reply_are_no_requests(serve, model) -> None:
     wait_until(lambda: server.metric("lab_requests_total") == 6, what="the counts")
     counts = server.metric("lab_stage_duration_seconds_count", stage="service")
     assert 3 <= counts <= 6
+
+
+class Batch:
+    """As much of a loop as a connection needs to be read."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler, self.received, self.bytes_in, self.now_ns = sampler, [], 0, 0
+        self.timeouts_ns = defaultdict(int)
+
+    def watch(self, fd: int, source: object) -> None:
+        pass
+
+
+def test_one_in_so_many_is_sampled_among_requests_that_are_read_together(monkeypatch) -> None:
+    sampled = []
+    monkeypatch.setattr(
+        timestamps, "receive", lambda sock, most, _: (sock.recv(most, socket.MSG_DONTWAIT), sampled.append(1) or 1)
+    )
+    loop = Batch(Sampler(slots.Slots(1).worker(0), "16", seed=1))
+    for _ in range(640):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.sendall(GET)
+            connection = Connection(ours)
+            connection.begin(loop, None)
+            connection.ready(select.EPOLLIN)
+            ours.close()
+    assert len(loop.received) == 640
+    assert 20 < len(sampled) < 80  # 40, with a standard deviation of about 4

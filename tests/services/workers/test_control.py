@@ -16,10 +16,8 @@ from pathlib import Path
 
 import pytest
 from support import disks, plain_http
-from support.control import change, say
+from support.control import change, connect, say
 from support.servers import Server, alive, keep_busy, read_response, wait_until
-
-from lab.stack.control import connect
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 LAST_WORD_SECONDS = 0.1

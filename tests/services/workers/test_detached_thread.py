@@ -10,10 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.control import change
+from support.control import change, connect
 from support.servers import occupy, wait_until
-
-from lab.stack.control import connect
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 STUCK_SECONDS = 2

@@ -79,6 +79,8 @@ def set_locale(category, wanted=None, *, real=locale.setlocale):
 
 for name in CHOOSING:
     importlib.import_module(name)
+sys.modules["sysconfig"].get_config_vars()  # kept from now on
+sys.modules["tempfile"]._O_TMPFILE_WORKS = False
 for owner, names in LINUX_ALONE.items():
     for name in names.split():
         if name in vars(owner):
