@@ -78,12 +78,22 @@ def _sizes(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _checks(rows: Sequence[Row]) -> Iterator[str]:
-    yield "| of | what | measured | bound | holds |"
-    yield "|---|---|---|---|---|"
+    """Yield a table: a row for each subject, a column for each check, whose bound is above it where all rows share it."""
+    names = [check["name"] for check in rows[0]["checks"]]
+    bounds = [{row["checks"][at]["bound"] for row in rows} for at in range(len(names))]
+    heads = [
+        f"{name}: {next(iter(bound))}" if len(bound) == 1 else name for name, bound in zip(names, bounds, strict=True)
+    ]
+    yield f"| of | {' | '.join(heads)} |"
+    yield "|---" * (len(names) + 1) + "|"
     for row in rows:
-        for check in row["checks"]:
-            holds = "yes" if check["holds"] else "**no**"
-            yield f"| `{row['subject']}` | {check['name']} | {check['measured']} | {check['bound']} | {holds} |"
+        cells = [_cell(check, alone=len(bound) > 1) for check, bound in zip(row["checks"], bounds, strict=True)]
+        yield f"| `{row['subject']}` | {' | '.join(cells)} |"
+
+
+def _cell(check: Row, *, alone: bool) -> str:
+    text = f"{check['measured']} ({check['bound']})" if alone else str(check["measured"])
+    return text if check["holds"] else f"**{text}: does not hold**"
 
 
 def _origin(rows: Sequence[Row]) -> Iterator[str]:

@@ -86,4 +86,4 @@ def test_new_figures_replace_older_ones_of_their_subject() -> None:
 
 def test_tables_say_what_does_not_hold() -> None:
     rows = [page.stamped("kills", replace(GOOD["kills"], left=["process python"]))]
-    assert "| `lab up` | left after the next `lab down` | 1: process python | nothing | **no** |" in page.tables(rows)
+    assert "| `lab up` | **1: process python: does not hold** | 0 | 10 of 11 |" in page.tables(rows)
