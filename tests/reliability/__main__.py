@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from reliability import page
 from reliability.few_descriptors import few_descriptors
@@ -18,6 +18,7 @@ from reliability.killed_workers import ROWS, STRATEGIES, killed_workers
 from reliability.kills import LONG, kills
 from reliability.slow_loris import slow_loris
 
+from lab.measure import environment
 from services.options import MODELS
 
 OPERATIONS = 100_000
@@ -29,34 +30,35 @@ REFUSED_SECONDS = 5.0
 FLAT_SECONDS, EVENTS_PER_SECOND = 570.0, 60.0
 KILLS_SECONDS = 3600.0
 
-Long = Callable[[float, Sequence[str]], Sequence[Figures]]
+Long = Callable[[float, Sequence[str]], Iterator[Figures]]
 """Called with the part of the whole that is wanted, and the subjects."""
 
 
-def all_kills(part: float, of: Sequence[str]) -> Sequence[Figures]:
+def all_kills(part: float, of: Sequence[str]) -> Iterator[Figures]:
     """Kill the commands."""
-    return kills({command: max(1, round(LONG[command] * part)) for command in of or LONG}, seconds=KILLS_SECONDS * part)
+    sizes = {command: max(1, round(LONG[command] * part)) for command in of or LONG}
+    yield from kills(sizes, seconds=KILLS_SECONDS * part)
 
 
-def all_slow_loris(part: float, of: Sequence[str]) -> Sequence[Figures]:
+def all_slow_loris(part: float, of: Sequence[str]) -> Iterator[Figures]:
     """Attack with small heads, and one model with large ones."""
     connections, models = round(CONNECTIONS * part), tuple(of or MODELS)
-    small = slow_loris(connections, WAVE_SECONDS, HEADER_SECONDS, models=models)
-    return [*small, *slow_loris(connections, WAVE_SECONDS, HEADER_SECONDS, LARGE_HEAD_BYTES, models=models[:1])]
+    yield from slow_loris(connections, WAVE_SECONDS, HEADER_SECONDS, models=models)
+    yield from slow_loris(connections, WAVE_SECONDS, HEADER_SECONDS, LARGE_HEAD_BYTES, models=models[:1])
 
 
-def all_few_descriptors(part: float, of: Sequence[str]) -> Sequence[Figures]:
+def all_few_descriptors(part: float, of: Sequence[str]) -> Iterator[Figures]:
     """Have too many clients."""
     return few_descriptors(round(CLIENTS * part), REFUSED_SECONDS, tuple(of or MODELS))
 
 
-def all_killed_workers(part: float, of: Sequence[str]) -> Sequence[Figures]:
+def all_killed_workers(part: float, of: Sequence[str]) -> Iterator[Figures]:
     """Kill workers."""
     rows = tuple((model, strategy) for strategy in STRATEGIES for model in of or ROWS)
     return killed_workers(round(OPERATIONS * part), rows)
 
 
-def all_flat_memory(part: float, of: Sequence[str]) -> Sequence[Figures]:
+def all_flat_memory(part: float, of: Sequence[str]) -> Iterator[Figures]:
     """Load for long."""
     return flat_memory(FLAT_SECONDS * part, EVENTS_PER_SECOND, tuple(of or MODELS))
 
@@ -79,11 +81,10 @@ def main() -> int:
     asked = parser.parse_args()
     if unknown := set(asked.items) - set(ITEMS):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(ITEMS)}")
-    faults = []
+    faults, where = [], environment.describe()  # as it was before figures are stored
     for item in asked.items or ITEMS:
-        found = ITEMS[item](asked.part, asked.of)
-        page.store(item, found)
-        for figures in found:
+        for figures in ITEMS[item](asked.part, asked.of):
+            page.store(item, figures, where)
             print(f"{item}: {figures.subject}: {figures.size}", flush=True)
             faults += [f"{item}: {line}" for line in failed(figures)]
     print("\n".join(faults) or "all of it holds")

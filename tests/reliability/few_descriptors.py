@@ -6,7 +6,7 @@ import resource
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reliability.figures import Check, Figures
@@ -72,10 +72,11 @@ class FewDescriptors(Figures):
         ]  # fmt: skip
 
 
-def few_descriptors(clients: int, seconds: float, models: tuple[str, ...] = tuple(MODELS)) -> list[FewDescriptors]:
+def few_descriptors(clients: int, seconds: float, models: tuple[str, ...] = tuple(MODELS)) -> Iterator[FewDescriptors]:
     """Have so many clients at once at each model, and watch it for so many seconds."""
     allow_descriptors(clients + 256)
-    return [one_model(model, clients, seconds) for model in models]
+    for model in models:
+        yield one_model(model, clients, seconds)
 
 
 def one_model(model: str, clients: int, seconds: float) -> FewDescriptors:

@@ -88,9 +88,12 @@ class FlatMemory(Figures):
         ]
 
 
-def flat_memory(seconds: float, rounds_per_second: float, models: tuple[str, ...] = tuple(MODELS)) -> list[FlatMemory]:
+def flat_memory(
+    seconds: float, rounds_per_second: float, models: tuple[str, ...] = tuple(MODELS)
+) -> Iterator[FlatMemory]:
     """Load each model for so long; each of the clients tries so many events a second."""
-    return [one_model(model, seconds, rounds_per_second) for model in models]
+    for model in models:
+        yield one_model(model, seconds, rounds_per_second)
 
 
 def one_model(model: str, seconds: float, rounds_per_second: float) -> FlatMemory:

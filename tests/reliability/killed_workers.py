@@ -81,10 +81,11 @@ class KilledWorkers(Figures):
 
 def killed_workers(
     operations: int, rows: tuple[tuple[str, str], ...] | None = None, seed: int = 1
-) -> list[KilledWorkers]:
+) -> Iterator[KilledWorkers]:
     """Do so many operations in all, shared out over the rows of model and strategy; by default over all."""
     rows = rows or tuple((model, strategy) for strategy in STRATEGIES for model in ROWS)
-    return [one_row(model, strategy, operations // len(rows), seed) for model, strategy in rows]
+    for model, strategy in rows:
+        yield one_row(model, strategy, operations // len(rows), seed)
 
 
 def one_row(model: str, strategy: str, operations: int, seed: int) -> KilledWorkers:

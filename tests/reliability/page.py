@@ -27,22 +27,17 @@ TITLES = {
 Row = dict[str, Any]
 
 
-def store(item: str, found: Sequence[Figures]) -> None:
-    """Put the figures in the place of those that are stored of the same subjects, and make the page anew."""
+def store(item: str, figures: Figures, where: environment.Environment) -> None:
+    """Put the figures in the place of those that are stored of the same subject, and make the page anew."""
     rows = json.loads(STORED.read_text(encoding="utf-8")) if STORED.exists() else []
-    rows = merged(rows, [stamped(item, figures) for figures in found])
+    rows = merged(rows, [stamped(item, figures, where)])
     STORED.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     write(rows)
 
 
-def stamped(item: str, figures: Figures) -> Row:
+def stamped(item: str, figures: Figures, where: environment.Environment) -> Row:
     """Return the figures with where and when they were measured."""
-    return {
-        "item": item,
-        **figures.stored(),
-        "environment": environment.describe(),
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-    }
+    return {"item": item, **figures.stored(), "environment": where, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
 
 
 def merged(rows: Sequence[Row], new: Sequence[Row]) -> list[Row]:

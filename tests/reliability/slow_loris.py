@@ -87,10 +87,11 @@ class SlowLoris(Figures):
 
 def slow_loris(
     connections: int, seconds: float, header_seconds: float, padding: int = 0, models: tuple[str, ...] = tuple(MODELS)
-) -> list[SlowLoris]:
+) -> Iterator[SlowLoris]:
     """Attack each model in two waves of so many seconds. A head may take `header_seconds`; `padding` bytes are sent at once."""
     allow_descriptors(connections // 4 + 256)
-    return [one_model(model, connections, seconds, header_seconds, padding) for model in models]
+    for model in models:
+        yield one_model(model, connections, seconds, header_seconds, padding)
 
 
 def one_model(model: str, connections: int, seconds: float, header_seconds: float, padding: int) -> SlowLoris:

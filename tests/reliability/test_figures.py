@@ -17,7 +17,10 @@ from reliability.others import Served
 from reliability.slope import Slope
 from reliability.slow_loris import SlowLoris
 
+from lab.measure import environment
+
 MIB = 1 << 20
+WHERE = environment.describe()
 GOOD: dict[str, Figures] = {
     "kills": Kills("lab up", 10, 1, 0.1, 9.0),
     "slow-loris": SlowLoris("nginx", 1000, 40, 900, Served(500, 499, 2.0, 20.0), 6, 50 * MIB, (53 * MIB, 53 * MIB), (51 * MIB, 51 * MIB), 40, 40, 0),
@@ -77,13 +80,13 @@ def test_page_shows_the_stored_figures() -> None:
 
 def test_new_figures_replace_older_ones_of_their_subject() -> None:
     rows = page.merged(
-        [page.stamped(item, figures) for item, figures in GOOD.items()],
-        [page.stamped("kills", replace(GOOD["kills"], killed=20))],
+        [page.stamped(item, figures, WHERE) for item, figures in GOOD.items()],
+        [page.stamped("kills", replace(GOOD["kills"], killed=20), WHERE)],
     )
     assert [row["item"] for row in rows] == list(GOOD)
     assert rows[0]["figures"]["killed"] == 20
 
 
 def test_tables_say_what_does_not_hold() -> None:
-    rows = [page.stamped("kills", replace(GOOD["kills"], left=["process python"]))]
+    rows = [page.stamped("kills", replace(GOOD["kills"], left=["process python"]), WHERE)]
     assert "| `lab up` | **1: process python: does not hold** | 0 | 10 of 11 |" in page.tables(rows)
