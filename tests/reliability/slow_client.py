@@ -1,8 +1,8 @@
 """Slow-loris: many connections that send a request's head so slowly that it never ends.
 
-A program of its own (`slow_client.py PORT CONNECTIONS BYTES`), so that who measures the others is not slowed down by it. It prints
-a line when all are connected, opens those anew that the server has cut, and at the end of its standard input it closes
-all and prints what it has seen. Python's own library only.
+A program of its own (`slow_client.py PORT CONNECTIONS BYTES`), so that who measures the others is not slowed down by it.
+It prints a line when all are connected, or as many as can be; opens those anew that the server has cut; and at the end of
+its standard input it closes all and prints what it has seen. Python's own library only.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ TRICKLE_SECONDS = 0.5
 """Every connection sends one byte this often."""
 CONNECTING_AT_ONCE = 100
 """Connects under way: more than a backlog's worth at once would only fill the accept queue."""
+CONNECT_SECONDS = 30.0
+"""After which those that are open have to do: a busy machine may have no more at once before the first are cut."""
 SPARE_DESCRIPTORS = 64
 
 
@@ -39,8 +41,9 @@ class Attack:
     def run(self) -> None:
         """Attack until standard input ends."""
         told, trickled = False, time.monotonic()
+        deadline = trickled + CONNECT_SECONDS
         while not self.step():
-            if not told and len(self.open) == self.wanted:
+            if not told and (len(self.open) == self.wanted or time.monotonic() > deadline):
                 told = True
                 print(json.dumps({"connected": len(self.open)}), flush=True)
             if time.monotonic() - trickled > TRICKLE_SECONDS:
