@@ -1,4 +1,4 @@
-"""Memory under an hour of mixed load, fast-forwarded: timeouts and the life of a key last seconds, and clients do not pause.
+"""Memory under an hour of mixed load, fast-forwarded: timeouts and a key's life last seconds, and clients do not pause.
 
 An hour is counted in events, not in minutes: as many rounds of each kind (mixed_load.py) as a client a second would
 make of it in an hour. The bound is derived from them. A leak is an object that some kind of event leaves behind each
@@ -8,11 +8,13 @@ time, and the least that one takes is LEAST_LEAK_BYTES; so memory that grows by 
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from reliability.figures import Check, Figures
@@ -21,7 +23,7 @@ from reliability.serving import serving
 from reliability.slope import Slope, slope
 from support.servers import Server
 
-from lab.measure.processes import pss_bytes, tree
+from lab.measure.processes import tree
 from services.options import MODELS
 
 CLIENTS = 4
@@ -43,7 +45,7 @@ LIMIT_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class FlatMemory(Figures):
-    """Figures of one model. The slope is of the proportional set size of all its processes, in bytes a second."""
+    """Figures of one model. The slope is of the anonymous memory of all its processes, in bytes a second."""
 
     seconds: float
     events: dict[str, int]
@@ -102,7 +104,7 @@ def one_model(model: str, seconds: float, rounds_per_second: float) -> FlatMemor
         family = tree(server.pid)
         began = time.monotonic()
         with loading(server, rounds_per_second) as clients:
-            samples = [(at, pss_bytes(family)) for at in moments(began, seconds)]
+            samples = [(at, anonymous_bytes(family)) for at in moments(began, seconds)]
         lasted = time.monotonic() - began
         judged = samples[int(len(samples) * WARM_UP) :]
         tenth = max(1, len(judged) // 10)
@@ -126,6 +128,15 @@ def loading(server: Server, rounds_per_second: float) -> Iterator[list[Client]]:
     finally:
         for client in clients:
             client.stop()
+
+
+def anonymous_bytes(pids: Sequence[int]) -> int:
+    """Return the proportional set size of what is no file's: heaps, stacks, and what was copied on writing.
+
+    What a page of a library counts for depends on who else on this machine runs Python, and so it is left out.
+    """
+    rollups = (Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii") for pid in pids)
+    return sum(1024 * int(kib) for rollup in rollups for kib in re.findall(r"^Pss_Anon: +(\d+)", rollup, re.MULTILINE))
 
 
 def moments(began: float, seconds: float) -> Iterator[float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import select
 import socket
 import struct
 import threading
@@ -81,8 +82,9 @@ class Client(threading.Thread):
         assert said.startswith(b"HTTP/1.1 " + expected), said[:100]
 
     def keep_alive(self) -> None:
-        """Send requests on a connection that stays."""
-        self._kept = self._kept or self.connect()
+        """Send requests on a connection that stays, unless the server has closed it since it was idle for too long."""
+        if self._kept is None or is_closed(self._kept):
+            self._kept = self.connect()
         self._kept.sendall(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n" * PIPELINED)
         for _ in range(PIPELINED):
             assert read_response(self._kept).startswith(b"HTTP/1.1 200")
@@ -148,6 +150,11 @@ class Client(threading.Thread):
         with contextlib.closing(client):
             client.sendall(b"GET /stream?bytes=1000000 HTTP/1.1\r\nHost: lab\r\n\r\n")
             client.recv(1000)
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Return whether the server has closed the connection, on which nothing else can have come."""
+    return bool(select.select([client], [], [], 0)[0])
 
 
 KINDS: dict[str, Callable[[Client], None]] = {
