@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from support import release
 from support.package_index import CONSTRAINTS, uv
-from support.stack import outer_environment
 
 from lab.settings import CHECKOUT
 from lab.stack import bundle
@@ -38,11 +37,13 @@ def install(wheel: Path, folder: Path, extra: str = "") -> Path:
 
 
 def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {
-        name: value for name, value in outer_environment().items() if name not in {"LAB_STATE_DIR", "PYTHONPATH"}
-    }
     return subprocess.run(
-        [str(word) for word in words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60
+        [str(word) for word in words],
+        cwd=cwd,
+        env=release.users_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 

@@ -94,7 +94,7 @@ def install(wheel: Path, folder: Path) -> None:
     run([sys.executable, "-m", "venv", folder / ".venv"])
     requirement = f"accept-lab[lab] @ {wheel.resolve().as_uri()}"
     pip = [folder / ".venv/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    run([*pip, "--constraint", CONSTRAINTS, requirement], cwd=folder)
+    run([*pip, "--constraint", CONSTRAINTS, requirement], cwd=folder, env=users_environment())
 
 
 def try_out(folder: Path) -> None:
@@ -104,8 +104,7 @@ def try_out(folder: Path) -> None:
     moved = dict(
         zip((port.variable for port in settings.PORTS), map(str, free_ports(len(settings.PORTS))), strict=True)
     )
-    outer = {name: value for name, value in outer_environment().items() if name not in {"LAB_STATE_DIR", "PYTHONPATH"}}
-    environment = {**outer, **moved}
+    environment = {**users_environment(), **moved}
     installed = files(folder / ".venv")
     version = run([lab, "--version"], cwd=folder, env=environment)
     if version.strip() != f"lab {__version__}":
@@ -120,6 +119,11 @@ def try_out(folder: Path) -> None:
         run([lab, "down"], cwd=folder, env=environment)
     if not (folder / ".lab" / "logs").is_dir() or files(folder / ".venv") != installed:
         raise ReleaseError(f"the state is not in {folder / '.lab'}: {files(folder / '.venv') ^ installed}")
+
+
+def users_environment() -> dict[str, str]:
+    """Return the environment without the checkout: by PYTHONPATH pip would find the lab there, and install nothing."""
+    return {name: value for name, value in outer_environment().items() if name not in {"LAB_STATE_DIR", "PYTHONPATH"}}
 
 
 def files(folder: Path) -> set[Path]:
