@@ -13,7 +13,7 @@ TEST := .venv/test.stamp
 BENCH := .venv/bench.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab-up lab-down lab-status load dashboards experiments report docs screenshots bench lint test test-vms fuzz licences release
+.PHONY: help setup lab-up lab-down lab-status load dashboards experiments report docs screenshots bench lint test test-vms fuzz soak licences release
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ test-vms: $(TEST)  ## provision a virtual machine over SSH, as root on Debian (3
 
 fuzz: $(TEST)  ## feed the protocols a million broken inputs (INPUTS=1000000)
 	@PYTHONPATH=.:tests $(BIN)/python -m support.fuzz $(INPUTS) $(SEED)
+
+soak: $(TEST)  ## kill commands and workers, attack, load for an hour; store what is found (ARGS="kills --part 0.1")
+	@PYTHONPATH=.:tests $(BIN)/python -m reliability $(ARGS)
 
 licences: $(TEST)  ## write docs/licences.md anew, from the metadata of what is installed
 	@PYTHONPATH=.:tests $(BIN)/python -m support.licences

@@ -118,7 +118,7 @@ def _made(load: Load, errors: Console, console: Console, pages: Pages) -> dict[s
     started = time.monotonic()
     try:
         for number, model, variant in load.repeats():
-            repeat = one(replace(load, models=(model,)), f"{folder.name}-{len(repeats)}", number, variant)
+            repeat = one(replace(load, models=(model,)), folder, f"{folder.name}-{len(repeats)}", number, variant)
             repeats.append(repeat)
             report(repeat.result, console)
             if repeat.code not in (0, 1):
@@ -148,10 +148,11 @@ def mark_in_grafana(made: Mapping[str, Any]) -> None:
     mark(text, ["load", *models, made["id"]], begun, time.time())
 
 
-def one(load: Load, run: str, number: int, variant: str | None) -> Repeat:
+def one(load: Load, folder: Path, run: str, number: int, variant: str | None) -> Repeat:
     """Run one Locust to its end. Raises LoadError when it left no result."""
     (model,) = load.models
-    with tempfile.TemporaryDirectory(prefix="lab-load-") as temporary, Watch(model) as watch:
+    # In the run's own folder: a `lab` that is killed leaves it behind, and there it goes with the run.
+    with tempfile.TemporaryDirectory(prefix="locust-", dir=folder) as temporary, Watch(model) as watch:
         result_file = Path(temporary) / "result.json"
         with load_address(run) as address:
             command = locust_command(

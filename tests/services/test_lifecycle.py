@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import select
 import signal
 import socket
@@ -134,24 +133,6 @@ def test_killed_worker_fails_the_request_it_had_begun(serve) -> None:
     assert server.get("/").status_code == 200
 
 
-@pytest.mark.parametrize("model", ["nodejs", "memcached", "ramcloud", "nginx", "reuseport"])
-def test_descriptor_limit_pauses_accepting_and_recovers(serve, model) -> None:
-    # Workers inherit the limit. 200 clients want more descriptors than there are; when some leave, others get in.
-    server = serve(
-        model, "--workers", "1", "--max-connections", "1000", "--backlog", "512",
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
-    )  # fmt: skip
-    clients = [server.connect() for _ in range(200)]
-    wait_until(lambda: server.metric("lab_accept_errors_total", errno="EMFILE") >= 1, what="EMFILE")
-    errors = server.metric("lab_accept_errors_total", errno="EMFILE")
-    time.sleep(0.5)
-    assert server.metric("lab_accept_errors_total", errno="EMFILE") - errors < 50  # it pauses instead of spinning
-    for client in clients[:190]:
-        client.close()
-    assert server.ask(GET, clients[199]).startswith(b"HTTP/1.1 200")
-    assert server.get("/").status_code == 200
-
-
 @pytest.mark.parametrize("model", ["nodejs", "memcached", "nginx"])
 def test_more_than_max_connections_are_closed_and_counted(serve, model) -> None:
     server = serve(model, "--workers", "2", "--max-connections", "5")
@@ -226,18 +207,6 @@ def test_pipelined_large_answers_are_made_one_at_a_time(serve) -> None:
     wait_until(lambda: server.metric("lab_socket_send_queue_bytes") > 0, 15)
     assert server.get("/").status_code == 200
     assert server.metric("lab_worker_memory_bytes", kind="rss") - rss < 40_000_000
-
-
-def test_two_thousand_slow_heads_do_not_stop_the_others(serve) -> None:
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
-    server = serve("nginx", "--workers", "2", "--header-timeout", "3")
-    clients = [server.connect() for _ in range(2000)]
-    for client in clients:
-        client.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
-    assert server.get("/").status_code == 200
-    wait_until(lambda: server.metric("lab_connections_closed_total", reason="header_timeout") == 2000, 20)
-    assert server.get("/").status_code == 200
 
 
 def test_random_bytes_harm_nobody(serve) -> None:

@@ -135,10 +135,8 @@ class Stack:
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=UP_SECONDS,
         )  # fmt: skip
 
-    def interrupted_up(
-        self, number: signal.Signals, moment: Callable[[], Any], *, alone: bool = False
-    ) -> subprocess.CompletedProcess[str]:
-        """`lab up`, signalled at that moment with all that it has started, as a terminal does with Ctrl-C; or `alone`.
+    def interrupted_up(self, number: signal.Signals, moment: Callable[[], Any]) -> subprocess.CompletedProcess[str]:
+        """`lab up`, signalled at that moment with all that it has started, as a terminal does with Ctrl-C.
 
         Returns when everything that it started has closed its output.
         """
@@ -150,10 +148,7 @@ class Stack:
         try:
             assert eventually(lambda: moment() or run.poll() is not None, UP_SECONDS, every_seconds=0.02)
             assert run.poll() is None, f"it was quicker than the test: {run.communicate()}"
-            if alone:
-                run.send_signal(number)
-            else:
-                os.killpg(run.pid, number)
+            os.killpg(run.pid, number)
             output = run.communicate(timeout=UP_SECONDS)
         finally:
             run.kill()

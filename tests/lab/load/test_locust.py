@@ -92,6 +92,16 @@ def test_nothing_at_the_port_says_what_to_do(monkeypatch, capsys):
     assert "make lab-up" in capsys.readouterr().err
 
 
+def test_locust_writes_into_the_runs_folder_which_a_kill_leaves_to_prune(monkeypatch, tmp_path):
+    commands = []
+    monkeypatch.setattr(locust, "_followed", lambda command, *_: commands.append(command) or 1)
+    with pytest.raises(locust.LoadError):
+        locust.one(locust.Load(("nginx",)), tmp_path, "run-0", 0, None)
+    (command,) = commands
+    assert command[command.index("--result-file") + 1].startswith(f"{tmp_path}/")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("model", "kind", "named"), [("apache", "mixed", "nginx"), ("nginx", "slow", "keep-alive")])
 def test_unknown_names_are_refused_with_those_that_exist(capsys, model, kind, named):
     assert run(model, 1, 1, 1, kind, []) == locust.BAD_USAGE
