@@ -30,8 +30,8 @@ CLIENTS = 4
 HOUR = 3600
 """Rounds of each kind that are an hour's."""
 LEAST_LEAK_BYTES = 40
-"""Of CPython's objects an int is among the smallest: 28 bytes, for which its allocator takes 32; and what keeps it alive
-takes 8 at least, the entry of a list.
+"""Of CPython's objects an int is among the smallest: 28 bytes, for which its allocator takes 32; and what keeps it
+alive takes 8 at least, the entry of a list.
 """
 TIMEOUTS = ("--header-timeout", "0.5", "--body-timeout", "0.5", "--idle-timeout", "1", "--key-ttl", "2")
 STALLED_SECONDS = 3.0
@@ -75,10 +75,20 @@ class FlatMemory(Figures):
         value, low, high = (each / second for each in self.slope[:3])
         grown = (self.end_bytes - self.start_bytes) / 2**20
         return [
-            Check("bytes a round of kinds", f"{value:+.1f} ({low:+.1f} to {high:+.1f})", f"below {LEAST_LEAK_BYTES}", high < LEAST_LEAK_BYTES),
-            Check("memory", f"{self.start_bytes / 2**20:.1f} MiB, {grown:+.2f} at the end", f"below {LIMIT_BYTES >> 20} MiB", self.end_bytes < LIMIT_BYTES),
+            Check(
+                "bytes a round of kinds",
+                f"{value:+.1f} ({low:+.1f} to {high:+.1f})",
+                f"below {LEAST_LEAK_BYTES}",
+                high < LEAST_LEAK_BYTES,
+            ),
+            Check(
+                "memory",
+                f"{self.start_bytes / 2**20:.1f} MiB, {grown:+.2f} at the end",
+                f"below {LIMIT_BYTES >> 20} MiB",
+                self.end_bytes < LIMIT_BYTES,
+            ),
             *self.short_checks(),
-        ]  # fmt: skip
+        ]
 
     def short_checks(self) -> list[Check]:
         """Return those that a short run can decide, too."""

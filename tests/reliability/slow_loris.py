@@ -28,8 +28,8 @@ SCRIPT = Path(__file__).with_name("slow_client.py")
 RATE = 50.0
 """Requests of the others, a second."""
 MOST_P99_MS = 2000.0
-"""A SYN that a full accept queue has dropped comes again after 1 s (RFC 6298): then a request in a hundred may wait that
-long and be executed, and no more.
+"""A SYN that a full accept queue has dropped comes again after 1 s (RFC 6298): a request in a hundred may wait for
+that, and as long again for all else.
 """
 LEAST_SHARE = 0.99
 HEAD_BYTES = 40
@@ -38,9 +38,10 @@ OVERHEAD_BYTES = 8192
 """Of a connection, besides what it has sent: its objects take some 2 KiB (README, "idle keep-alive connections") and
 its parser 2 more; the other half is room."""
 LEAK_BYTES = 256
-"""Of a connection that is gone, in the second wave: a tenth of what one takes, so that fewer than one in ten is kept."""
+"""Of a connection that is gone, in the second wave: a tenth of what one takes, so that fewer than one in ten is kept.
+"""
 NOISE_BYTES = 1 << 20
-"""By which the memory of each process differs anyway: a worker that had little of the first wave has more of the second."""
+"""By which the memory of each process differs anyway: who had little of the first wave may have more of the second."""
 SETTLE_SECONDS = 40.0
 
 
@@ -66,7 +67,8 @@ class SlowLoris(Figures):
     @property
     def size(self) -> str:
         """Return how many connections, and what they did."""
-        return f"2 × {self.connections:,} connections, heads of {self.head_bytes:,} bytes, {self.cut:,} cut and opened anew"
+        heads = f"heads of {self.head_bytes:,} bytes"
+        return f"2 × {self.connections:,} connections, {heads}, {self.cut:,} cut and opened anew"
 
     def checks(self) -> list[Check]:
         """Return the judgements."""
@@ -77,19 +79,34 @@ class SlowLoris(Figures):
         most = LEAK_BYTES * self.connections + noise
         open_before, open_after = self.descriptors_before, self.descriptors_after
         return [
-            Check("others are served", f"{self.served.share:.2%} of {self.served.requests:,}", f"at least {LEAST_SHARE:.0%}", self.served.share >= LEAST_SHARE),
-            Check("their p99", f"{self.served.p99_ms:,.0f} ms (p50 {self.served.p50_ms:,.1f} ms)", f"at most {MOST_P99_MS:,.0f} ms", 0 < self.served.p99_ms <= MOST_P99_MS),
+            Check(
+                "others are served",
+                f"{self.served.share:.2%} of {self.served.requests:,}",
+                f"at least {LEAST_SHARE:.0%}",
+                self.served.share >= LEAST_SHARE,
+            ),
+            Check(
+                "their p99",
+                f"{self.served.p99_ms:,.0f} ms (p50 {self.served.p50_ms:,.1f} ms)",
+                f"at most {MOST_P99_MS:,.0f} ms",
+                0 < self.served.p99_ms <= MOST_P99_MS,
+            ),
             Check("memory a connection", f"{each:,.0f} bytes", f"at most {bound:,.0f}", each <= bound),
-            Check("memory that the second wave leaves", f"{growth / 2**20:+.1f} MiB", f"at most {most / 2**20:.1f}", growth <= most),
+            Check(
+                "memory that the second wave leaves",
+                f"{growth / 2**20:+.1f} MiB",
+                f"at most {most / 2**20:.1f}",
+                growth <= most,
+            ),
             Check("descriptors", f"{open_before} before, {open_after} after", "as before", open_after <= open_before),
             Check("no worker died", str(self.restarts), "0", self.restarts == 0),
-        ]  # fmt: skip
+        ]
 
 
 def slow_loris(
     connections: int, seconds: float, header_seconds: float, padding: int = 0, models: tuple[str, ...] = tuple(MODELS)
 ) -> Iterator[SlowLoris]:
-    """Attack each model in two waves of so many seconds. A head may take `header_seconds`; `padding` bytes are sent at once."""
+    """Attack each model in two waves of so many seconds; `padding` bytes of each head are sent at once."""
     allow_descriptors(connections // 4 + 256)
     for model in models:
         yield one_model(model, connections, seconds, header_seconds, padding)
@@ -114,7 +131,8 @@ def one_model(model: str, connections: int, seconds: float, header_seconds: floa
         return SlowLoris(
             f"{model}, large heads" if padding else model, min(held), HEAD_BYTES + padding, cut, others.served(),
             len(tree(server.pid)), idle, (peaks[0], peaks[1]),
-            (after[0], after[1]), descriptors, open_descriptors(server), int(server.metric("lab_worker_restarts_total")),
+            (after[0], after[1]), descriptors, open_descriptors(server),
+            int(server.metric("lab_worker_restarts_total")),
         )  # fmt: skip
 
 

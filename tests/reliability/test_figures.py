@@ -23,11 +23,26 @@ MIB = 1 << 20
 WHERE = environment.describe()
 GOOD: dict[str, Figures] = {
     "kills": Kills("lab up", 10, 1, 0.1, 9.0),
-    "slow-loris": SlowLoris("nginx", 1000, 40, 900, Served(500, 499, 2.0, 20.0), 6, 50 * MIB, (53 * MIB, 53 * MIB), (51 * MIB, 51 * MIB), 40, 40, 0),
+    "slow-loris": SlowLoris(
+        "nginx",
+        1000,
+        40,
+        900,
+        Served(500, 499, 2.0, 20.0),
+        6,
+        50 * MIB,
+        (53 * MIB, 53 * MIB),
+        (51 * MIB, 51 * MIB),
+        40,
+        40,
+        0,
+    ),
     "few-descriptors": FewDescriptors("nginx", 2000, 40, 100, 300, 5.0, 4, 0.05, 0, LATER, 40, 40),
     "killed-workers": KilledWorkers("nginx, upsert", 1000, 9.0, 30, {"200": 1000}, 20, 0, 0, 0),
-    "flat-memory": FlatMemory("nginx", 600.0, {"reset": 6000, "idle": 6100}, [], 60 * MIB, 60 * MIB, Slope(10.0, -50.0, 70.0, 24), 0),
-}  # fmt: skip
+    "flat-memory": FlatMemory(
+        "nginx", 600.0, {"reset": 6000, "idle": 6100}, [], 60 * MIB, 60 * MIB, Slope(10.0, -50.0, 70.0, 24), 0
+    ),
+}
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("kills", {"left": ["file /tmp/lab-load-x"]}, "left after the next `lab down`"),
     ("kills", {"failures": ["lab down ended with 2"]}, "commands that failed afterwards"),
