@@ -8,18 +8,16 @@ time, and the least that one takes is LEAST_LEAK_BYTES; so memory that grows by 
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 from reliability.figures import Check, Figures
 from reliability.mixed_load import KINDS, Client
-from reliability.serving import serving
+from reliability.serving import anonymous_bytes, serving
 from reliability.slope import Slope, slope
 from support.servers import Server
 
@@ -138,15 +136,6 @@ def loading(server: Server, rounds_per_second: float) -> Iterator[list[Client]]:
     finally:
         for client in clients:
             client.stop()
-
-
-def anonymous_bytes(pids: Sequence[int]) -> int:
-    """Return the proportional set size of what is no file's: heaps, stacks, and what was copied on writing.
-
-    What a page of a library counts for depends on who else on this machine runs Python, and so it is left out.
-    """
-    rollups = (Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii") for pid in pids)
-    return sum(1024 * int(kib) for rollup in rollups for kib in re.findall(r"^Pss_Anon: +(\d+)", rollup, re.MULTILINE))
 
 
 def moments(began: float, seconds: float) -> Iterator[float]:

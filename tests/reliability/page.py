@@ -88,7 +88,7 @@ def _checks(rows: Sequence[Row]) -> Iterator[str]:
 
 def _cell(check: Row, *, alone: bool) -> str:
     text = f"{check['measured']} ({check['bound']})" if alone else str(check["measured"])
-    return text if check["holds"] else f"**{text}: does not hold**"
+    return text + {True: "", None: ": left open, others had the processors"}.get(check["holds"], ": **does not hold**")
 
 
 def _origin(rows: Sequence[Row]) -> Iterator[str]:
