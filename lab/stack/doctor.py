@@ -290,7 +290,7 @@ def state_folder() -> Path:
 def sockets() -> Iterator[Finding]:
     """Yield whether models and supervisord can have their sockets in the state folder: not on a drive of Windows.
 
-    Nor in a folder that a virtual machine shares with its host. Nothing where this user may not write there.
+    Nor in a folder that a virtual machine shares with its host. Nothing where no folder can be made there.
     """
     if not LINUX:
         return

@@ -298,6 +298,8 @@ class SqliteStore:
         try:
             session = _Session(self._path, self.clock, self._limits)
         except sqlite3.OperationalError as error:
+            if not self._path.is_file():
+                raise  # the disk is not to blame
             raise _translated(error) from error
         self._sessions.add(session)
         return session
@@ -340,8 +342,9 @@ class SqliteStore:
         except StoreUnavailableError:
             return
         except sqlite3.OperationalError as error:
+            foreseen = self._path.is_file() and isinstance(_translated(error), StoreUnavailableError)
             # A main that ends takes its temporary state folder along, and whoever calls this may run a little longer.
-            if self._path.exists() and not isinstance(_translated(error), StoreUnavailableError):
+            if self._path.exists() and not foreseen:
                 raise
 
     def _sweep_and_checkpoint(self, session: _Session) -> None:

@@ -177,9 +177,9 @@ def test_check_mode_changes_nothing(up):
 
 def test_up_starts_a_part_that_is_down_and_leaves_the_others(up):
     before = up.pids()
-    control = [sys.executable, "-m", "supervisor.supervisorctl", "-c", up.folder / "supervisor" / "supervisord.conf"]
-    subprocess.run([*control, "stop", "locust"], check=True, timeout=30, capture_output=True)
-    assert not accepts(up.port("locust"))
+    stop = "from lab.stack import supervision; supervision.call('stopProcess', 'locust', False)"
+    subprocess.run([sys.executable, "-c", stop], env=up.environment, check=True, timeout=30)
+    assert eventually(lambda: not accepts(up.port("locust")))
     assert up.make("lab-up").returncode == 0
     after = up.pids()
     assert {part for part in before if before[part] != after[part]} == {"locust"}

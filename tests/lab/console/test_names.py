@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.stack import free_ports
 from typer.testing import CliRunner
 
 from lab import settings
@@ -54,12 +55,12 @@ def test_codespace_knows_its_own_name(monkeypatch):
 
 
 def test_names_reach_the_page_from_the_variable_and_the_option(monkeypatch):
-    served = []
+    served, (port,) = [], free_ports(1)
     monkeypatch.setenv("LAB_CONSOLE_NAMES", "lab.example")
     monkeypatch.setattr("lab.console.page.serve", lambda host, port, names, interval: served.append(names))
-    done = CliRunner().invoke(app, ["console", "--port", "58080", "--name", "class.example"])
+    done = CliRunner().invoke(app, ["console", "--port", str(port), "--name", "class.example"])
     assert (done.exit_code, served) == (0, [["lab.example", "class.example"]])
-    assert CliRunner().invoke(app, ["console", "--port", "58080", "--name", "http://x"]).exit_code == 2
+    assert CliRunner().invoke(app, ["console", "--port", str(port), "--name", "http://x"]).exit_code == 2
 
 
 @pytest.mark.parametrize(

@@ -281,9 +281,8 @@ def test_checkpoint_after_the_state_folder_is_gone_does_nothing(tmp_path, clock)
 def test_checkpoint_of_a_database_that_cannot_be_read_is_an_error(tmp_path, clock):
     store = SqliteStore(tmp_path, clock)
     store.close()
-    (tmp_path / FILE_NAME).unlink()
-    (tmp_path / FILE_NAME).mkdir()
-    with pytest.raises(sqlite3.OperationalError):
+    (tmp_path / FILE_NAME).write_bytes(b"no database" * 1000)
+    with pytest.raises(sqlite3.DatabaseError):
         store.checkpoint()
 
 
