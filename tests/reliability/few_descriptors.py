@@ -64,12 +64,19 @@ class FewDescriptors(Figures):
             Check("cores a process while clients are refused", f"{cpu:.4f}", f"at most {MOST_CPU}", cpu <= MOST_CPU),
             Check("some are served meanwhile", str(self.served), "at least 1", self.served >= 1),
             Check("refusals are counted", refused, "both above 0", self.descriptors_short > 0 and self.dropped > 0),
-            Check("successes when they have left", f"{self.later_successes} of {LATER}", "all", self.later_successes == LATER),
             Check(
-                "descriptors", f"{self.descriptors_before} before, {self.descriptors_after} after", "as before",
+                "successes when they have left",
+                f"{self.later_successes} of {LATER}",
+                "all",
+                self.later_successes == LATER,
+            ),
+            Check(
+                "descriptors",
+                f"{self.descriptors_before} before, {self.descriptors_after} after",
+                "as before",
                 self.descriptors_after <= self.descriptors_before,
             ),
-        ]  # fmt: skip
+        ]
 
 
 def few_descriptors(clients: int, seconds: float, models: tuple[str, ...] = tuple(MODELS)) -> Iterator[FewDescriptors]:

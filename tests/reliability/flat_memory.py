@@ -8,18 +8,16 @@ time, and the least that one takes is LEAST_LEAK_BYTES; so memory that grows by 
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 from reliability.figures import Check, Figures
 from reliability.mixed_load import KINDS, Client
-from reliability.serving import serving
+from reliability.serving import anonymous_bytes, serving
 from reliability.slope import Slope, slope
 from support.servers import Server
 
@@ -30,8 +28,8 @@ CLIENTS = 4
 HOUR = 3600
 """Rounds of each kind that are an hour's."""
 LEAST_LEAK_BYTES = 40
-"""Of CPython's objects an int is among the smallest: 28 bytes, for which its allocator takes 32; and what keeps it alive
-takes 8 at least, the entry of a list.
+"""Of CPython's objects an int is among the smallest: 28 bytes, for which its allocator takes 32; and what keeps it
+alive takes 8 at least, the entry of a list.
 """
 TIMEOUTS = ("--header-timeout", "0.5", "--body-timeout", "0.5", "--idle-timeout", "1", "--key-ttl", "2")
 STALLED_SECONDS = 3.0
@@ -75,10 +73,20 @@ class FlatMemory(Figures):
         value, low, high = (each / second for each in self.slope[:3])
         grown = (self.end_bytes - self.start_bytes) / 2**20
         return [
-            Check("bytes a round of kinds", f"{value:+.1f} ({low:+.1f} to {high:+.1f})", f"below {LEAST_LEAK_BYTES}", high < LEAST_LEAK_BYTES),
-            Check("memory", f"{self.start_bytes / 2**20:.1f} MiB, {grown:+.2f} at the end", f"below {LIMIT_BYTES >> 20} MiB", self.end_bytes < LIMIT_BYTES),
+            Check(
+                "bytes a round of kinds",
+                f"{value:+.1f} ({low:+.1f} to {high:+.1f})",
+                f"below {LEAST_LEAK_BYTES}",
+                high < LEAST_LEAK_BYTES,
+            ),
+            Check(
+                "memory",
+                f"{self.start_bytes / 2**20:.1f} MiB, {grown:+.2f} at the end",
+                f"below {LIMIT_BYTES >> 20} MiB",
+                self.end_bytes < LIMIT_BYTES,
+            ),
             *self.short_checks(),
-        ]  # fmt: skip
+        ]
 
     def short_checks(self) -> list[Check]:
         """Return those that a short run can decide, too."""
@@ -128,15 +136,6 @@ def loading(server: Server, rounds_per_second: float) -> Iterator[list[Client]]:
     finally:
         for client in clients:
             client.stop()
-
-
-def anonymous_bytes(pids: Sequence[int]) -> int:
-    """Return the proportional set size of what is no file's: heaps, stacks, and what was copied on writing.
-
-    What a page of a library counts for depends on who else on this machine runs Python, and so it is left out.
-    """
-    rollups = (Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii") for pid in pids)
-    return sum(1024 * int(kib) for rollup in rollups for kib in re.findall(r"^Pss_Anon: +(\d+)", rollup, re.MULTILINE))
 
 
 def moments(began: float, seconds: float) -> Iterator[float]:

@@ -37,7 +37,7 @@ STRATEGIES = ("idempotency-key", "upsert")
 CLIENTS = 16
 WORKERS = 4
 SLOW_SHARE = 0.05
-"""Operations that block for a moment between reserving their key and their effect: a worker killed then leaves a lease."""
+"""Operations that block for a moment between reserving their key and their effect: a kill then leaves a lease."""
 SLOW = "?block=2ms"
 KILL_PAUSE_SECONDS = (0.02, 0.3)
 PAUSE_SECONDS, LEASE_PAUSE_SECONDS = 0.01, 0.1
@@ -103,7 +103,8 @@ def one_row(model: str, strategy: str, operations: int, seed: int) -> KilledWork
         counted = counters(server.log.parent / "state")
     acknowledged = {number for client in clients for number in client.acknowledged}
     return KilledWorkers(
-        f"{model}, {strategy}", operations, seconds, len(kills), dict(sum((client.tries for client in clients), Counter())),
+        f"{model}, {strategy}", operations, seconds, len(kills),
+        dict(sum((client.tries for client in clients), Counter())),
         len({number for client in clients for number in client.interrupted}), operations - len(acknowledged),
         sum(counted.get(number, 0) < 1 for number in acknowledged),
         sum(value > 1 for value in counted.values()),

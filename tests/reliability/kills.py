@@ -1,5 +1,5 @@
-"""SIGKILL at random moments of `lab up`, `run`, `load`, `set` and `down`: the next `lab down` leaves nothing of the stack,
-and of the others nothing is left at once.
+"""SIGKILL at random moments of `lab up`, `run`, `load`, `set` and `down`: after the next `lab down` nothing is left of
+the stack, and of the other commands at once.
 
 All of it happens in a sandbox (lab/sandbox/outside.py): a machine of its own, whose /tmp is empty, whose network has no
 rules, and all of whose processes are the lab's. `kills_inside.py` is what runs in there.

@@ -73,7 +73,7 @@ def _sizes(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _checks(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield a table: a row for each subject, a column for each check, whose bound is above it where all rows share it."""
+    """Yield a table: a row a subject, a column a check, whose bound is above it where all rows share it."""
     names = [check["name"] for check in rows[0]["checks"]]
     bounds = [{row["checks"][at]["bound"] for row in rows} for at in range(len(names))]
     heads = [
@@ -88,7 +88,7 @@ def _checks(rows: Sequence[Row]) -> Iterator[str]:
 
 def _cell(check: Row, *, alone: bool) -> str:
     text = f"{check['measured']} ({check['bound']})" if alone else str(check["measured"])
-    return text if check["holds"] else f"**{text}: does not hold**"
+    return text + {True: "", None: ": left open, others had the processors"}.get(check["holds"], ": **does not hold**")
 
 
 def _origin(rows: Sequence[Row]) -> Iterator[str]:
@@ -96,7 +96,8 @@ def _origin(rows: Sequence[Row]) -> Iterator[str]:
     places: dict[str, list[str]] = {}
     for row in rows:
         where = row["environment"]
-        text = f"Python {where['python']}, Linux {where['kernel']}, {where['cpus']} cores, commit {where['commit']}, {row['date']}"
+        machine = f"Python {where['python']}, Linux {where['kernel']}, {where['cpus']} cores"
+        text = f"{machine}, commit {where['commit']}, {row['date']}"
         places.setdefault(text, []).append(row["subject"])
     for text, subjects in places.items():
         yield f"{text}." if len(places) == 1 else f"{text}: {', '.join(subjects)}."

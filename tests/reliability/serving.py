@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +40,22 @@ def warm_up(server: Server) -> None:
     server.metric("lab_connections_open")
     with Others(server.port, RATE):
         time.sleep(WARM_UP_SECONDS)
+
+
+def anonymous_bytes(pids: Sequence[int]) -> int:
+    """Return the proportional set size of what is no file's: heaps, stacks, and what was copied on writing.
+
+    What a page of a library counts for depends on who else on this machine runs Python, and so it is left out.
+    """
+    rollups = (Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii") for pid in pids)
+    return sum(1024 * int(kib) for rollup in rollups for kib in re.findall(r"^Pss_Anon: +(\d+)", rollup, re.MULTILINE))
+
+
+def waited_seconds(pids: Sequence[int]) -> dict[str, float]:
+    """Return for how long each thread of these was ready to run and waited for a processor (schedstat's second field)."""
+    found = {}
+    for pid in pids:
+        for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):  # it has ended
+                found[str(file)] = int(file.read_text(encoding="ascii").split()[1]) / 1e9
+    return found

@@ -1,8 +1,8 @@
 """Slow-loris: many connections that send a request's head so slowly that it never ends.
 
-A program of its own (`slow_client.py PORT CONNECTIONS BYTES`), so that who measures the others is not slowed down by it.
-It prints a line when all are connected, or as many as can be; opens those anew that the server has cut; and at the end of
-its standard input it closes all and prints what it has seen. Python's own library only.
+A program of its own (`slow_client.py PORT CONNECTIONS BYTES`), so that it does not slow down what measures the others.
+It prints a line when all are connected, or as many as can be; opens those anew that the server has cut; and at the end
+of its standard input it closes all and prints what it has seen. Python's own library only.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import sys
 import time
 
 HEAD = b"GET / HTTP/1.1\r\nHost: lab\r\nX-Slow: "
-TRICKLE_SECONDS = 0.5
+TRICKLE_SECONDS = 2.0
 """Every connection sends one byte this often."""
+POLL_SECONDS = 0.1
 CONNECTING_AT_ONCE = 100
 """Connects under way: more than a backlog's worth at once would only fill the accept queue."""
 CONNECT_SECONDS = 30.0
@@ -54,7 +55,7 @@ class Attack:
         """Open what is missing and handle what has happened; True when it is over."""
         while len(self.open) + len(self.connecting) < self.wanted and len(self.connecting) < CONNECTING_AT_ONCE:
             self.connect()
-        for fd, events in self.epoll.poll(TRICKLE_SECONDS / 5):
+        for fd, events in self.epoll.poll(POLL_SECONDS):
             if fd == sys.stdin.fileno():
                 return True
             if fd in self.connecting:

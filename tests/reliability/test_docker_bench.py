@@ -1,7 +1,7 @@
-"""Docker's bench on docker-compose.yml and Dockerfile: the rules of sections 4 and 5 that files can show, by their numbers.
+"""Docker's bench on docker-compose.yml and Dockerfile: the rules of sections 4 and 5 that files can show, by number.
 
-The numbers are those of the CIS Docker Benchmark 1.6, as docker-bench-security has them; that needs a running engine and
-looks at whatever runs there, which tests/e2e/test_containers.py does for the main rules. A rule without a test is in
+The numbers are those of the CIS Docker Benchmark 1.6, as docker-bench-security has them. That needs a running engine,
+and looks at whatever runs there, as tests/e2e/test_containers.py does for the main rules. A rule without a test is in
 `LEFT_OUT` with the reason, and a service that is excepted from one in `EXCEPTED`.
 """
 
@@ -95,12 +95,12 @@ EXCEPTED = {
 LEFT_OUT = {
     "5.1": "swarm mode is the engine's, not a file's",
     "5.3": "SELinux's labels are the host's: Compose sets none, and switches none off",
-    "5.12": "shares of the processor: they would change what is measured, and are the user's to set (LAB_MODELS_CPUSET)",
-    "5.15": "restart on-failure:5: a model that is killed on purpose (`lab chaos`) is to come back each time; the engine "
-    "itself waits longer before each start, up to a minute",
+    "5.12": "shares of the processor would change what is measured; the user may set them (LAB_MODELS_CPUSET)",
+    "5.15": "restart on-failure:5: a model that is killed on purpose (`lab chaos`) is to come back each time; the "
+    "engine itself waits longer before each start, up to a minute",
     "5.23": "`docker exec --privileged`: an engine's command, which nothing of the lab gives",
     "5.24": "`docker exec --user root`: the same",
-    "5.28": "always the latest image: ours are built here, the others' versions are fixed so that a run can be repeated",
+    "5.28": "always the latest image: ours are built here, the others' versions are fixed, for runs that are repeated",
 }
 
 

@@ -1,6 +1,6 @@
 """The units' exposure, as `systemd-analyze security` sees it (0: confined, 10: not at all), does not get worse.
 
-The score is held at what was measured with systemd 252, and so is the list of what is not confined, each with its reason.
+The score is held at what was measured with systemd 252, and so is the list of what is not confined, with reasons.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PROGRAM = {
     "stop_seconds": 15,
 }
 MOST = {"part.service.j2": 1.7, "accept-lab-firewall.service.j2": 2.0}
-"""Exposure of every part (they differ in what they run, not in what they may), and of the unit that loads the firewall."""
+"""Exposure of every part (they differ in what they run, not in what they may), and of what loads the firewall."""
 COMMON = {
     "PrivateNetwork": "it serves on the host's network, or sets its rules",
     "RestrictAddressFamilies_AF_UNIX": "control.sock, and the resolver",
