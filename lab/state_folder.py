@@ -16,6 +16,10 @@ from lab.settings import STATE_DIR
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
+FOLDERS = frozenset({
+    "ansible", "console", "containers", "logs", "models", "prometheus", "results", "sandbox", "supervisor",
+})  # fmt: skip
+"""What the lab makes in it; a disk's own `lost+found` is always root's."""
 LEAST_BYTES = 4 << 20
 """What one run may leave there, with its page."""
 ELSEWHERE = "set LAB_STATE_DIR to a folder"
@@ -24,11 +28,11 @@ ELSEWHERE = "set LAB_STATE_DIR to a folder"
 def refusal(state_dir: Path = STATE_DIR) -> str:
     """Return why this user cannot use the state folder, in one line; empty where nothing forbids it.
 
-    Each folder in it is looked at, too: after a `sudo lab up` in one's own folder, the stack's are root's.
+    The lab's folders in it are looked at, too: after a `sudo lab up` in one's own folder, the stack's are root's.
     """
     try:
-        folders = [state_dir, *sorted(entry for entry in state_dir.iterdir() if entry.is_dir())]
-        closed = next((folder for folder in folders if not usable(folder)), None)
+        there = sorted(entry for entry in state_dir.iterdir() if entry.name in FOLDERS and entry.is_dir())
+        closed = next((folder for folder in (state_dir, *there) if not usable(folder)), None)
     except FileNotFoundError:
         return ""
     except OSError as error:
@@ -74,7 +78,8 @@ def require_room(folder: Path) -> None:
     disk = os.statvfs(next(seen for seen in (folder, *folder.parents) if seen.exists()))
     if disk.f_flag & os.ST_RDONLY:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
-    if (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize < LEAST_BYTES:
+    # Some file systems say nothing of their size.
+    if disk.f_blocks and (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize < LEAST_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 

@@ -18,10 +18,14 @@ from support.tools import require_tool
 
 from lab.settings import CHECKOUT
 
-SERVERS = tuple(f"tests/services/{folder}" for folder in ("apps", "metrics", "net", "protocols"))
+SERVERS = (
+    *(f"tests/services/{folder}" for folder in ("apps", "metrics", "net", "protocols")),
+    # Long ones, of which nothing depends on the Python: constant memory, a million inputs, memcached's own clients.
+    *(f"--ignore=tests/services/protocols/test_{name}.py" for name in ("fuzz", "memcache_gets", "memcache_streams")),
+)
 LAB = (
-    "tests/lab/harness",
-    "tests/lab/measure",
+    *(f"tests/lab/harness/test_{name}.py" for name in ("controls", "trials", "verdict")),
+    *(f"tests/lab/measure/test_{name}.py" for name in ("latencies", "statistics", "student", "summary")),
     "tests/lab/report/test_figures.py",
     "tests/loadtests/test_histogram.py",
 )

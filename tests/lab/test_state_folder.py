@@ -90,6 +90,13 @@ def test_state_of_somebody_else_hinders_nothing_that_needs_none(closed, as_anoth
     assert (finding["level"], "belongs to nobody" in finding["detail"]) == ("fail", True)
 
 
+def test_folder_that_is_not_the_labs_hinders_nothing(tmp_path, as_another):
+    (tmp_path / "lost+found").mkdir(0o700)
+    os.chown(tmp_path / "lost+found", SOMEBODY.pw_uid, SOMEBODY.pw_gid)
+    (listed,) = lab([["results", "list"]], tmp_path, *as_another)
+    assert listed[:3] == (0, "", "")
+
+
 def test_folder_of_somebody_else_within_ones_own_is_named(closed, as_another):
     os.chown(closed, 0, 0)
     (status,) = lab([["status"]], closed, *as_another)
