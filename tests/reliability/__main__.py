@@ -22,9 +22,8 @@ from lab.measure import environment
 from services.options import MODELS
 
 OPERATIONS = 100_000
-CONNECTIONS, WAVE_SECONDS = 10_000, 12.0
-HEADER_SECONDS = 20.0
-"""Twice the default, so that a busy machine, too, can have all connections open before the first are cut."""
+CONNECTIONS, WAVE_SECONDS = 10_000, 8.0
+HEADER_SECONDS = 10.0
 LARGE_HEAD_BYTES = 30_000
 """Nearly what a head may have."""
 CLIENTS = 2000

@@ -41,12 +41,14 @@ class Attack:
 
     def run(self) -> None:
         """Attack until standard input ends."""
-        told, trickled = False, time.monotonic()
+        told, most, trickled = False, 0, time.monotonic()
         deadline = trickled + CONNECT_SECONDS
         while not self.step():
-            if not told and (len(self.open) == self.wanted or time.monotonic() > deadline):
+            most = max(most, len(self.open))
+            # Fewer than there were: the first are being cut, and there will not be more at once.
+            if not told and (most == self.wanted or len(self.open) < most or time.monotonic() > deadline):
                 told = True
-                print(json.dumps({"connected": len(self.open)}), flush=True)
+                print(json.dumps({"connected": most}), flush=True)
             if time.monotonic() - trickled > TRICKLE_SECONDS:
                 trickled = time.monotonic()
                 self.trickle()

@@ -130,8 +130,8 @@ def one_model(model: str, connections: int, seconds: float, header_seconds: floa
         with Others(server.port, RATE) as others:
             for _ in range(WAVES):
                 with attack(server.port, connections, padding) as seen:
-                    time.sleep(seconds)
                     peaks.append(anonymous_bytes(tree(server.pid)))
+                    time.sleep(seconds)
                 cut += seen["cut"]
                 held.append(seen["connected"])
                 eventually(lambda: server.metric("lab_connections_open") < RATE, SETTLE_SECONDS)
