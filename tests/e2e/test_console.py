@@ -18,6 +18,7 @@ from playwright.sync_api import expect
 from support import console, plain_http
 from support.loads import load
 from support.servers import children_of
+from support.speed import slowdown
 from support.stack import eventually
 from support.tools import require_tool
 
@@ -578,9 +579,11 @@ def test_at_rest_it_takes_less_than_a_tenth_of_a_core(visit, lab, path):
     page = visit(path)
     wait_for_all(page, path)
     # It is at rest when what opening it has begun is over.
-    assert eventually(lambda: share_of_a_core(1) < AT_REST, 30)
+    before = slowdown()
+    assert eventually(lambda: share_of_a_core(1) < AT_REST * before, 30)
     share = share_of_a_core(AT_REST_SECONDS)
-    assert share < AT_REST, f"{share:.1%}"
+    slower = (before + slowdown()) / 2
+    assert share < AT_REST * slower, f"{share:.1%}, on a machine {slower:.2f} times slower than alone"
 
 
 @pytest.mark.timeout(300)
