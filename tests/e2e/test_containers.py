@@ -297,7 +297,7 @@ def test_loads_of_the_page_and_of_the_command_line_are_marked_kept_and_in_promet
         return {run["run"].partition("load-")[2] for run in runs if run["kind"] == "load"}
 
     def marked() -> set[str]:
-        return {mark["tags"][1] for mark in annotations() if mark["tags"][0] == "load"}
+        return {mark["tags"][2] for mark in annotations() if mark["tags"][1] == "load"}
 
     assert eventually(lambda: kept() >= {"nginx", "memcached"}, 30), kept()
     assert eventually(lambda: marked() >= {"nginx", "memcached"}, 10), annotations()
