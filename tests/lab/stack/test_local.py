@@ -67,13 +67,13 @@ def sleeping(seconds: int) -> Program:
 @pytest.mark.usefixtures("stack")
 def test_supervisord_runs_what_is_declared_and_only_what_has_changed_anew():
     assert "supervisord: started, with all parts" in local.apply([sleeping(600)])
+    assert supervision.wait(lambda: supervision.pid_of("console") != 0, 20)
     pid = supervision.pid_of("console")
-    assert pid
     assert leftovers.environment(psutil.Process(pid))["LAB_NAME"] == ODD
     assert local.apply([sleeping(600)]) == []
     assert supervision.pid_of("console") == pid
     assert "console: restarted with its new configuration" in local.apply([sleeping(601)])
-    assert supervision.pid_of("console") not in {0, pid}
+    assert supervision.wait(lambda: supervision.pid_of("console") not in {0, pid}, 20)
     assert parts.declared() == ["console"]
 
 
