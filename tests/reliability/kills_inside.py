@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from reliability.machine import census, left
+from support.stack import outer_environment
 
 from lab.settings import CHECKOUT
 
@@ -58,7 +59,7 @@ class Campaign:
         for folder in (HOME, RUNTIME):
             folder.mkdir(parents=True)
         self.environment = {
-            **os.environ,
+            **outer_environment(),
             "HOME": str(HOME),
             "XDG_RUNTIME_DIR": str(RUNTIME),
             "LAB_STATE_DIR": str(STATE),
