@@ -173,7 +173,8 @@ def make_empty(folder: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
     for path, descriptor in kept.items():
         path.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["mount", "--rbind", f"/proc/{os.getpid()}/fd/{descriptor}", path], check=True)
+        # Without -c it would look for the folder by its name, which is the empty one by now.
+        subprocess.run(["mount", "-c", "--rbind", f"/proc/{os.getpid()}/fd/{descriptor}", path], check=True)
 
 
 def last_line() -> str:

@@ -16,8 +16,9 @@ import pytest
 from support import plain_http
 from support.servers import free_ports, wait_until
 
+from lab.stack import local
+
 ROOT = Path(__file__).parents[2]
-TEMPLATE = ROOT / "provisioning" / "roles" / "supervisor" / "templates" / "programs.conf.j2"
 AGAIN_SECONDS = 3.0
 """For supervisord to see the end (it looks once a second), and for a server to start."""
 
@@ -32,7 +33,7 @@ def supervise(tmp_path: Path) -> Iterator:
         port, admin = free_ports()
         words = [sys.executable, "-m", "services", model, "--port", str(port), "--admin-port", str(admin)]
         words += ["--state-dir", str(tmp_path / "state"), *options]
-        restarting = re.findall(r"^(?:autorestart|startsecs|killasgroup)=\w+$", TEMPLATE.read_text(), re.MULTILINE)
+        restarting = re.findall(r"^(?:autorestart|startsecs|killasgroup)=\w+$", local.PROGRAM, re.MULTILINE)
         assert len(restarting) == 3
         configuration = tmp_path / "supervisord.conf"
         configuration.write_text(

@@ -64,12 +64,17 @@ def sleeping(seconds: int) -> Program:
     return Program("console", ["sleep", str(seconds)], {}, str(settings.CHECKOUT), {"LAB_NAME": ODD})
 
 
+def environment_of_console() -> dict[str, str]:
+    """What the program was started with; empty while it has not started."""
+    pid = supervision.pid_of("console")
+    return leftovers.environment(psutil.Process(pid)) if pid else {}
+
+
 @pytest.mark.usefixtures("stack")
 def test_supervisord_runs_what_is_declared_and_only_what_has_changed_anew():
     assert "supervisord: started, with all parts" in local.apply([sleeping(600)])
-    assert supervision.wait(lambda: supervision.pid_of("console") != 0, 20)
+    assert supervision.wait(lambda: environment_of_console().get("LAB_NAME") == ODD, 20)
     pid = supervision.pid_of("console")
-    assert leftovers.environment(psutil.Process(pid))["LAB_NAME"] == ODD
     assert local.apply([sleeping(600)]) == []
     assert supervision.pid_of("console") == pid
     assert "console: restarted with its new configuration" in local.apply([sleeping(601)])
