@@ -28,20 +28,10 @@ def test_there_are_no_pages_and_results_of_experiments_that_are_gone():
     assert {file.stem for file in evidence.STORED.glob("*.json")} <= names
 
 
-TO_BE_STORED = {"shared-or-sharded"}
-"""Changed since their runs were stored, and judged by times: to be run three times on a quiet machine. Their pages show no
-figure of a check that says something else by now."""
+EACH = pytest.mark.parametrize("experiment", all_experiments(), ids=lambda each: each.name)
 
 
-def stored(waiting):
-    """Every experiment; those that wait for a quiet machine fail, and must be taken off the list once they do not."""
-    late = pytest.mark.xfail(strict=True, reason="to be stored anew, on a quiet machine")
-    return [
-        pytest.param(each, id=each.name, marks=[late] if each.name in waiting else []) for each in all_experiments()
-    ]
-
-
-@pytest.mark.parametrize("experiment", stored(TO_BE_STORED))
+@EACH
 def test_stored_result_is_of_the_checks_that_are_declared(experiment):
     result = docs.read_stored(experiment)
     again = f"run `lab run {experiment.name}` and `make docs ARGS={experiment.name}`"
@@ -59,7 +49,7 @@ def test_stored_result_is_of_the_checks_that_are_declared(experiment):
     assert not any("trials" in arm for arm in result["arms"])
 
 
-@pytest.mark.parametrize("experiment", stored(set()))
+@EACH
 def test_every_stored_control_failed_what_it_names(experiment):
     controls = docs.read_stored(experiment)["controls"]
     again = f"run `lab run {experiment.name} --controls`, then `make docs ARGS={experiment.name}`"
