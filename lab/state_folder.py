@@ -19,9 +19,9 @@ FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 FOLDERS = frozenset({
     "ansible", "console", "containers", "logs", "models", "prometheus", "results", "sandbox", "supervisor",
 })  # fmt: skip
-"""What the lab makes in it; a disk's own `lost+found` is always root's."""
+"""Folders that the lab makes in it; a disk's own `lost+found` is always root's."""
 LEAST_BYTES = 4 << 20
-"""What one run may leave there, with its page."""
+"""Room that one run may take there, with its page."""
 ELSEWHERE = "set LAB_STATE_DIR to a folder"
 
 

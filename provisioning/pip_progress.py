@@ -19,14 +19,14 @@ from pathlib import Path
 
 LOOK_SECONDS = 0.2
 SAY_SECONDS = 10.0
-"""How often it is told where there is no terminal."""
+"""Interval in which it is told where there is no terminal."""
 BAR = 30
 COLLECTING, INSTALLING = "Collecting ", "Installing collected packages: "
 
 
 @dataclass
 class Progress:
-    """How far pip is. What it installs, it names only when it has collected all of it."""
+    """Progress of pip. What it installs, it names only when it has collected all of it."""
 
     collected: int = 0
     last: str = ""

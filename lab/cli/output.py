@@ -23,7 +23,7 @@ PLAIN = {
     "×": "x", "–": "-", "—": "-", "…": "...", "→": "->", "µ": "u", "·": "-", "÷": "/", "≤": "<=", "≥": ">=", "≈": "~",
     "“": "'", "”": "'", "\u2018": "'", "\u2019": "'", "█": "#", "†": "+",
 }  # fmt: skip
-"""What stands for a character in an encoding that lacks it. No double quote, which would end a string of JSON."""
+"""Replacements of characters in an encoding that lacks them. No double quote, which would end a string of JSON."""
 
 
 def plain(error: UnicodeError) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from lab.stack import containers, parts, supervision
 SETTLE_SECONDS = 90.0
 POLL_SECONDS = 0.1
 SAY_SECONDS = 5.0
-"""How often a wait is told of where there is no terminal to draw a bar on."""
+"""Interval in which a wait is told of where there is no terminal to draw a bar on."""
 
 
 class Supervisor(Protocol):

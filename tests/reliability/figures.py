@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,19 +21,19 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Figures(ABC):
     """Base of each item's figures: `subject` is the model or the command that they are of."""
 
     subject: str
 
     @property
+    @abstractmethod
     def size(self) -> str:
         """Return how much of it was done, in words with the number."""
-        raise NotImplementedError
 
+    @abstractmethod
     def checks(self) -> list[Check]:
         """Return the judgements."""
-        raise NotImplementedError
 
     def stored(self) -> dict[str, Any]:
         """Return them as they are stored, with their size and judgements, from which alone the page is made."""
