@@ -43,7 +43,7 @@ class Progress:
             self.names = line.removeprefix(INSTALLING).split(", ")
 
     def shown(self, packages: Path) -> str:
-        """How far it is; `packages` is the folder that pip installs into."""
+        """Return how far it is; `packages` is the folder that pip installs into."""
         if not self.names:
             return f"collecting packages: {self.collected} so far" + (f", {self.last}" if self.last else "")
         there = {file.name.split("-")[0].lower().replace("_", "-") for file in packages.glob("*.dist-info")}
