@@ -117,12 +117,14 @@ def _made(load: Load, errors: Console, console: Console, pages: Pages) -> dict[s
     repeats: list[Repeat] = []
     started = time.monotonic()
     try:
-        for number, model, variant in load.repeats():
-            repeat = one(replace(load, models=(model,)), folder, f"{folder.name}-{len(repeats)}", number, variant)
-            repeats.append(repeat)
-            report(repeat.result, console)
-            if repeat.code not in (0, 1):
-                break
+        # Before Locust runs, and between two of them, SIGTERM ends us as Ctrl-C does: no empty folder stays.
+        with _on((signal.SIGTERM,), lambda *_: sys.exit(128 + signal.SIGTERM)):
+            for number, model, variant in load.repeats():
+                repeat = one(replace(load, models=(model,)), folder, f"{folder.name}-{len(repeats)}", number, variant)
+                repeats.append(repeat)
+                report(repeat.result, console)
+                if repeat.code not in (0, 1):
+                    break
     finally:
         if not repeats:
             folder.rmdir()
@@ -187,18 +189,24 @@ def _followed(command: Sequence[str], file: Path | None, users: int) -> int:
         env={**os.environ, **({USER_FILE: str(file.resolve())} if file else {})},
         preexec_fn=lambda: _before_exec(parent, users),
     )  # fmt: skip
-    handlers = {}
-    with contextlib.suppress(ValueError):  # not the main thread: nobody sends us signals there
-        for name in (signal.SIGTERM, signal.SIGINT):
-            handlers[name] = signal.signal(name, lambda *_: process.terminate())
-    try:
+    with _on((signal.SIGTERM, signal.SIGINT), lambda *_: process.terminate()):
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: its group is still its own
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # workers that it left would take part in the next load
         return process.wait()
+
+
+@contextlib.contextmanager
+def _on(numbers: Sequence[signal.Signals], handler: Callable[..., object]) -> Iterator[None]:
+    """Call `handler` for these signals until the block ends."""
+    before = {}
+    with contextlib.suppress(ValueError):  # not the main thread: nobody sends us signals there
+        before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
     finally:
-        for name, handler in handlers.items():
-            signal.signal(name, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def _before_exec(parent: int, users: int) -> None:

@@ -127,8 +127,7 @@ def test_load_that_is_ended_early_is_kept(model, kept, tmp_path):
     with subprocess.Popen(
         command, env=environment, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        server_port = os.environ["LAB_NODEJS_PORT"]
-        wait_until(lambda: _connected(server_port), 20, "a connection of the load")
+        wait_until(lambda: _connections(os.environ["LAB_NODEJS_PORT"]) == 2, 20, "the connections of both users")
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=20)
     assert process.returncode in RAN, output
@@ -136,13 +135,22 @@ def test_load_that_is_ended_early_is_kept(model, kept, tmp_path):
     assert run.document["repeats"][0]["seconds"] < 30
 
 
-def _connected(port):
-    return f":{int(port):04X} 01" in _established()
-
-
-def _established():
+def _connections(port):
+    """Count the server's ends: `lab load` itself looks whether anybody listens, with one connection."""
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return "\n".join(f"{line.split()[2]} {line.split()[3]}" for line in lines)
+    return sum(line.split()[1].endswith(f":{int(port):04X}") and line.split()[3] == "01" for line in lines)
+
+
+def test_load_that_is_ended_before_it_begins_leaves_nothing(model, tmp_path):
+    model("nodejs")
+    command = [sys.executable, "-m", "lab", "load", "nodejs", "--users", "2", "--seconds", "60"]
+    environment = {**os.environ, "LAB_STATE_DIR": str(tmp_path / "state")}
+    stored = tmp_path / "state" / "results"
+    with subprocess.Popen(command, env=environment, cwd=CHECKOUT, stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: list(stored.glob("*-load-*/")), 20, "the load's folder")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) in {128 + signal.SIGTERM, locust.BAD_USAGE}
+    assert not list(stored.glob("*-load-*/"))
 
 
 def test_run_of_a_newer_schema_is_named_in_one_line(kept):
