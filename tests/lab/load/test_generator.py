@@ -79,6 +79,18 @@ def test_open_loop_keeps_its_rate_whatever_the_server_does():
     assert result["mean_seconds"] >= 0.1
 
 
+def test_generator_that_is_late_still_sends_what_arrived_before_the_end():
+    async def late():
+        async with serving() as (port, _, _):
+            # Only that its workers have connected by then: a stall that comes later ends later, too.
+            asyncio.get_running_loop().call_later(0.1, time.sleep, 0.6)
+            return await generate(Plan("127.0.0.1", port, (Stream(rate=100, poisson=False, connections=2),), 0.4, 0.0))
+
+    (result,) = asyncio.run(late())["streams"]
+    assert result["requests"] == pytest.approx(40, abs=1)
+    assert result["unanswered"] == 0
+
+
 def test_time_that_a_request_waits_for_its_turn_is_counted():
     stall = {"stalls": ((0.5, 0.4),)}
     document, _, _ = measure(Stream(rate=100, poisson=False), seconds=1.5, **stall)

@@ -313,6 +313,8 @@ REFUSED = [
     ("414", b"GET /" + b"a" * 8192 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
     ("414", b"GET /" + b"a" * 8192),
     ("414", b"GET /" + b"a" * 100_000),
+    ("414", b"GET /" + b"a" * 8192 + b"\n "),
+    ("414", b"PROPFIND /" + b"a" * 8192 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
     ("417", GET + b"Expect: 200-maybe\r\n\r\n"),
     ("417", POST + b"Content-Length: 5\r\nExpect: x\r\n\r\n"),
     ("417", GET + b"Expect: 100-continue, gold\r\n\r\n"),
