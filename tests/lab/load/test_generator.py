@@ -84,7 +84,8 @@ def test_generator_that_is_late_still_sends_what_arrived_before_the_end(model):
     steady = Stream(path="/work?block=50ms", rate=10, poisson=False)
 
     async def late():
-        asyncio.get_running_loop().call_later(0.12, time.sleep, 0.6)  # begins while a request is out, ends after the end
+        # Stalls while a request is out, and until after the end.
+        asyncio.get_running_loop().call_later(0.12, time.sleep, 0.6)
         return await generate(Plan("127.0.0.1", port, (steady,), 0.4, 0.0))
 
     (result,) = asyncio.run(late())["streams"]
