@@ -75,6 +75,9 @@ class Question:
     cheap: tuple[str, ...]
     blocking: tuple[str, ...] = ()
     workers: tuple[int, ...] = ()
+    """Numbers of workers of each model; one, the cores and twice the cores if empty."""
+    servers: tuple[str, ...] = ()
+    """Models and peers; all that are there if empty."""
     rounds: int = 5
     seconds: float = 2.0
     rate: float = 0.0
@@ -101,7 +104,15 @@ def run(question: Question, progress: Progress) -> dict[str, Any]:
         raise AdviceError("servers are measured on Linux, on the machine itself: run `lab advise` there")
     cpus, others = share_out(machines.cpus()), ForeignCpu(machines.cpus())
     cores = len(machines.cpus())
-    tried = list(candidates(question.application, question.workers or (1, cores, 2 * cores)))
+    tried = [
+        candidate
+        for candidate in candidates(question.application, question.workers or (1, cores, 2 * cores), cores)
+        if not question.servers or candidate.server in question.servers
+    ]
+    if not tried:
+        raise AdviceError(
+            f"none of {', '.join(question.servers)} is installed: `make bench` installs gunicorn and uvicorn"
+        )
     progress(f"trying {tried[0].name}")
     rates = rates_for(question, tried[0], cpus)
     left_out: dict[str, str] = {}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from lab.peers.process import Cpus, Peer
 
+PEERS = {peer.NAME: peer for peer in (gunicorn_gthread, uvicorn)}
 SINGLE = "nodejs"
 """The model that has one worker, or a cluster of them."""
 
@@ -44,7 +45,10 @@ class Candidate:
         return f"{self.server} × {self.workers}"
 
 
-def candidates(application: Application, workers: Iterable[int]) -> Iterator[Candidate]:
+NAMES = (*MODELS, *PEERS)
+
+
+def candidates(application: Application, workers: Iterable[int], cores: int) -> Iterator[Candidate]:
     """Yield each model with each number of workers; then gunicorn and uvicorn, where they are installed.
 
     These have as many workers as their own documentation advises: gunicorn twice the cores and one, uvicorn one a core.
@@ -52,8 +56,7 @@ def candidates(application: Application, workers: Iterable[int]) -> Iterator[Can
     counts = sorted(set(workers))
     for name in MODELS:
         yield from (Candidate(name, count, "model", _model(application, name, count)) for count in counts)
-    cores = max(1, counts[-1] // 2)
-    for peer, count in ((gunicorn_gthread, 2 * cores + 1), (uvicorn, cores)):
+    for peer, count in zip(PEERS.values(), (2 * cores + 1, cores), strict=True):
         if peer.available():
             yield Candidate(peer.NAME, count, "peer", _peer(application, peer.start, count))
 

@@ -191,61 +191,6 @@ def bench(
         raise typer.Exit(INCONCLUSIVE)
 
 
-@app.command(rich_help_panel=PANEL)
-def advise(
-    application: Annotated[
-        str, typer.Argument(metavar="MODULE:ATTRIBUTE", help="A WSGI or ASGI application.", show_default=False)
-    ],
-    cheap: Annotated[list[str] | None, typer.Option(help="A route that is served fast; may be repeated. [/]")] = None,
-    blocking: Annotated[
-        list[str] | None,
-        typer.Option(help="A route that keeps its worker waiting or computing; may be repeated.", show_default=False),
-    ] = None,
-    app_dir: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="Folder in which the module is.")
-    ] = Path(),
-    workers: Annotated[
-        list[int] | None,
-        typer.Option(min=1, max=256, help="Workers; may be repeated. [1, the cores, twice the cores]"),
-    ] = None,
-    rate: Annotated[float, typer.Option(min=0, help="Cheap requests a second in the steady load; 0: half of what "
-                                                    "one worker can.")] = 0.0,
-    blocking_rate: Annotated[float, typer.Option(min=0, help="Blocking requests a second; 0: half of what one worker "
-                                                             "can.")] = 0.0,
-    rounds: Annotated[int, typer.Option(min=1, max=100, help="Times that every server is measured.")] = 5,
-    seconds: Annotated[
-        float, typer.Option(parser=duration(0.5, 600), metavar=DURATION, help="Length of each load.")
-    ] = 2.0,
-    as_json: JsonOption = False,
-) -> None:  # fmt: skip
-    """Measure an application of yours behind all models, gunicorn and uvicorn: what differs, at which price, and why.
-
-    Example: lab advise shop:app --cheap /price --blocking /report
-
-    Ten minutes on two cores. Less than three rounds tell no differences.
-    """
-    from lab.advise import measuring as advising
-    from lab.advise.servers import Application
-    from lab.advise.tables import shown
-    from lab.peers.process import PeerError
-
-    paths = tuple(cheap or ("/",)), tuple(blocking or ())
-    for path in (*paths[0], *paths[1]):
-        if not path.startswith("/"):
-            refuse(f"{path!r} is no route: give a path such as /price")
-    asked = advising.Question(
-        Application(application, app_dir.resolve()), *paths, tuple(workers or ()), rounds, seconds, rate, blocking_rate
-    )
-    try:
-        document = advising.run(asked, progress=say)
-    except (advising.AdviceError, PeerError) as error:
-        refuse(str(error))
-    if as_json:
-        print_json(document)
-    else:
-        print_rich(shown(document), least_columns=100)
-
-
 def measured(only: Sequence[str], seconds: float, rounds: int) -> dict[str, Any]:
     """The document of a bench, of all or only some servers and parts."""
     from lab.bench import run as measuring
