@@ -20,7 +20,9 @@ def advise(
     application: Annotated[
         str, typer.Argument(metavar="MODULE:ATTRIBUTE", help="A WSGI or ASGI application.", show_default=False)
     ],
-    cheap: Annotated[list[str] | None, typer.Option(help="A route that is served fast; may be repeated; / by default.")] = None,
+    cheap: Annotated[
+        list[str] | None, typer.Option(help="A route that is served fast; may be repeated; / by default.")
+    ] = None,
     blocking: Annotated[
         list[str] | None,
         typer.Option(help="A route that keeps its worker waiting or computing; may be repeated.", show_default=False),
