@@ -79,15 +79,17 @@ def test_open_loop_keeps_its_rate_whatever_the_server_does():
     assert result["mean_seconds"] >= 0.1
 
 
-def test_generator_that_is_late_still_sends_what_arrived_before_the_end():
+def test_generator_that_is_late_still_sends_what_arrived_before_the_end(model):
+    port = model("nodejs").port
+    steady = Stream(path="/work?block=50ms", rate=10, poisson=False)
+
     async def late():
-        async with serving() as (port, _, _):
-            # Only that its workers have connected by then: a stall that comes later ends later, too.
-            asyncio.get_running_loop().call_later(0.1, time.sleep, 0.6)
-            return await generate(Plan("127.0.0.1", port, (Stream(rate=100, poisson=False, connections=2),), 0.4, 0.0))
+        # Stalls while a request is out, and until after the end.
+        asyncio.get_running_loop().call_later(0.12, time.sleep, 0.6)
+        return await generate(Plan("127.0.0.1", port, (steady,), 0.4, 0.0))
 
     (result,) = asyncio.run(late())["streams"]
-    assert result["requests"] == pytest.approx(40, abs=1)
+    assert result["requests"] >= 4
     assert result["unanswered"] == 0
 
 
