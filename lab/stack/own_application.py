@@ -14,9 +14,11 @@ from lab import settings
 NAME, FOLDER, REQUIREMENTS = "LAB_APP", "LAB_APP_DIR", "LAB_APP_REQUIREMENTS"
 PACKAGES = "LAB_APP_PACKAGES"
 """The text of the file of requirements, which the images are built with (docker-compose.yml)."""
-PLACES = ("local", "containers")
 MAX_REQUIREMENTS_BYTES = 64 * 1024
 """Of one variable of the environment Linux takes twice as much."""
+MAX_BYTES = 64 * 1024 * 1024
+"""Of the files that are brought to hosts."""
+LEFT_BEHIND = {"__pycache__", "node_modules", "venv"}
 
 
 def prepare(place: str) -> None:
@@ -26,10 +28,6 @@ def prepare(place: str) -> None:
         for name in (FOLDER, PACKAGES):
             os.environ.pop(name, None)
         return
-    if place not in PLACES:
-        raise settings.SettingError(
-            f"{NAME}: the {place} place has the built-in application only; PLACE=local serves it"
-        )
     module, colon, attribute = app.partition(":")
     if not (module and colon and attribute):
         raise settings.SettingError(f"{NAME}={app!r}: give MODULE:ATTRIBUTE, for example shop:app for `app` in shop.py")
@@ -39,6 +37,8 @@ def prepare(place: str) -> None:
         raise settings.SettingError(f"{FOLDER}={str(folder)!r}: there is no module {first!r} in it")
     os.environ[FOLDER] = str(folder)
     prepare_packages(place)
+    if place == "vms":
+        files()
     if place == "containers" and (closed := next(unreadable(folder), None)):
         raise settings.SettingError(f"{closed} cannot be read by others, as containers are: chmod -R a+rX {folder}")
 
@@ -58,6 +58,25 @@ def prepare_packages(place: str) -> None:
     if len(text.encode()) > MAX_REQUIREMENTS_BYTES:
         raise settings.SettingError(f"{REQUIREMENTS}={file!r} has more than {MAX_REQUIREMENTS_BYTES} bytes")
     os.environ[PACKAGES] = text
+
+
+def files() -> dict[str, bytes]:
+    """Return the files that a host gets, by their paths in `app`; none where it has the built-in application.
+
+    Whatever begins with a dot, caches and virtual environments stay here. Raises SettingError.
+    """
+    if not settings.variable(NAME):
+        return {}
+    folder = Path(settings.variable(FOLDER))
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and is_brought(path.relative_to(folder))]
+    if sum(path.stat().st_size for path in paths) > MAX_BYTES:
+        raise settings.SettingError(f"{FOLDER}: {folder} has more than {MAX_BYTES >> 20} MiB: hosts get it whole")
+    return {f"app/{path.relative_to(folder)}": path.read_bytes() for path in paths}
+
+
+def is_brought(path: Path) -> bool:
+    """Return whether a host gets what is at this path of the folder."""
+    return not any(part.startswith(".") or part in LEFT_BEHIND for part in path.parts)
 
 
 def unreadable(folder: Path) -> Iterator[Path]:

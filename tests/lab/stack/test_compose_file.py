@@ -211,7 +211,7 @@ def test_application_of_ones_own_is_mounted_and_served_by_every_model():
         options = command_line.parse(services[model]["command"])
         assert (options["app"], options["app_dir"]) == ("shop:app", "/app")
         assert services[model]["build"]["args"]["APP_PACKAGES"] == "flask>=3\nredis\n"
-    assert composed()["nginx"]["volumes"][1]["type"] == "volume"
+    assert composed()["nginx"]["volumes"][1]["source"] == "/dev/null"
 
 
 def test_options_of_a_model_win_over_those_of_all_and_these_over_composes():
