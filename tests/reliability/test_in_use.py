@@ -37,4 +37,4 @@ def test_what_connections_hold_is_in_use_until_they_have_gone(tmp_path: Path) ->
         held, before = come_and_go()
         assert held - before > 5 * CONNECTIONS
         _, after = come_and_go()
-        assert after - before < CONNECTIONS / 2
+        assert after - before < CONNECTIONS  # an object of each
