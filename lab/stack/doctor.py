@@ -143,7 +143,9 @@ def architecture() -> Finding:
     machine = platform.machine()
     if machine.lower() in ARCHITECTURES:
         return Finding("architecture", "ok", machine)
-    return Finding("architecture", "warn", f"no images for {machine}", "stay with the local place: PLACE=local")
+    return Finding(
+        "architecture", "warn", f"no images for {machine}", f"stay with the local place: {settings.up_at('local')}"
+    )
 
 
 def namespaces() -> Finding:
