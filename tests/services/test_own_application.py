@@ -15,10 +15,12 @@ from support.servers import Server, end_server, read_head, refusal, start_server
 from services.options import MODELS
 
 APPLICATION = '''
-import os, sys, threading, time
+import os
 from wsgiref.validate import validator
 
-CLOSED = os.path.join(os.path.dirname(__file__), "closed")
+FOLDER = os.path.dirname(__file__)
+CLOSED = os.path.join(FOLDER, "closed")
+open(os.path.join(FOLDER, f"imported-{os.getpid()}"), "a").close()
 
 class Pieces:
     """Endless or not, slow or not; leaves a file behind when it is closed."""
@@ -82,8 +84,10 @@ def server(request, folder, tmp_path_factory) -> Iterator[tuple[Server, str]]:
     end_server(server)
 
 
-def test_every_model_serves_it(server):
+def test_every_model_serves_it(server, folder):
     server, kind = server
+    main_executes = server.get("/").headers["x-worker"] == "main"
+    assert (folder / f"imported-{server.pid}").exists() == (kind == "thread" or main_executes)
     for answer in [server.get("/any%20path?x=1") for _ in range(4)]:
         pid, multithread, multiprocess, size, query = answer.text.split(" ")
         assert (answer.status_code, size, query) == (201, "0", "x=1")
