@@ -57,10 +57,13 @@ STAGE_BOUNDS_SECONDS = dict.fromkeys(STAGES, BUCKETS_SECONDS) | {
 CODES = (
     "100", "200", "201", "204", "400", "404", "405", "408", "409", "411", "413", "414", "417", "422",
     "431", "500", "501", "503", "505", "507",
+    "301", "302", "303", "304", "307", "308", "401", "403", "429",
     "STORED", "NOT_STORED", "EXISTS", "NOT_FOUND", "DELETED", "TOUCHED", "VALUE", "END", "NUMBER", "OK",
     "VERSION", "STAT", "ERROR", "CLIENT_ERROR", "SERVER_ERROR", "ECHO", "QUIT",
+    "2xx", "3xx", "4xx", "5xx", "other",
 )  # fmt: skip
-"""HTTP's status codes and memcached's first words ("NUMBER" stands for incr's and decr's)."""
+"""HTTP's status codes and memcached's first words ("NUMBER" stands for incr's and decr's). "2xx" to "other" are codes
+that only an application of one's own gives: every series exists from the start, and there are 800 codes."""
 
 CLOSE_REASONS = (
     "client", "server", "error", "header_timeout", "body_timeout", "idle_timeout", "write_timeout",
@@ -90,6 +93,13 @@ def _slots(name: str, labels: tuple[str, ...]) -> dict[str, int]:
     return {label: _slot(f"{name}:{label}") for label in labels}
 
 
+class _Codes(dict[str, int]):
+    """Slots by code; a code that has none of its own counts with its class."""
+
+    def __missing__(self, code: str) -> int:
+        return self.get(f"{code[:1]}xx", self["other"])
+
+
 PID = _slot("pid")
 TID = _slot("tid")
 STATE = _slot("state")
@@ -100,7 +110,7 @@ ACCEPTED = _slot("accepted")
 OPEN = _slot("open")
 """Connections that the owner of this block holds now."""
 CLOSED = _slots("closed", CLOSE_REASONS)
-REQUESTS = _slots("requests", CODES)
+REQUESTS = _Codes(_slots("requests", CODES))
 WASTED_WAKEUPS = _slot("wasted_wakeups")
 ACCEPT_ERRORS = _slots("accept_errors", ACCEPT_ERRNOS)
 HANDED_OFF = _slot("handed_off")

@@ -293,11 +293,13 @@ class Connection(Source):
         except BlockingIOError:
             sent = 0
         except OSError:
+            if response.pieces is not None:
+                response.pieces.close()
             self.close("error")
             return
         self._loop.bytes_out += sent
         if sent != len(data) or response.pieces is not None:
-            self._outbox = Outbox(data[sent:], iter(response.pieces or ()))
+            self._outbox = Outbox(data[sent:], response.pieces)
             self._enter("writing")
         elif self._write_sample is not None:
             self._end_write_sample()
@@ -308,7 +310,7 @@ class Connection(Source):
             sent = self._outbox.send(self.socket)
         except BlockingIOError:
             return
-        except OSError:
+        except OSError:  # or CutShortError, which is one
             self.close("error")
             return
         if sent is not None:
@@ -391,6 +393,8 @@ class Connection(Source):
             self._drop_job()
             self.state = "closed"
             self._inbox = iter(())  # nothing more is executed for it
+            if self._outbox is not None:
+                self._outbox.close()
             self._loop.release(self, self.socket.fileno(), reason)
             self.socket.close()
 

@@ -102,16 +102,22 @@ class RefusedError(Exception):
         self.response = Response(code, f"{why}\n".encode())
 
 
+def too_large(most_bytes: int) -> RefusedError:
+    """Return the refusal of a body with more bytes than these."""
+    return RefusedError("413", f"a body may have {most_bytes} bytes")
+
+
 class RequestParser:
     """Reads any request, in any pieces: llhttp, and the request that it is reading."""
 
     __slots__ = (
-        "_body", "_body_size", "_fed", "_headers", "_llhttp", "_messages", "_piece_size", "_reader", "_repeated",
-        "_request", "_target", "_upgrade", "closing", "is_head", "open_body", "phase",
+        "_body", "_body_size", "_fed", "_headers", "_llhttp", "_messages", "_most_bytes", "_piece_size", "_reader",
+        "_repeated", "_request", "_target", "_upgrade", "closing", "is_head", "open_body", "phase",
     )  # fmt: skip
 
     open_body: OpenBody
     _body: bytearray
+    _most_bytes: int
     _request: Request
 
     def __init__(self) -> None:
@@ -209,11 +215,11 @@ class RequestParser:
         """Take a piece of the body."""
         self._fed = 0
         self._body_size += len(piece)
+        if self._body_size > self._most_bytes:
+            raise too_large(self._most_bytes)
         if self._reader is not None:
             self._messages.append(BodyPiece(self._reader, piece))
             return
-        if self._body_size > MAX_BODY_BYTES:
-            raise RefusedError("413", f"a body may have {MAX_BODY_BYTES} bytes")
         self._body += piece
 
     def on_message_complete(self) -> None:
@@ -256,11 +262,11 @@ class RequestParser:
                 raise RefusedError("501", "the only transfer coding understood is chunked")
         # llhttp takes any number of leading zeros, int() no more than 4,300 digits.
         length = int(headers.get(b"content-length", b"").lstrip(b"0") or b"0")
-        self._reader = self.open_body(request)
-        if self._reader is None:
-            if length > MAX_BODY_BYTES:
-                raise RefusedError("413", f"a body may have {MAX_BODY_BYTES} bytes")
-            self._body = bytearray()
+        self._reader = request.reader = self.open_body(request)
+        self._most_bytes = MAX_BODY_BYTES if self._reader is None else self._reader.max_bytes
+        if length > self._most_bytes:
+            raise too_large(self._most_bytes)
+        self._body = bytearray()
         if wants_continue and (length or b"transfer-encoding" in headers):
             self._messages.append(CONTINUE)
         self._headers = {}  # trailers go here: they may not pass for header fields
@@ -313,7 +319,7 @@ class RequestParser:
         if "HTTP version" in error or "PRI" in error:
             refusal = RefusedError("505", "this server speaks HTTP/1.1")
         elif "overflow" in error:
-            refusal = RefusedError("413", f"a body may have {MAX_BODY_BYTES} bytes")
+            refusal = too_large(MAX_BODY_BYTES)
         elif "Invalid method" in error and not METHODS.keys() >= set(METHOD_LIKE.findall(piece)):
             refusal = RefusedError("501", "unknown method")
         else:
