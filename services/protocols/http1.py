@@ -185,7 +185,7 @@ class Chunks:
 
 def chunk(data: bytes | memoryview) -> bytes:
     """Return the data as one chunk. It must not be empty: that would be the last."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    return b"%x\r\n%b\r\n" % (len(data), bytes(data))
 
 
 def drop_pieces(response: Response) -> None:

@@ -54,6 +54,8 @@ def other_value(option: Option) -> str | bool:
         return not option.default
     if option.choices:
         return option.choices[-1]
+    if option.name in ("app", "app-dir"):
+        return "of/my own"
     return "7" if option.name == "sample-rate" else str(int(option.default) + 1)
 
 

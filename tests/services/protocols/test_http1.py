@@ -20,6 +20,8 @@ PLAIN = b"Content-Type: text/plain; charset=utf-8\r\n"
 class Reader:
     """Takes a body in pieces; those of one kind are equal, so that messages can be compared."""
 
+    max_bytes = 1 << 40
+
     def __eq__(self, other):
         return isinstance(other, Reader)
 
@@ -594,3 +596,94 @@ def test_memory_is_bounded_whatever_comes(http, start, endless):
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 1.3 * MAX_BODY_BYTES
+
+
+# Responses of an application of one's own: complete headers, and pieces of which nobody knows the size.
+
+
+class Made:
+    """Pieces, and whether they were closed."""
+
+    def __init__(self, pieces, size=None):
+        self.pieces, self.size, self.closed = pieces, size, False
+
+    def __iter__(self):
+        return iter(self.pieces)
+
+    def close(self):
+        self.closed = True
+
+
+def own(pieces=None, body=b"", code="200", headers=b"A: 1\r\n"):
+    return Response(code, body, b"", headers, pieces)
+
+
+def request_of(http, head=GET):
+    (request,) = http.receive(head + b"\r\n")
+    return request
+
+
+def test_complete_headers_are_sent_as_they_are(http):
+    head = HEAD + b"A: 1\r\n\r\n"
+    assert http.encode(request_of(http), own(body=b"body")) == head + b"body"
+    assert http.encode(request_of(http, GET.replace(b"GET", b"HEAD")), own(body=b"body")) == head
+    assert http.encode(request_of(http), own(code="299")).startswith(b"HTTP/1.1 299 \r\nX-Model: ")
+
+
+def test_pieces_of_unknown_size_are_chunked(http):
+    response = own(Made([b"x" * 17, memoryview(b"y")]), b"first")
+    assert http.encode(request_of(http), response) == HEAD + b"A: 1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+    assert list(response.pieces) == [b"11\r\n" + b"x" * 17 + b"\r\n", b"1\r\ny\r\n", b"0\r\n\r\n"]
+    assert not http.closing
+
+
+def test_pieces_of_unknown_size_without_a_beginning_are_chunked(http):
+    response = own(Made([]))
+    assert http.encode(request_of(http), response).endswith(b"Transfer-Encoding: chunked\r\n\r\n")
+    assert list(response.pieces) == [b"0\r\n\r\n"]
+
+
+@pytest.mark.parametrize("connection", [b"", b"Connection: keep-alive\r\n"])
+def test_pieces_of_unknown_size_end_with_the_connection_of_http_1_0(http, connection):
+    pieces = Made([b"second"])
+    response = own(pieces, b"first")
+    request = request_of(http, b"GET / HTTP/1.0\r\n" + connection)
+    assert http.encode(request, response) == HEAD + b"A: 1\r\nConnection: close\r\n\r\nfirst"
+    assert response.pieces is pieces
+    assert http.closing
+
+
+def test_pieces_of_known_size_are_not_chunked(http):
+    response = own(Made([b"cd"], 2), b"ab", headers=b"Content-Length: 4\r\n")
+    assert http.encode(request_of(http), response) == HEAD + b"Content-Length: 4\r\n\r\nab"
+    assert list(response.pieces) == [b"cd"]
+
+
+@pytest.mark.parametrize(("method", "code"), [(b"HEAD", "200"), (b"GET", "304")])
+def test_pieces_of_a_response_without_a_body_are_closed(http, method, code):
+    pieces = Made([b"x"])
+    response = own(pieces, code=code)
+    assert http.encode(request_of(http, GET.replace(b"GET", method)), response).endswith(b"A: 1\r\n\r\n")
+    assert (response.pieces, pieces.closed) == (None, True)
+
+
+def test_end_of_the_pieces_reaches_who_makes_them(http):
+    pieces = Made([])
+    response = own(pieces)
+    http.encode(request_of(http), response)
+    response.pieces.close()
+    assert pieces.closed
+
+
+@pytest.mark.parametrize("fields", [b"Content-Length: 5\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n"])
+def test_body_is_bounded_by_who_takes_it(monkeypatch, fields):
+    monkeypatch.setattr(Reader, "max_bytes", 4)
+    head = b"POST /sink HTTP/1.1\r\nHost: x\r\n"
+    *_, refusal = messages_of([head + fields])
+    assert (refusal.code, refusal.body) == ("413", b"a body may have 4 bytes\n")
+
+
+def test_who_takes_the_body_is_known_to_the_request():
+    *_, request = messages_of([b"POST /sink HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na"])
+    assert isinstance(request.reader, Reader)
+    assert request_of(Http1(CommonHead(b"nginx", b"3"), open_body)).reader is None
