@@ -227,6 +227,9 @@ class Protocol(Interface):
     def timed_out(self) -> Response | None:
         """Return the response to a peer that let the present phase run out of time; None to close in silence."""
 
+    def close(self) -> None:
+        """Let go of a message that is incomplete: its connection closes. Called while `phase` is not "idle"."""
+
 
 FindPeer = Callable[[], Peer | None]
 

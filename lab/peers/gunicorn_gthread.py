@@ -21,7 +21,9 @@ def available() -> str | None:
     return gunicorn.installed()
 
 
-def start(port: int = 0, workers: int = 1, cpus: Cpus = None) -> AbstractContextManager[Peer]:
-    """A running gunicorn with threads."""
-    options = ["--worker-class", "gthread", "--threads", THREADS, "lab.peers.hello_wsgi:app"]
-    return gunicorn.started(NAME, port, workers, cpus, *options)
+def start(
+    port: int = 0, workers: int = 1, cpus: Cpus = None, app: str = "lab.peers.hello_wsgi:app", folder: str = "."
+) -> AbstractContextManager[Peer]:
+    """A running gunicorn with threads, and an application of `folder`."""
+    options = ["--worker-class", "gthread", "--threads", THREADS, app]
+    return gunicorn.started(NAME, port, workers, cpus, *options, folder=folder)

@@ -21,9 +21,11 @@ def available() -> str | None:
     return version_of_package("uvicorn", "uvloop", "httptools")
 
 
-def start(port: int = 0, workers: int = 1, cpus: Cpus = None) -> AbstractContextManager[Peer]:
-    """A running uvicorn."""
+def start(
+    port: int = 0, workers: int = 1, cpus: Cpus = None, app: str = "lab.peers.hello_asgi:app", folder: str = "."
+) -> AbstractContextManager[Peer]:
+    """A running uvicorn, and an application of `folder`."""
     command = [sys.executable, "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
     command += ["--host", HOST, "--log-level", "warning", "--timeout-keep-alive", "75"]
-    command += [*(["--workers", str(workers)] if workers > 1 else []), "lab.peers.hello_asgi:app", "--port"]
+    command += [*(["--workers", str(workers)] if workers > 1 else []), "--app-dir", folder, app, "--port"]
     return running(Plan(NAME, lambda _, free: [*command, str(free)]), port, cpus)

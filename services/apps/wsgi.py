@@ -290,17 +290,16 @@ def add_fields(environ: Environ, request: Request) -> None:
     fields = request.fields
     if isinstance(fields, bytes):
         lines = fields.decode("latin-1").rstrip("\r\n").split("\r\n")
-        named = (line.partition(":")[::2] for line in lines[1:])
+        triples = [line.partition(":") for line in lines[1:]]
     else:
-        named = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields.items())
-    for name, value in named:
+        triples = [(name.decode("latin-1"), ":", value.decode("latin-1")) for name, value in fields.items()]
+    for name, _, value in triples:
         key = KEYS.get(name) or key_of(name)
-        if not key:
-            continue
-        if key in environ:
-            environ[key] += ("; " if key == "HTTP_COOKIE" else ", ") + value.strip(" \t")
-        else:
+        if key not in environ:
             environ[key] = value.strip(" \t")
+        else:
+            environ[key] += ("; " if key == "HTTP_COOKIE" else ", ") + value.strip(" \t")
+    environ.pop("", None)  # those whose names have an underscore
 
 
 def key_of(name: str) -> str:

@@ -124,12 +124,10 @@ class Connection(Source):
         """Called by the loop that serves this connection from now on."""
         self._loop = loop
         self._execute = execute
-        self._inbox: Iterator[Message | BodyPiece | Response] = iter(())
-        """Received and not yet executed."""
+        self._inbox: Iterator[Message | BodyPiece | Response] = iter(())  # received and not yet executed
         self._protocol: Protocol = NOT_CHOSEN
         self._outbox: Outbox | None = None
-        self._job: Job | None = None
-        """With whoever executes it."""
+        self._job: Job | None = None  # with whoever executes it
         self._linger: Linger | None = None
         self._request_came_ns = NOT_TIMED
         """CLOCK_MONOTONIC; of the sample that was read and not yet executed."""
@@ -479,6 +477,8 @@ class Connection(Source):
             self._inbox = iter(())  # nothing more is executed for it
             if self._outbox is not None:
                 self._outbox.close()
+            if self._protocol is not NOT_CHOSEN and self._protocol.phase != "idle":
+                self._protocol.close()
             self._loop.release(self, self.socket.fileno(), reason)
             self.socket.close()
 

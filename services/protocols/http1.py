@@ -100,11 +100,13 @@ class Http1:
         self._parser = parser
         if parser.closing:
             self.closing, self._without_body = True, parser.is_head
-            self._parser = None
+            self.close()
         elif parser.phase == "idle":
-            self._parser = None
             if len(self._common.spare) < MAX_SPARE_PARSERS:
                 self._common.spare.append(parser)
+                self._parser = None
+            else:
+                self.close()
         return messages
 
     def encode(self, message: Message | None, response: Response) -> bytes:
@@ -159,10 +161,16 @@ class Http1:
         """Return 408 for a peer that is slow with a request; None for one that has sent none."""
         if self.phase == "idle":
             return None
-        self._parser = None
+        self.close()
         self.phase = "idle"
         self.closing = True
         return Response("408", b"the request did not come in time\n")
+
+    def close(self) -> None:
+        """Let go of the parser. See `messages.Protocol`."""
+        if self._parser is not None:
+            self._parser.close()
+            self._parser = None
 
 
 class PeerHttp1(Http1):

@@ -1,5 +1,6 @@
 """HTTP/1.1, byte by byte: what is understood, what is refused and how, and what an answer looks like."""
 
+import gc
 import pickle
 import tracemalloc
 from itertools import pairwise
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 
 from services.apps.streams import Zeros
 from services.messages import BodyPiece, Request, Response
-from services.protocols.http1 import CommonHead, Http1
-from services.protocols.http1_parser import MAX_BODY_BYTES, MAX_FIELDS
+from services.protocols.http1 import MAX_SPARE_PARSERS, CommonHead, Http1
+from services.protocols.http1_parser import MAX_BODY_BYTES, MAX_FIELDS, RequestParser
 
 HEAD = b"HTTP/1.1 200 OK\r\nX-Model: nginx\r\nX-Worker: 3\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\n"
 PLAIN = b"Content-Type: text/plain; charset=utf-8\r\n"
@@ -313,6 +314,8 @@ REFUSED = [
     ("414", b"GET /" + b"a" * 8192 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
     ("414", b"GET /" + b"a" * 8192),
     ("414", b"GET /" + b"a" * 100_000),
+    ("414", b"GET /" + b"a" * 8192 + b"\n "),
+    ("414", b"PROPFIND /" + b"a" * 8192 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
     ("417", GET + b"Expect: 200-maybe\r\n\r\n"),
     ("417", POST + b"Content-Length: 5\r\nExpect: x\r\n\r\n"),
     ("417", GET + b"Expect: 100-continue, gold\r\n\r\n"),
@@ -454,6 +457,32 @@ def test_parser_that_was_refused_is_not_used_again(common):
         assert common.spare == []
     Http1(common, open_body).receive(POST + b"Content-Length: 0\r\n\r\n")
     assert len(common.spare) == 1
+
+
+def parsers():
+    """Count them, garbage too."""
+    return sum(type(each) is RequestParser for each in gc.get_objects())
+
+
+def test_parsers_that_are_done_with_leave_no_cycle(common):
+    """Only the garbage collector would find one, and so late that memory fills with thousands."""
+    before = parsers()
+    gc.disable()
+    try:
+        for data in (b"\0\r\n", POST + b"Connection: close\r\nContent-Length: 0\r\n\r\n"):
+            Http1(common, open_body).receive(data)
+        slow, cut = Http1(common, open_body), Http1(common, open_body)
+        slow.receive(b"G")
+        slow.timed_out()
+        cut.receive(POST + b"Content-Length: 5\r\n\r\na")
+        cut.close()
+        many = [Http1(common, open_body) for _ in range(2 * MAX_SPARE_PARSERS)]
+        for piece in (b"POST / HTTP/1.1\r\nHost: x\r\n", b"Content-Length: 0\r\n\r\n"):
+            for connection in many:
+                connection.receive(piece)
+        assert parsers() - before == len(common.spare) == MAX_SPARE_PARSERS
+    finally:
+        gc.enable()
 
 
 def test_idle_connections_hold_next_to_nothing(common):
