@@ -144,8 +144,8 @@ class AsgiAdapter(Adapter):
             return Response("507", NO_ROOM)
         if len(self._tasks) >= MAX_TASKS:
             return Response("503", TOO_MANY)
-        # A head that is still bytes has no Upgrade (protocols/http1_parser.py).
-        if not isinstance(request.fields, bytes) and b"websocket" in request.fields.get(b"upgrade", b"").lower():
+        # By the handshake's other field, since the parser has ignored Upgrade; a head that is still bytes had none.
+        if not isinstance(request.fields, bytes) and b"sec-websocket-key" in request.fields:
             logger.warning("worker %s: a WebSocket was refused: %s", self.worker.decode(), describe(request))
             return Response("501", NO_WEBSOCKET)
         return None
@@ -289,17 +289,16 @@ class Exchange:
 
     def _take(self, piece: bytes, *, last: bool) -> None:
         """Take a piece, and give the response out if this is its first or, where it is collected, its last."""
+        if not self._bodiless:
+            self._sent += len(piece)
+            self._check_size(last=last)
         self._complete = last
         if last and self._ended is not None:
             self._ended.set()
         if self._bodiless:
             self._give(b"", len(piece) if last and piece and self._length is None else self._length)
             self.cancel()  # nobody takes the rest
-            return
-        self._sent += len(piece)
-        if self._length is not None:
-            self._check_length(self._length, last=last)
-        if self._response is not None or (self._adapter.hands_off and not last):
+        elif self._response is not None or (self._adapter.hands_off and not last):
             self._queue_up(piece)
         elif self._adapter.hands_off and self._queue:
             self._give(b"".join([*self._queue, piece]), self._sent)
@@ -309,16 +308,17 @@ class Exchange:
             self.size = None if self._length is None else self._length - len(piece)
             self._give(piece, self._length, self)
 
-    def _check_length(self, length: int, *, last: bool) -> None:
-        if self._sent > length or (last and self._sent < length):
+    def _check_size(self, *, last: bool) -> None:
+        length = self._length
+        if length is not None and (self._sent > length or (last and self._sent < length)):
             raise RuntimeError(f"the application announced {length} bytes and sent {self._sent}")
+        if self._adapter.hands_off and self._sent > MAX_COLLECTED_BYTES:
+            raise RuntimeError(f"a response that is handed off may have {MAX_COLLECTED_BYTES} bytes")
 
     def _queue_up(self, piece: bytes) -> None:
         if piece:
             self._queue.append(piece)
             self._queued += len(piece)
-        if self._adapter.hands_off and self._queued > MAX_COLLECTED_BYTES:
-            raise RuntimeError(f"a response that is handed off may have {MAX_COLLECTED_BYTES} bytes")
         if self._response is not None:
             self._notify()
 
@@ -504,8 +504,11 @@ class Lifespan:
                 self._started.set_result((text or "it gave no reason").splitlines()[-1])
         elif kind == "lifespan.shutdown.failed":
             logger.error("--app %s: its shutdown failed: %s", self._name, text)
-        elif kind == "lifespan.startup.complete" and not self._started.done():
-            self._started.set_result(None)
+        elif kind == "lifespan.startup.complete":
+            if not self._started.done():
+                self._started.set_result(None)
+        elif kind != "lifespan.shutdown.complete":
+            raise RuntimeError(f"the application sent {kind!r} in its lifespan")
 
 
 # The request.
@@ -514,7 +517,7 @@ class Lifespan:
 def body_of(request: Request) -> Iterator[Event]:
     """Yield the body's events: one, or several for a body that is in a file."""
     reader = request.reader
-    if not isinstance(reader, Spool):
+    if not (isinstance(reader, Spool) and request.body_size):
         yield {"type": "http.request", "body": request.body, "more_body": False}
         return
     left = request.body_size
