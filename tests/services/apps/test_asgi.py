@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -18,7 +16,6 @@ from services.apps.loading import LoadError
 from services.apps.spool import Spool
 from services.apps.surroundings import Surroundings
 from services.messages import Command, CutShortError, Request, Response
-from services.net.event_loop import EventLoop
 
 HEAD = b"GET /a%20b%C3%A9?x=%31 HTTP/1.1\r\nHost: shop\r\nX-Name:  caf\xe9 \r\nA: 1\r\nA: 2\r\n\r\n"
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
@@ -504,48 +501,6 @@ def test_application_has_a_task_a_loop_and_a_context_of_its_own(served):
         run_until(adapter, lambda came=came: came)
         assert came[0].code == "200"
     assert seen == [0, 1, 0, 1]
-
-
-def test_servers_loop_wakes_for_timers_threads_and_descriptors(served):
-    threads: list = []
-
-    async def application(scope, receive, send):
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(0.001)
-        threads.append(await loop.run_in_executor(None, threading.get_ident))
-        reader, writer = await asyncio.open_connection(sock=ours)
-        theirs.sendall(b"line\n")
-        await send(START)
-        await send(body(await reader.readline()))
-        writer.close()
-
-    ours, theirs = socket.socketpair()
-    adapter = served(application)
-    outer = EventLoop()
-    outer.before_poll.append(adapter.loop.run_ready)
-    outer.wait_limits.append(adapter.loop.wait_seconds)
-    outer.watch(adapter.loop.fileno(), adapter.loop)
-    outer.longest_wait_seconds = 20.0  # a wake-up that is missing takes so long
-    exchange, came = later(adapter)
-    exchange.then(lambda response: (came.append(response), outer.wake()))
-    began = time.monotonic()
-    while not came:
-        outer.iteration()
-    assert time.monotonic() - began < 15
-    assert came[0].body == b"line\n"
-    assert threads != [threading.get_ident()]
-    theirs.close()
-    outer.close()
-
-
-def test_loop_without_work_may_wait_for_ever(served):
-    adapter = served(sends(START, body(b"")))
-    adapter.loop.run_ready()
-    assert adapter.loop.wait_seconds() is None
-    adapter.loop.call_later(60, print)
-    assert 50 < adapter.loop.wait_seconds() <= 60
-    adapter.loop.call_soon(lambda: None)
-    assert adapter.loop.wait_seconds() == 0
 
 
 # Lifespan.
