@@ -204,3 +204,45 @@ def measured(only: Sequence[str], seconds: float, rounds: int) -> dict[str, Any]
         return measuring.run(servers, seconds, rounds, parts, progress=say)
     except (measuring.BenchError, WrkError, PeerError, IdleError) as error:
         refuse(str(error))
+
+
+@app.command(rich_help_panel=PANEL)
+def fidelity(
+    quick: Annotated[bool, typer.Option("--quick", help="A dozen rows, each measured once: under a minute.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A real system (nginx, redis, …) whose rows to measure; may be repeated.", show_default=False
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold each model against the real system that it is named after, in one sandbox; store the run.
+
+    Example: lab fidelity --only memcached
+
+    A system that is not installed is named and left out; `make peers` gets them. Exits with 0 if every row agrees or
+    says why not, 1 if one differs and should not, 2 if nothing can be compared here, 3 if one is inconclusive.
+    """
+    from lab.fidelity import run as comparing
+    from lab.fidelity import show
+    from lab.report import page
+    from lab.sandbox.outside import SandboxError
+
+    unknown = [name for name in only or () if name not in comparing.REALS]
+    if unknown:
+        refuse(f"no real system is called {unknown[0]!r}; there are {', '.join(comparing.REALS)}")
+    try:
+        folder, document = comparing.run(quick=quick, progress=show.progress(), only=only or ())
+    except (comparing.RunError, SandboxError) as error:
+        refuse(str(error))
+    page.write_with_index(folder)
+    if as_json:
+        print_json(document)
+    else:
+        print_rich([show.table(document)], least_columns=150)
+    for line in show.remarks(document):
+        say(line)
+    say(f"page: {folder / 'report.html'}")
+    if code := show.exit_code(document):
+        raise typer.Exit(code)

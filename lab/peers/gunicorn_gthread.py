@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lab.peers import gunicorn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from lab.peers.process import Cpus, Peer
@@ -21,7 +22,14 @@ def available() -> str | None:
     return gunicorn.installed()
 
 
-def start(port: int = 0, workers: int = 1, cpus: Cpus = None) -> AbstractContextManager[Peer]:
+def start(
+    port: int = 0,
+    workers: int = 1,
+    cpus: Cpus = None,
+    *,
+    app: str = "lab.peers.hello_wsgi:app",
+    options: Sequence[str] = (),
+) -> AbstractContextManager[Peer]:
     """A running gunicorn with threads."""
-    options = ["--worker-class", "gthread", "--threads", THREADS, "lab.peers.hello_wsgi:app"]
-    return gunicorn.started(NAME, port, workers, cpus, *options)
+    words = ["--worker-class", "gthread", "--threads", THREADS, *options, app]
+    return gunicorn.started(NAME, port, workers, cpus, *words)

@@ -1,0 +1,72 @@
+"""Inside the sandbox: measures every row, model and real in turn, for the process that started it, which judges.
+
+    python -m lab.fidelity quick|full [NUMBER…]
+
+prints one JSON document a line: `{"progress": 0.5, "doing": "…"}`, and `{"row": 3, "model": […], "real": […], "wrong":
+[…], "others": 0.1}`, or `{"row": 3, "error": "…"}` for a row that could not be measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from lab.fidelity.rows import ROWS
+from lab.fidelity.running import FidelityError, started
+from lab.measure.foreign_cpu import ForeignCpu
+from lab.peers.process import PeerError
+from lab.sandbox.outside import TEMPORARY
+
+if TYPE_CHECKING:
+    from lab.fidelity.row import Row
+    from lab.fidelity.system import System
+
+REPEATS = {"quick": 1, "full": 3}
+MOST_BYTES = 512 * 2**20
+"""Of files in the sandbox, which are memory: a database and its journal, and some copies of a long response."""
+
+
+def main() -> None:
+    """Measure the rows that the command line names by their numbers."""
+    effort, *numbers = sys.argv[1:]
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MOST_BYTES},mode=1777", "none", str(TEMPORARY)], check=True)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    tempfile.tempdir = str(TEMPORARY)
+    for done, number in enumerate(map(int, numbers)):
+        row = ROWS[number]
+        say(progress=done / len(numbers), doing=f"{row.signature.text}: {row.real.label}")
+        try:
+            say(row=number, **measured(row, REPEATS[effort]))
+        except (FidelityError, PeerError, OSError, EOFError, subprocess.SubprocessError) as error:
+            say(row=number, error=f"{type(error).__name__}: {error}")
+
+
+def measured(row: Row, repeats: int) -> dict[str, Any]:
+    """Return the figures of both, which take turns, and of the control's model, once."""
+    figures: dict[str, list[float]] = {"model": [], "real": [], "wrong": []}
+    others = ForeignCpu(os.sched_getaffinity(0))
+    for repeat in range(repeats):
+        sides = [("model", row.model), ("real", row.real)]
+        for side, system in sides[:: 1 if repeat % 2 == 0 else -1]:
+            figures[side].append(_figure(row, system))
+    if row.wrong:
+        figures["wrong"].append(_figure(row, row.wrong))
+    return {**figures, "others": others.share()}
+
+
+def _figure(row: Row, system: System) -> float:
+    with started(system) as running:
+        return round(row.signature.measure(running), 4)
+
+
+def say(**document: object) -> None:
+    """One line for whoever started us."""
+    print(json.dumps(document), flush=True)
+
+
+if __name__ == "__main__":
+    main()

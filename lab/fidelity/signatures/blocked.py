@@ -1,0 +1,54 @@
+"""One worker stands still: who waits for it?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lab.fidelity.running import Running
+
+HELD, NEW = 48, 120
+MOST_OCCUPIED = 8
+
+
+def established_waiting(running: Running) -> float:
+    """Measure the share of established connections that get no response while one worker stands still."""
+    held = running.hold(HELD)
+    with running.stopped(running.owners(held)[0]):
+        for connection in held:
+            running.send(connection)
+        return running.unserved(held) / HELD
+
+
+def new_waiting(running: Running) -> float:
+    """Measure the share of new connections that get no response while one worker stands still."""
+    (first,) = running.hold(1)
+    with running.stopped(running.owners([first])[0]):
+        connections = []
+        for _ in range(NEW):
+            connections.append(running.connect())
+            running.send(connections[-1])
+        return running.unserved(connections) / NEW
+
+
+def occupied_by_requests(running: Running) -> float:
+    """Count the requests that block, each on a connection of its own, until another client gets no response."""
+    return _occupied(running, running.system.speech.blocking_request)
+
+
+def occupied_by_idle_connections(running: Running) -> float:
+    """Count the connections that are kept open after a response, until another client gets none."""
+    return _occupied(running, b"")
+
+
+def _occupied(running: Running, request: bytes) -> float:
+    for occupied in range(MOST_OCCUPIED):
+        probe = running.connect_at_once(1)[0]
+        running.wait_until_connected([probe])
+        running.send(probe)
+        if running.unserved([probe]):
+            return occupied
+        probe.close()
+        connection = running.hold(1)[0]
+        connection.sendall(request)
+    return MOST_OCCUPIED
