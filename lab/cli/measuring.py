@@ -13,7 +13,7 @@ from lab.cli import results
 from lab.cli.arguments import DURATION, JsonOption, ModelName, check_model, duration
 from lab.cli.output import CLAIM_FAILED, INCONCLUSIVE, print_json, print_rich, refuse, say
 from lab.settings import STATE_DIR
-from loadtests.kinds import KINDS
+from loadtests import kinds
 from services.options import MODELS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def load(
     seconds: Annotated[
         float, typer.Option(parser=duration(1), metavar=DURATION, help="How long: 30, 90s, 1m, 1h.")
     ] = 30.0,
-    kind: Annotated[str, typer.Option(help=f"What the users do: {', '.join(KINDS)}.")] = "keep-alive",
+    kind: Annotated[str, typer.Option(help=f"What the users do: {', '.join(kinds.KINDS)}.")] = "keep-alive",
     file: Annotated[
         Path | None,
         typer.Option(dir_okay=False, help="A locustfile of your own: its users instead of a kind.", show_default=False),
@@ -53,8 +53,8 @@ def load(
     words = list(extra or ())
     models = [model, *([words.pop(0)] if words and words[0] in MODELS else [])]
     check_model(model)
-    if kind not in KINDS:
-        refuse(f"unknown user kind {kind!r}; there are {', '.join(KINDS)}")
+    if kind not in kinds.KINDS:
+        refuse(f"unknown user kind {kind!r}; there are {', '.join(kinds.KINDS)}")
     if file and not file.is_file():
         refuse(f"there is no file {file}: give a Python file with classes of Locust's users")
     if interleave and len(models) == 1:
@@ -226,12 +226,13 @@ def fidelity(
     """
     from lab.fidelity import run as comparing
     from lab.fidelity import show
+    from lab.fidelity.reals import KINDS
     from lab.report import page
     from lab.sandbox.outside import SandboxError
 
-    unknown = [name for name in only or () if name not in comparing.REALS]
+    unknown = [name for name in only or () if name not in KINDS]
     if unknown:
-        refuse(f"no real system is called {unknown[0]!r}; there are {', '.join(comparing.REALS)}")
+        refuse(f"no real system is called {unknown[0]!r}; there are {', '.join(KINDS)}")
     try:
         folder, document = comparing.run(quick=quick, progress=show.progress(), only=only or ())
     except (comparing.RunError, SandboxError) as error:

@@ -52,15 +52,17 @@ def measured(row: Row, repeats: int) -> dict[str, Any]:
     for repeat in range(repeats):
         sides = [("model", row.model), ("real", row.real)]
         for side, system in sides[:: 1 if repeat % 2 == 0 else -1]:
-            figures[side].append(_figure(row, system))
+            figures[side].append(_figure(row, system, others))
     if row.wrong:
-        figures["wrong"].append(_figure(row, row.wrong))
+        figures["wrong"].append(_figure(row, row.wrong, others))
     return {**figures, "others": others.share()}
 
 
-def _figure(row: Row, system: System) -> float:
+def _figure(row: Row, system: System, others: ForeignCpu) -> float:
     with started(system) as running:
-        return round(row.signature.measure(running), 4)
+        figure = round(row.signature.measure(running), 4)
+    others.count_as_ours(running.orphans_seconds)
+    return figure
 
 
 def say(**document: object) -> None:

@@ -1,13 +1,14 @@
-"""The store of the experiment copy-on-write behind a socket, to be held against Redis: it saves by a fork, as BGSAVE does.
+"""The store of the experiment copy-on-write behind a socket, beside Redis: it saves by a fork, as BGSAVE does.
 
-    python -m lab.fidelity.forking_store HOST PORT private|shared
+    python -m lab.fidelity.forking_store HOST PORT private|shared SNAPSHOT
 
-speaks the few commands of Redis that the signature uses, to one client at a time. `shared` is wrong on purpose: parent and
-child share one mapping, so that the snapshot sees what is written after the fork.
+speaks the few commands of Redis that the signature uses, to one client at a time. `shared` is wrong on purpose: parent
+and child share one mapping, so that the snapshot sees what is written after the fork.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import signal
@@ -33,8 +34,8 @@ OK = b"+OK\r\n"
 class Server:
     """The store, and the child that saves it, if one does."""
 
-    def __init__(self, flags: int) -> None:
-        self._flags = flags
+    def __init__(self, flags: int, snapshot: Path) -> None:
+        self._flags, self._snapshot = flags, snapshot
         self._saver = 0
         self._commands: dict[bytes, Callable[..., bytes]] = {
             b"PING": lambda: b"+PONG\r\n",
@@ -55,14 +56,13 @@ class Server:
         if what == b"POPULATE":
             self._store = Store(int(words[0]) * mmap.PAGESIZE, self._flags)
         else:  # RELOAD: go on with what was saved
-            with Path("snapshot").open("rb") as saved:
-                self._store.memory[:] = saved.read()
+            self._store.memory[:] = self._snapshot.read_bytes()
         return OK
 
     def _save(self) -> bytes:
         self._saver = os.fork()
         if self._saver == 0:
-            with Path("snapshot").open("wb", buffering=0) as file:
+            with self._snapshot.open("wb", buffering=0) as file:
                 for page in range(self._store.pages):
                     file.write(self._store.memory[page * mmap.PAGESIZE : (page + 1) * mmap.PAGESIZE])
                     time.sleep(PAGE_SAVE_SECONDS)
@@ -83,17 +83,22 @@ class Server:
         return b"$3\r\n%b\r\n" % self._store.memory[begin + int(first) : begin + int(last) + 1]
 
 
-def main(host: str, port: str, sharing: str) -> None:
+def main(host: str, port: str, sharing: str, snapshot: str) -> None:
     """Serve until somebody ends us."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    server = Server(FLAGS[sharing])
+    server = Server(FLAGS[sharing], Path(snapshot))
     with socket.create_server((host, int(port))) as listener:
         while True:
             connection, _ = listener.accept()
-            with connection, connection.makefile("rwb") as client:
-                for line in client:
-                    client.write(server.respond(line))
-                    client.flush()
+            with connection, contextlib.suppress(ConnectionError):  # a client that only looked whether we are here
+                serve(connection, server)
+
+
+def serve(connection: socket.socket, server: Server) -> None:
+    """Respond to every command of a client. Raises ConnectionError."""
+    with connection.makefile("rb") as lines:
+        for line in lines:
+            connection.sendall(server.respond(line))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import time
 from typing import TYPE_CHECKING
 
 from lab.fidelity.speech import MEMCACHE, POSTGRES, REDIS, http
-from lab.fidelity.system import System, signalled
+from lab.fidelity.system import Reload, System
 from lab.peers import (
     apache,
     granian,
@@ -22,11 +23,13 @@ from lab.peers import (
     redis,
     uvicorn,
 )
-from lab.peers.owner import DESCRIPTOR
+from lab.peers.owner import DESCRIPTOR, EPOLL
 from lab.peers.process import START_SECONDS, PeerError
 from lab.peers.routes import LONG_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lab.peers import PeerKind
     from lab.peers.process import Peer
 
@@ -44,6 +47,18 @@ KINDS: dict[str, PeerKind] = {
 """System → the file that starts it, and says which version is installed and how to get one."""
 WSGI, ASGI = "lab.peers.routes_wsgi:app", "lab.peers.routes_asgi:app"
 POLL_SECONDS = 0.05
+ROUND = 48
+"""Connections after which three workers of nginx are where they were: each accepts 16 and goes to the back."""
+
+
+def signalled(number: signal.Signals) -> Reload:
+    """Return the reload of a server that does so at a signal to its main process, and does not say when it is over."""
+
+    def reload(peer: Peer) -> Callable[[], None]:
+        os.kill(peer.pid, number)
+        return lambda: None
+
+    return reload
 
 
 def real_nginx(workers: int, *, backlog: int = 0, reuseport: bool = False, mutex: bool = False) -> System:
@@ -59,6 +74,7 @@ def real_nginx(workers: int, *, backlog: int = 0, reuseport: bool = False, mutex
         graceful=signal.SIGQUIT,
         reload=signalled(signal.SIGHUP),
         prepare=_make_big,
+        warm_up=ROUND if workers > 1 else 0,
     )
 
 
@@ -95,8 +111,13 @@ def real_gunicorn(kind: str, workers: int, threads: int = 4, backlog: int = 2048
         "asgi": lambda: gunicorn_asgi.start(workers=workers, app=ASGI, options=words),
     }
     label = f"gunicorn {kind}, {workers} worker{'s' * (workers > 1)}" + f" of {threads} threads" * (kind == "gthread")
-    owned_by = {"owned_by": DESCRIPTOR} if kind == "sync" else {}
-    return System("gunicorn", label, starts[kind], reload=signalled(signal.SIGHUP), **owned_by)
+    return System(
+        "gunicorn",
+        label,
+        starts[kind],
+        owned_by=DESCRIPTOR if kind == "sync" else EPOLL,
+        reload=signalled(signal.SIGHUP),
+    )
 
 
 def real_uvicorn(workers: int, backlog: int = 2048) -> System:
@@ -133,7 +154,7 @@ def _set_long(peer: Peer) -> None:
         connection.recv(100)
 
 
-def real_postgres(connections: int = 20) -> System:
+def real_postgres(connections: int = 200) -> System:
     """Return PostgreSQL. Its end is a signal of its own, after which it leaves no shared memory."""
     options = ["-c", f"max_connections={connections}", "-c", "superuser_reserved_connections=0"]
     return System(

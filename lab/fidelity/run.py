@@ -9,18 +9,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lab.fidelity.judge import inconclusive, judged, unexplained
-from lab.fidelity.rows import REALS, ROWS
+from lab.fidelity.reals import KINDS as REALS
+from lab.fidelity.rows import ROWS
 from lab.measure import environment
 from lab.records import FIDELITY
 from lab.results import RESULTS, SCHEMA, new_folder, prune, write
 from lab.sandbox import outside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    Progress = Callable[[float, str], None]
-    """Called with the share that is done, and what is being done."""
+    from lab.fidelity.show import Progress
 
 LOG = "log"
 LAST_WORDS_BYTES = 2000

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.measure.processes import tree, wait_until_asleep
+from lab.measure.processes import cpu_seconds, tree, wait_until_asleep
 from lab.peers import standstill
-from lab.peers.owner import Owner, Owners, thread_of
+from lab.peers.owner import Owner, Owners, thread_of, unread_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from lab.fidelity.system import System
     from lab.peers.process import Peer
@@ -42,6 +42,8 @@ class Running:
 
     system: System
     peer: Peer
+    orphans_seconds: float = 0.0
+    """Processor time of all processes but the main one, at the end: their parent does not live to be told."""
     _owners: Owners = field(init=False)
     _pids: list[int] = field(default_factory=list)
     _connections: list[socket.socket] = field(default_factory=list)
@@ -124,6 +126,13 @@ class Running:
         silent = set(self.silent(connections))
         return sum(connection in silent or not _has_data(connection) for connection in connections)
 
+    def wait_until_read(self, connection: socket.socket) -> None:
+        """Return when the server has read what was sent, and waits again; or after a while, where nobody reads."""
+        client, deadline = connection.getsockname()[1], time.monotonic() + QUIET_SECONDS
+        while unread_bytes(self.peer.port, client) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        self.settle()
+
     # Workers.
 
     def wait_until_ready(self) -> None:
@@ -142,14 +151,19 @@ class Running:
             if self.pids() != before or not wait_until_asleep(self._pids, 0.0):
                 before, since = self._pids, time.monotonic()
 
+    def warm_up(self) -> None:
+        """Make the connections that the system wants made before anything is measured."""
+        for connection in self.hold(self.system.warm_up):
+            connection.close()
+        self.settle()
+
     def _responds(self) -> bool:
         try:
-            connection = self.connect()
-            self.ask(connection)
+            with self.connect() as connection:
+                self.send(connection)
+                return bool(connection.recv(1))
         except (OSError, EOFError):
             return False
-        connection.close()
-        return True
 
     def pids(self) -> list[int]:
         """Return the server's processes, its main one first; empty when it is gone."""
@@ -213,11 +227,14 @@ class Running:
 
     # The whole.
 
-    def reload(self) -> None:
-        """Have new workers take over while it serves. Raises FidelityError for a system that cannot."""
+    def reload(self) -> Callable[[], None]:
+        """Have new workers take over while it serves; return a function that waits for the end, where it is told.
+
+        Raises FidelityError for a system that cannot.
+        """
         if self.system.reload is None:
             raise FidelityError(f"{self.system.label} cannot reload")
-        self.system.reload(self.peer)
+        return self.system.reload(self.peer)
 
     def end(self) -> None:
         """Ask it to finish what is begun, and to end."""
@@ -244,9 +261,11 @@ def started(system: System) -> Iterator[Running]:
         system.prepare(peer)
         try:
             running.wait_until_ready()
+            running.warm_up()
             yield running
         finally:
             running.close()
+            running.orphans_seconds = cpu_seconds(running.pids()[1:])
             for pid in running.pids()[: 1 if system.last_signal != signal.SIGKILL else None]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, system.last_signal)

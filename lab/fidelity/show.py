@@ -11,9 +11,10 @@ from lab.fidelity.judge import WORDS
 from lab.harness.checks import number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from lab.fidelity.run import Progress
+    Progress = Callable[[float, str], None]
+    """Called with the share that is done, and what is being done."""
 
 COLOURS = {True: "green", False: "yellow", None: "magenta"}
 GOOD, DIFFERS, INCONCLUSIVE = 0, 1, 3

@@ -42,10 +42,10 @@ def _get(path: str) -> bytes:
 
 
 def http_is_whole(data: bytes) -> bool:
-    """Return whether head and body are there."""
+    """Return whether head and body are there; nothing but a good response is one."""
     head, end, body = data.partition(b"\r\n\r\n")
     length = LENGTH.search(head)
-    return bool(end) and len(body) >= (int(length[1]) if length else 0)
+    return bool(end) and head.startswith(b"HTTP/1.1 200 ") and len(body) >= (int(length[1]) if length else 0)
 
 
 MEMCACHE = Speech(b"version\r\n", lambda data: data.endswith(b"\r\n"))

@@ -32,12 +32,16 @@ DefaultRuntimeDir "{folder}"
 ErrorLog "{folder}/error.log"
 ServerName lab
 LoadModule mpm_{mpm}_module "{modules}/mod_mpm_{mpm}.so"
+LoadModule authz_core_module "{modules}/mod_authz_core.so"
 LoadModule dir_module "{modules}/mod_dir.so"
 Listen {host}:{port}
 ListenBacklog {backlog}
 # Without it the kernel would hold back connections on which nothing has been sent (TCP_DEFER_ACCEPT).
 AcceptFilter http none
 DocumentRoot "{folder}/www"
+<Directory "{folder}/www">
+  Require all granted
+</Directory>
 DirectoryIndex index.html
 KeepAlive On
 KeepAliveTimeout 75

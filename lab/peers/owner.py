@@ -44,6 +44,15 @@ def inodes(port: int) -> dict[int, int]:
     return found
 
 
+def unread_bytes(port: int, client: int) -> int:
+    """Return what the server's end of a connection holds that nobody has read; 0 where there is no such connection."""
+    for line in Path("/proc/thread-self/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()[:10]
+        if int(local.partition(":")[2], 16) == port and int(remote.partition(":")[2], 16) == client:
+            return int(queues.partition(":")[2], 16)
+    return 0
+
+
 class Owners:
     """Owners of a server's connections. It keeps in mind which descriptors are epolls, until `forget`."""
 
@@ -64,8 +73,10 @@ class Owners:
     def _watched(self, pids: Iterable[int]) -> dict[int, set[Owner]]:
         found: dict[int, set[Owner]] = {}
         for pid in pids:
-            for descriptor in self._of(pid):
-                for inode in watched(pid, descriptor):
+            # Tokio keeps a duplicate of its epoll's descriptor: two numbers, one loop, and the same lines.
+            loops = {info: descriptor for descriptor in self._of(pid)[::-1] if (info := fdinfo(pid, descriptor))}
+            for info, descriptor in loops.items():
+                for inode in watched_in(info):
                     found.setdefault(inode, set()).add(Owner(pid, descriptor))
         return found
 
@@ -94,17 +105,26 @@ def descriptors(pid: int) -> Iterator[tuple[int, str]]:
 
 
 def epolls(pid: int) -> list[int]:
-    """Return a process's epoll descriptors."""
-    return [number for number, target in descriptors(pid) if target == "anon_inode:[eventpoll]"]
+    """Return a process's epoll descriptors, in order."""
+    return sorted(number for number, target in descriptors(pid) if target == "anon_inode:[eventpoll]")
 
 
 def watched(pid: int, epoll: int) -> list[int]:
     """Return the inodes that an epoll descriptor watches; none where it is gone."""
+    return watched_in(fdinfo(pid, epoll))
+
+
+def watched_in(info: str) -> list[int]:
+    """Return the inodes in the fdinfo of an epoll descriptor."""
+    return [int(inode, 16) for inode in WATCHED.findall(info)]
+
+
+def fdinfo(pid: int, descriptor: int) -> str:
+    """Return what the kernel says of a descriptor; nothing where it is gone."""
     try:
-        text = Path(f"/proc/{pid}/fdinfo/{epoll}").read_text(encoding="ascii")
+        return Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text(encoding="ascii")
     except OSError:
-        return []
-    return [int(inode, 16) for inode in WATCHED.findall(text)]
+        return ""
 
 
 def thread_of(owner: Owner) -> int | None:

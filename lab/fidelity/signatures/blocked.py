@@ -42,13 +42,16 @@ def occupied_by_idle_connections(running: Running) -> float:
 
 
 def _occupied(running: Running, request: bytes) -> float:
+    """Count the connections that are served one small request each, and then occupy whoever owns them."""
     for occupied in range(MOST_OCCUPIED):
-        probe = running.connect_at_once(1)[0]
-        running.wait_until_connected([probe])
-        running.send(probe)
-        if running.unserved([probe]):
+        try:
+            connection = running.connect()
+            running.send(connection)
+            if running.unserved([connection]):
+                return occupied
+            running.read(connection)
+        except (OSError, EOFError):
             return occupied
-        probe.close()
-        connection = running.hold(1)[0]
         connection.sendall(request)
+        running.wait_until_read(connection)
     return MOST_OCCUPIED

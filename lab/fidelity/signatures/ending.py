@@ -30,8 +30,10 @@ def received_share(running: Running) -> float:
 def received_share_over_reload(running: Running) -> float:
     """Measure the same when the server reloads in the midst of it."""
     connection = _begun(running)
-    running.reload()
-    return min(1.0, (FIRST_BYTES + _rest(connection)) / LONG_BYTES)
+    wait = running.reload()
+    share = min(1.0, (FIRST_BYTES + _rest(connection)) / LONG_BYTES)
+    wait()
+    return share
 
 
 def _begun(running: Running) -> socket.socket:
@@ -57,11 +59,15 @@ def idle_closed_in_order(running: Running) -> float:
     """Measure the share of idle connections that end by FIN, not by RST, when the server is asked to end."""
     held = running.hold(IDLE)
     running.end()
-    closed = 0
-    for connection in held:
-        with contextlib.suppress(OSError):
-            closed += connection.recv(1) == b""
-    return closed / IDLE
+    silent = running.silent(held)
+    return sum(connection not in silent and _ends_by_fin(connection) for connection in held) / IDLE
+
+
+def _ends_by_fin(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except OSError:
+        return False
 
 
 def failed_over_reloads(running: Running) -> float:
@@ -83,7 +89,7 @@ def failed_over_reloads(running: Running) -> float:
     try:
         for _ in range(RELOADS):
             _take(served, BETWEEN_RELOADS)
-            running.reload()
+            running.reload()()
         _take(served, BETWEEN_RELOADS)
     finally:
         stop.set()

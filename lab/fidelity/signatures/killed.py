@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lab.fidelity.running import Running
 
-HELD = 30
+HELD = 48
 REPLACED_SECONDS = 5.0
 POLL_SECONDS = 0.05
 
@@ -31,8 +31,7 @@ def lost_beyond_own(running: Running) -> float:
 def missing_afterwards(running: Running) -> float:
     """Count the processes that are missing some seconds after a worker was killed: 0 where it was replaced."""
     before = set(running.pids())
-    (connection,) = running.hold(1)
-    victim = running.owners([connection])[0]
+    (victim,) = running.owners([running.connect()])
     running.kill(victim)
     deadline = time.monotonic() + REPLACED_SECONDS
     while time.monotonic() < deadline:

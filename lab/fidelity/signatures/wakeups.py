@@ -27,4 +27,5 @@ def _woken_by_one(running: Running) -> int:
     running.owners([connection])
     running.settle()
     after = running.switches()
+    connection.close()
     return sum(after.get(thread, 0) > count for thread, count in before.items())

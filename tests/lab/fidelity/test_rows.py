@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from lab.fidelity import signatures
-from lab.fidelity.rows import REALS, ROWS
+from lab.fidelity.reals import KINDS as REALS
+from lab.fidelity.rows import ROWS
 from services.options import MODELS
 
 LEAST_ROWS = 40

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from lab.fidelity import run as comparing
-from lab.fidelity.rows import REALS, ROWS
+from lab.fidelity.reals import KINDS as REALS
+from lab.fidelity.rows import ROWS
 from lab.results import run_in
 
 

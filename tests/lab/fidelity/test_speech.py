@@ -11,7 +11,7 @@ READY = b"Z\x00\x00\x00\x05I"
     ("speech", "response"),
     [
         (http(), b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"),
-        (http(), b"HTTP/1.1 204 No Content\r\n\r\n"),
+        (http(), b"HTTP/1.1 200 OK\r\nServer: x\r\n\r\n"),
         (MEMCACHE, b"VERSION 1.6.18\r\n"),
         (REDIS, b"+PONG\r\n"),
         (POSTGRES, b"T\x00\x00\x00\x04C\x00\x00\x00\x0dSELECT 1\x00" + READY),

@@ -30,11 +30,23 @@ def test_loop_that_watches_a_connection_owns_it(served):
         assert neighbour.fileno() in owner.epolls(os.getpid())
 
 
+def test_duplicate_of_an_epoll_is_the_same_loop(served):
+    port, client, server = served
+    with select.epoll() as mine:
+        mine.register(server, select.EPOLLIN)
+        duplicate = os.dup(mine.fileno())
+        assert owner.Owners().find(port, [os.getpid()]) == {
+            client.getsockname()[1]: owner.Owner(os.getpid(), mine.fileno())
+        }
+        os.close(duplicate)
+
+
 def test_connection_that_two_loops_watch_has_no_owner(served):
-    port, _, server = served
+    port, client, server = served
     with select.epoll() as one, select.epoll() as other:
         one.register(server, select.EPOLLIN)
         other.register(server, select.EPOLLIN)
+        other.register(client, select.EPOLLIN)
         assert owner.Owners().find(port, [os.getpid()]) == {}
 
 
