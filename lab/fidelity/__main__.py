@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from lab.fidelity.row import Row
     from lab.fidelity.system import System
 
-REPEATS = {"quick": 1, "full": 3}
 MOST_BYTES = 512 * 2**20
 """Of files in the sandbox, which are memory: a database and its journal, and some copies of a long response."""
 
@@ -40,7 +39,7 @@ def main() -> None:
         row = ROWS[number]
         say(progress=done / len(numbers), doing=f"{row.signature.text}: {row.real.label}")
         try:
-            say(row=number, **measured(row, REPEATS[effort]))
+            say(row=number, **measured(row, 1 if effort == "quick" else row.repeats))
         except (FidelityError, PeerError, OSError, EOFError, subprocess.SubprocessError) as error:
             say(row=number, error=f"{type(error).__name__}: {error}")
 

@@ -77,6 +77,14 @@ few = ours("nginx", workers=1, max_connections=1)
 hasty = ours("nginx", workers=3, drain=0)
 
 NGINX = (
+    Row(
+        REFUSED,
+        ours("nginx", workers=3, backlog=8),
+        real_nginx(3, backlog=8),
+        "silence: the client's kernel tries again: exact",
+    ),
+    Row(IDLE_AT_END, nginx, real_nginx(3), COUNTED),
+    Row(AT_END, nginx, real_nginx(3), "what is begun comes to its end: exact", wrong=hasty),
     Row(SEQUENTIAL, nginx, real_nginx(3), ROTATING, 0.05, wrong=exclusive, quick=True),
     Row(IDLE, nginx, real_nginx(3), ROTATING, 0.05, wrong=exclusive),
     Row(
@@ -87,7 +95,7 @@ NGINX = (
         1,
         wrong=blocking,
     ),
-    Row(WOKEN, nginx, real_nginx(3), COUNTED, wrong=herd, quick=True),
+    Row(WOKEN, nginx, real_nginx(3), "EPOLLEXCLUSIVE wakes one worker: exact", wrong=herd, quick=True),
     Row(
         HAND_OVERS,
         mutex,
@@ -129,6 +137,13 @@ NGINX = (
     Row(AT_RELOAD, nginx, real_nginx(3), "who is served by an old worker is served to the end: exact", wrong=hasty),
 )
 MEMCACHED = (
+    Row(IDLE_AT_END, memcached, real_memcached(4), "the kernel closes what a process leaves: exact"),
+    Row(
+        SERVED,
+        ours_for_memcache(workers=4, backlog=8),
+        real_memcached(4, backlog=8),
+        "who tries again is served: exact",
+    ),
     Row(IDLE, memcached, real_memcached(4), ONE_IN_TURN, wrong=ours_for_memcache(workers=3), quick=True),
     Row(AT_ONCE, memcached, real_memcached(4), ONE_IN_TURN, wrong=ours_for_memcache(workers=3)),
     Row(RUN, memcached, real_memcached(4), ONE_IN_TURN, wrong=ours_for_memcache(workers=1)),
@@ -152,6 +167,8 @@ MEMCACHED = (
     Row(HALF_CLOSED, memcached, real_memcached(4), COUNTED),
 )
 NODE = (
+    Row(REFUSED, ours("nodejs", backlog=8), real_node(backlog=8), "silence: the client's kernel tries again: exact"),
+    Row(SERVED, ours("nodejs", backlog=8), real_node(backlog=8), "who tries again is served: exact", wrong=few),
     Row(IDLE_AT_END, nodejs, real_node(), COUNTED),
     Row(IDLE, round_robin, real_node(3), ONE_IN_TURN, 0.02, wrong=ours("nodejs", cluster=2), quick=True),
     Row(RUN, round_robin, real_node(3), ONE_IN_TURN, wrong=nginx),
@@ -174,8 +191,9 @@ NODE = (
         NEW_WAIT,
         round_robin,
         real_node(3),
-        "the real primary passes over a child that has not taken its last connection",
-        differs=True,
+        "both pass over a child that has not taken its last connection: one waits; in a burst one or two more may",
+        0.03,
+        wrong=ours("memcached", workers=3),
     ),
     Row(ESTABLISHED_WAIT, round_robin, real_node(3), ONE_IN_TURN, 0.03, wrong=nodejs),
     Row(BLOCKERS, nodejs, real_node(), "one loop: exact", wrong=nginx, quick=True),
@@ -187,11 +205,13 @@ NODE = (
         AT_END,
         nodejs,
         real_node(),
-        "Node 20's server.close() takes a connection for idle once its response is handed over, and cuts what is unsent",
+        "server.close() of Node 20 takes a connection for idle once its response is handed over, and cuts it off",
         differs=True,
     ),
 )
 PYTHON = (
+    Row(RELOADS, herd, real_uvicorn(3), COUNTED),
+    Row(RELOADS, reuseport, real_granian(3), COUNTED),
     Row(
         WOKEN, herd, real_gunicorn("sync", 3), "every worker waits for the listener by select(): exact", wrong=exclusive
     ),
@@ -286,6 +306,7 @@ REDIS = (
         "the pages written, and what each server needs for itself to write them: its dictionary, its heap",
         0.15,
         wrong=forking_store("shared"),
+        repeats=5,
     ),
     Row(BLOCKERS, nodejs, real_redis(), "one loop: exact", wrong=nginx),
     Row(SLOW, nodejs, real_redis(), COUNTED, wrong=few),
@@ -320,10 +341,11 @@ POSTGRES = (
         differs=True,
     ),
     Row(BLOCKERS, eight, real_postgres(), "each blocks its own process: exact", wrong=nodejs),
-    Row(MISSING, eight, real_postgres(), "the process was the connection's, and nobody needs another", differs=True),
     Row(HALF_CLOSED, eight, real_postgres(), COUNTED, wrong=echo),
 )
 APACHE = (
+    Row(RELOADS, blocking, real_apache("prefork", 3), COUNTED),
+    Row(QUEUED, ours("nginx", workers=3, wakeup="blocking", backlog=8), real_apache("prefork", 3, backlog=8), KERNEL),
     Row(
         SEQUENTIAL,
         blocking,
@@ -363,7 +385,7 @@ APACHE = (
     Row(
         KEEPERS, nginx, real_apache("worker", 4), "an idle connection occupies its thread; ours has loops", differs=True
     ),
-    Row(LOST_BEYOND, blocking, real_apache("prefork", 40), COUNTED, wrong=threads),
+    Row(LOST_BEYOND, blocking, real_apache("prefork", 60), COUNTED, wrong=threads),
     Row(MISSING, blocking, real_apache("prefork", 3), "main, or the parent, starts another: exact", wrong=nodejs),
     Row(HALF_CLOSED, blocking, real_apache("prefork", 3), COUNTED, wrong=echo),
     Row(AT_RELOAD, blocking, real_apache("prefork", 3), "who is served is served to the end: exact", wrong=hasty),

@@ -26,6 +26,7 @@ RESPONSE_SECONDS = 10.0
 QUIET_SECONDS = 0.7
 """So long may nothing come before whoever still waits is taken to wait for what stands still."""
 READY_SECONDS, STEADY_SECONDS = 20.0, 0.25
+MOMENT_MILLISECONDS = 20
 OWNED_SECONDS = 5.0
 ASLEEP_SECONDS = 2.0
 POLL_SECONDS = 0.01
@@ -108,6 +109,12 @@ class Running:
             poller.register(connection, select.POLLOUT)
             poller.poll(max(0.0, deadline - time.monotonic()) * 1000)
             connection.settimeout(RESPONSE_SECONDS)
+
+    def wait_a_moment_for(self, connection: socket.socket) -> None:
+        """Return when it has a response, or after a moment: so that connections come in turn, and not in a burst."""
+        poller = select.poll()
+        poller.register(connection, select.POLLIN)
+        poller.poll(MOMENT_MILLISECONDS)
 
     def silent(self, connections: Collection[socket.socket]) -> list[socket.socket]:
         """Return those on which nothing comes, neither a response nor an end, while something still comes on others."""

@@ -49,7 +49,7 @@ MaxKeepAliveRequests 0
 EnableSendfile Off
 {workers}
 """
-PROCESSES = "StartServers {n}\nMinSpareServers 1\nMaxSpareServers {n}\nServerLimit {n}\nMaxRequestWorkers {n}"
+PROCESSES = "StartServers {n}\nMinSpareServers {n}\nMaxSpareServers {n}\nServerLimit {n}\nMaxRequestWorkers {n}"
 THREADS = (
     "ServerLimit 1\nStartServers 1\nThreadLimit {n}\nThreadsPerChild {n}\nMinSpareThreads 1\nMaxSpareThreads {n}\n"
     "MaxRequestWorkers {n}"

@@ -28,6 +28,7 @@ def new_waiting(running: Running) -> float:
         for _ in range(NEW):
             connections.append(running.connect())
             running.send(connections[-1])
+            running.wait_a_moment_for(connections[-1])
         return running.unserved(connections) / NEW
 
 

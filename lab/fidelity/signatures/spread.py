@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lab.fidelity.running import Running
     from lab.peers.owner import Owner
 
-SEQUENTIAL, HELD, AT_ONCE = 144, 96, 96
+SEQUENTIAL, HELD, AT_ONCE = 96, 96, 96
 
 
 def order(running: Running, number: int) -> list[Owner]:
