@@ -57,7 +57,6 @@ def test_one_thread_stands_still_and_its_neighbour_goes_on(ticking):
 def test_whole_process_stands_still(ticking):
     process, _, of_thread, of_main = ticking
     with standstill.stopped([process.pid]):
-        os.waitpid(process.pid, os.WUNTRACED)
         assert not ticks(of_thread, 0.3)
         assert not ticks(of_main, 0.3)
     assert ticks(of_thread, 10)
