@@ -35,6 +35,7 @@ def run(*, quick: bool, progress: Progress, only: Sequence[str] = ()) -> tuple[P
 
     `only` names real systems: the others' rows are left out.
     """
+    outside.working_form()
     versions = {name: kind.available() for name, kind in REALS.items() if not only or name in only}
     chosen = [number for number, row in enumerate(ROWS) if versions.get(row.real.name) and (row.quick or not quick)]
     if not chosen:

@@ -14,6 +14,7 @@ from lab.results import run_in
 def said(monkeypatch, tmp_path):
     """Runs a comparison in which the sandbox says what is given for each row, in a folder of its own."""
     monkeypatch.setattr(comparing, "RESULTS", tmp_path)
+    monkeypatch.setattr(comparing.outside, "working_form", tuple)
 
     def compare(line, installed=("memcached",), **options):
         for name, kind in REALS.items():
