@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loadtests.histogram import SHARES, Histogram
+from services.options import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -162,8 +163,9 @@ def _of_benchmark(document: Mapping[str, Any], shared: Row) -> Iterator[Row]:
 def _of_fidelity(document: Mapping[str, Any], shared: Row) -> Iterator[Row]:
     for row in document["rows"]:
         for side in ("model", "real"):
-            model = row["model"].split()[0] if side == "model" else None
-            thing = _Thing({**shared, "subject": row["system"], "model": model, "variant": row[side]})
+            model = row["model"].split()[0] if side == "model" else ""
+            known = model if model in MODELS else None
+            thing = _Thing({**shared, "subject": row["system"], "model": known, "variant": row[side]})
             for number, value in enumerate(row["figures"][side]):
                 yield thing.row(row["signature"], value, "", repeat=number)
 

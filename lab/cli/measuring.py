@@ -215,6 +215,9 @@ def fidelity(
             help="A real system (nginx, redis, …) whose rows to measure; may be repeated.", show_default=False
         ),
     ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Times that each row is measured [3; quick: 1].", show_default=False)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Hold each model against the real system that it is named after, in one sandbox; store the run.
@@ -234,7 +237,7 @@ def fidelity(
     if unknown:
         refuse(f"no real system is called {unknown[0]!r}; there are {', '.join(KINDS)}")
     try:
-        folder, document = comparing.run(quick=quick, progress=show.progress(), only=only or ())
+        folder, document = comparing.run(quick=quick, progress=show.progress(), only=only or (), repeats=repeats or 0)
     except (comparing.RunError, SandboxError) as error:
         refuse(str(error))
     page.write_with_index(folder)

@@ -1,6 +1,6 @@
 """Inside the sandbox: measures every row, model and real in turn, for the process that started it, which judges.
 
-    python -m lab.fidelity quick|full [NUMBER…]
+    python -m lab.fidelity REPEATS [NUMBER…]
 
 prints one JSON document a line: `{"progress": 0.5, "doing": "…"}`, and `{"row": 3, "model": […], "real": […], "wrong":
 […], "others": 0.1}`, or `{"row": 3, "error": "…"}` for a row that could not be measured.
@@ -31,15 +31,15 @@ MOST_BYTES = 512 * 2**20
 
 def main() -> None:
     """Measure the rows that the command line names by their numbers."""
-    effort, *numbers = sys.argv[1:]
+    repeats, *numbers = map(int, sys.argv[1:])
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MOST_BYTES},mode=1777", "none", str(TEMPORARY)], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     tempfile.tempdir = str(TEMPORARY)
-    for done, number in enumerate(map(int, numbers)):
+    for done, number in enumerate(numbers):
         row = ROWS[number]
         say(progress=done / len(numbers), doing=f"{row.signature.text}: {row.real.label}")
         try:
-            say(row=number, **measured(row, 1 if effort == "quick" else row.repeats))
+            say(row=number, **measured(row, max(repeats, row.least_repeats)))
         except (FidelityError, PeerError, OSError, EOFError, subprocess.SubprocessError) as error:
             say(row=number, error=f"{type(error).__name__}: {error}")
 

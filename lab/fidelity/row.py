@@ -42,8 +42,8 @@ class Row:
     """The model differs on purpose, and the row is expected to say so."""
     wrong: System | None = None
     """Control: a model that is wrong on purpose. Its figure must be farther from the real one than the tolerance."""
-    repeats: int = 3
-    """Times that both are measured in the full form."""
+    least_repeats: int = 1
+    """Times that both are measured in the full form at least: a ratio wants five."""
     quick: bool = False
     """Part of the quick form."""
 

@@ -16,7 +16,19 @@ from lab.fidelity.reals import (
     real_uvicorn,
 )
 from lab.fidelity.row import Row, signature
-from lab.fidelity.signatures import blocked, ending, half_close, killed, queue, slow_reader, snapshot, spread, wakeups
+from lab.fidelity.signatures import (
+    blocked,
+    ending,
+    half_close,
+    hot,
+    killed,
+    memory,
+    queue,
+    slow_reader,
+    snapshot,
+    spread,
+    wakeups,
+)
 from lab.fidelity.speech import MEMCACHE
 
 SHARE = "%"
@@ -34,6 +46,9 @@ BLOCKERS = signature("requests that block, until nobody is served (8: no bound s
 KEEPERS = signature(
     "idle connections kept, until nobody is served (8: no bound seen)", blocked.occupied_by_idle_connections
 )
+SILENT = signature(
+    "connections without a request, until nobody is served (8: no bound seen)", blocked.occupied_by_silent_connections
+)
 LOST = signature("connections that end with a killed worker", killed.lost_share, SHARE)
 LOST_BEYOND = signature("connections that end with a killed worker and were not its own", killed.lost_beyond_own)
 MISSING = signature("processes missing after one was killed", killed.missing_afterwards)
@@ -49,6 +64,9 @@ SLOW = signature("other clients served beside one that does not read", slow_read
 SAVERS = signature("processes more while it saves", snapshot.processes)
 LATER = signature("values in the snapshot that were written after it began", snapshot.later_values)
 COPIED = signature("pages copied for each page written while it saves", snapshot.copied_pages)
+HOT = signature("threads that wake for the requests of one connection", hot.threads_at_work)
+DESCRIPTORS = signature("descriptors that a connection takes", memory.descriptors_each)
+PROCESSES = signature("processes that a connection adds", memory.processes_each)
 WOKEN = signature("threads that a new connection wakes", wakeups.woken)
 
 # Reasons.
@@ -77,6 +95,9 @@ few = ours("nginx", workers=1, max_connections=1)
 hasty = ours("nginx", workers=3, drain=0)
 
 NGINX = (
+    Row(SILENT, nginx_one, real_nginx(1), "a loop waits for all: exact", wrong=few),
+    Row(HOT, nginx, real_nginx(3), "the worker that owns it: exact", wrong=ours("ramcloud", workers=4)),
+    Row(DESCRIPTORS, nginx, real_nginx(3), "its socket: exact", wrong=few),
     Row(
         REFUSED,
         ours("nginx", workers=3, backlog=8),
@@ -137,6 +158,8 @@ NGINX = (
     Row(AT_RELOAD, nginx, real_nginx(3), "who is served by an old worker is served to the end: exact", wrong=hasty),
 )
 MEMCACHED = (
+    Row(HOT, memcached, real_memcached(4), "the worker that owns it: exact", wrong=ours("ramcloud", MEMCACHE)),
+    Row(DESCRIPTORS, memcached, real_memcached(4), "its socket: exact", wrong=few),
     Row(IDLE_AT_END, memcached, real_memcached(4), "the kernel closes what a process leaves: exact"),
     Row(
         SERVED,
@@ -167,6 +190,8 @@ MEMCACHED = (
     Row(HALF_CLOSED, memcached, real_memcached(4), COUNTED),
 )
 NODE = (
+    Row(HOT, nodejs, real_node(), "its loop: exact", wrong=ours("ramcloud", workers=4)),
+    Row(DESCRIPTORS, nodejs, real_node(), "its socket: exact", wrong=few),
     Row(REFUSED, ours("nodejs", backlog=8), real_node(backlog=8), "silence: the client's kernel tries again: exact"),
     Row(SERVED, ours("nodejs", backlog=8), real_node(backlog=8), "who tries again is served: exact", wrong=few),
     Row(IDLE_AT_END, nodejs, real_node(), COUNTED),
@@ -210,6 +235,21 @@ NODE = (
     ),
 )
 PYTHON = (
+    Row(
+        SILENT,
+        herd,
+        real_gunicorn("sync", 3),
+        "each occupies a worker until it says something; ours has loops",
+        differs=True,
+    ),
+    Row(SILENT, nodejs, real_uvicorn(1), "a loop waits for all: exact", wrong=few),
+    Row(
+        HOT,
+        ours("ramcloud", workers=4),
+        real_gunicorn("gthread", 1),
+        "its pool begins a thread when none is idle, and idle ones take turns; ramcloud's is a stack, as RAMCloud's",
+        differs=True,
+    ),
     Row(RELOADS, herd, real_uvicorn(3), COUNTED),
     Row(
         RELOADS,
@@ -312,7 +352,7 @@ REDIS = (
         "the pages written, and what each server needs for itself to write them: its dictionary, its heap",
         0.15,
         wrong=forking_store("shared"),
-        repeats=5,
+        least_repeats=5,
     ),
     Row(BLOCKERS, nodejs, real_redis(), "one loop: exact", wrong=nginx),
     Row(SLOW, nodejs, real_redis(), COUNTED, wrong=few),
@@ -324,6 +364,9 @@ REDIS = (
 eight = ours("memcached", workers=8, worker_kind="process")
 many = ours("memcached", workers=48, worker_kind="process")
 POSTGRES = (
+    Row(
+        PROCESSES, eight, real_postgres(), "the postmaster forks for each; ours has eight from the start", differs=True
+    ),
     Row(OWNERS, eight, real_postgres(), "a process a connection, of ours while there are enough: exact", wrong=nginx),
     Row(
         ESTABLISHED_WAIT,
@@ -350,6 +393,20 @@ POSTGRES = (
     Row(HALF_CLOSED, eight, real_postgres(), COUNTED, wrong=echo),
 )
 APACHE = (
+    Row(
+        HOT,
+        ours("ramcloud", workers=4, dispatch="request-fifo"),
+        real_apache("event", 4),
+        "one waits for it, and the four that execute take turns: exact",
+        wrong=ours("ramcloud", workers=4),
+    ),
+    Row(
+        SILENT,
+        ours("ramcloud", workers=4),
+        real_apache("event", 4),
+        "a thread waits for a connection's first request; only later ones wait in the listener's epoll",
+        differs=True,
+    ),
     Row(RELOADS, blocking, real_apache("prefork", 3), COUNTED),
     Row(QUEUED, ours("nginx", workers=3, wakeup="blocking", backlog=8), real_apache("prefork", 3, backlog=8), KERNEL),
     Row(

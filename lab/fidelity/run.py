@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lab.fidelity.show import Progress
 
 LOG = "log"
+REPEATS = 3
 LAST_WORDS_BYTES = 2000
 
 
@@ -30,10 +31,10 @@ class RunError(Exception):
     """The comparison came to no result; the text says why and where to look."""
 
 
-def run(*, quick: bool, progress: Progress, only: Sequence[str] = ()) -> tuple[Path, dict[str, Any]]:
+def run(*, quick: bool, progress: Progress, only: Sequence[str] = (), repeats: int = 0) -> tuple[Path, dict[str, Any]]:
     """Measure every row whose real system is installed; return folder and document. Raises RunError, SandboxError.
 
-    `only` names real systems: the others' rows are left out.
+    `only` names real systems: the others' rows are left out. `repeats` 0: one in the quick form, else three.
     """
     outside.working_form()
     versions = {name: kind.available() for name, kind in REALS.items() if not only or name in only}
@@ -42,11 +43,11 @@ def run(*, quick: bool, progress: Progress, only: Sequence[str] = ()) -> tuple[P
         raise RunError(f"none of {', '.join(versions) or 'these systems'} is installed: `make peers` gets them")
     begun, started = datetime.now(UTC), time.monotonic()
     folder = new_folder(FIDELITY, begun, RESULTS)
-    rows, failed = _measure(chosen, "quick" if quick else "full", folder, progress)
+    rows, failed = _measure(chosen, repeats or (1 if quick else REPEATS), folder, progress)
     document = {
         "schema": SCHEMA,
         "begun": begun.isoformat(),
-        "command": " ".join(["lab fidelity", *(["--quick"] if quick else []), *(f"--only {name}" for name in only)]),
+        "command": _command(only, repeats, quick=quick),
         "effort": "quick" if quick else "full",
         "environment": environment.describe(),
         "peers": {name: version for name, version in versions.items() if version},
@@ -62,12 +63,18 @@ def run(*, quick: bool, progress: Progress, only: Sequence[str] = ()) -> tuple[P
     return folder, document
 
 
+def _command(only: Sequence[str], repeats: int, *, quick: bool) -> str:
+    """Return the command that repeats the run."""
+    times = [f"--repeats {repeats}"] if repeats else []
+    return " ".join(["lab fidelity", *(["--quick"] if quick else []), *times, *(f"--only {name}" for name in only)])
+
+
 def _measure(
-    chosen: Sequence[int], effort: str, folder: Path, progress: Progress
+    chosen: Sequence[int], repeats: int, folder: Path, progress: Progress
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the rows, judged, and a line for each that could not be measured. Raises RunError."""
     rows, failed = [], []
-    for said in _said([sys.executable, "-m", "lab.fidelity", effort, *map(str, chosen)], folder):
+    for said in _said([sys.executable, "-m", "lab.fidelity", str(repeats), *map(str, chosen)], folder):
         if "progress" in said:
             progress(said["progress"], said["doing"])
         elif "error" in said:

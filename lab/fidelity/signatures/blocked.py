@@ -42,6 +42,18 @@ def occupied_by_idle_connections(running: Running) -> float:
     return _occupied(running, b"")
 
 
+def occupied_by_silent_connections(running: Running) -> float:
+    """Count the connections on which nothing is ever sent, until another client gets no response."""
+    for occupied in range(MOST_OCCUPIED):
+        with running.connect() as probe:
+            running.send(probe)
+            if running.unserved([probe]):
+                return occupied
+        running.connect()
+        running.settle()
+    return MOST_OCCUPIED
+
+
 def _occupied(running: Running, request: bytes) -> float:
     """Count the connections that are served one small request each, and then occupy whoever owns them."""
     for occupied in range(MOST_OCCUPIED):
