@@ -24,8 +24,11 @@ RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))
     && pip install --quiet --constraint constraints.txt --requirement requirements.txt \
     && pip uninstall --quiet --yes pip
 
+# Also the packages of an application of one's own, where there is one.
 FROM packages AS packages-services
-RUN pip uninstall --quiet --yes pip
+ARG APP_PACKAGES=
+RUN { [ -z "$APP_PACKAGES" ] || { printf '%s\n' "$APP_PACKAGES" > app.txt && pip install --quiet --requirement app.txt; }; } \
+    && pip uninstall --quiet --yes pip
 
 # What both images have in common: nobody is root, and only /state (a volume) and /tmp are written to.
 FROM ${PYTHON_IMAGE} AS common

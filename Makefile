@@ -20,8 +20,8 @@ help:  ## list the targets
 
 setup: $(LAB) $(TEST) $(BENCH)  ## make the virtual environment with everything in it
 
-lab-up: $(LAB)  ## start models, live page, Prometheus and Locust; print where they are (PLACE=auto|containers|local|vms)
-	@$(BIN)/python -m lab up --place '$(PLACE)'
+lab-up: $(LAB)  ## start models, live page, Prometheus and Locust; print where they are (PLACE=auto|containers|local|vms APP=shop:app)
+	@$(BIN)/python -m lab up --place '$(PLACE)' $(if $(APP),--app '$(APP)') $(if $(APP_DIR),--app-dir '$(APP_DIR)')
 
 lab-down:  ## stop all that lab-up started (PLACE=vms REMOVE=yes: and take it off the hosts)
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m lab down --place '$(PLACE)' $(if $(REMOVE),--remove); else echo "Nothing to stop: there is no .venv."; fi

@@ -19,16 +19,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from services import command_line, standard_streams, state_folder
-from services.apps import Identity, make_application, make_store, open_body
+from services.apps import Identity, adapt, make_application, make_store, open_body, spooler
+from services.apps.loading import LoadError, source_of
 from services.apps.sqlite_store import CHECKPOINT_SECONDS
 from services.apps.store import Store
+from services.apps.surroundings import Surroundings
+from services.messages import MEBIBYTE, Handler, Message, Protocol
 from services.metrics import slots
 from services.metrics.description import Description, SharedOptions
 from services.metrics.sampling import Sampler
@@ -36,12 +39,13 @@ from services.models import SERVE
 from services.net.acceptor import open_lock
 from services.net.listener import Address, bound_socket, open_listener
 from services.net.server_loop import Limits, ServerLoop
+from services.options import MODELS
 from services.protocols import CommonHead, chooser
 from services.state_folder import StateFolder
 from services.workers.control import Control
 from services.workers.helper import Helper
 from services.workers.main import Main
-from services.workers.server import ACCEPT_LOCK, Settings
+from services.workers.server import ACCEPT_LOCK, CannotServeError, Settings
 
 BAD_USAGE = 2
 MAX_WORKERS = 256
@@ -69,8 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return refuse("the servers need Linux (epoll, sock_diag): on this system run them in containers")
     try:
         return run(options)
-    except RefusalError as refusal:
+    except (RefusalError, LoadError) as refusal:
         return refuse(str(refusal))
+    except CannotServeError as failure:
+        return refuse(str(failure)) if str(failure) else BAD_USAGE  # a process has said it itself
     except OSError as error:
         if error.errno not in OUT_OF_RESOURCES:
             raise
@@ -100,6 +106,7 @@ def refusing(what: str, remedy: str) -> Iterator[None]:
 
 def run(options: dict[str, Any]) -> int:
     """Make everything and let the model serve."""
+    source_of(options)  # before anything is made, since it may be refused
     allow_descriptors(options["max_connections"])
     exit_when_stopped()
     with contextlib.ExitStack() as stack:
@@ -131,10 +138,10 @@ def run(options: dict[str, Any]) -> int:
             server = Main(settings, blocks, factory, helper, control, ready, stack.close, server)
             try:
                 SERVE[settings.model](server)
-            except OSError as error:  # too few processes or descriptors for what a change asks for
+            except (OSError, CannotServeError) as error:  # too few processes or descriptors for what a change asks for
                 if not control.changing:
                     raise
-                control.go_back(explain(error))
+                control.go_back(explain(error) if isinstance(error, OSError) else "the application cannot be imported")
             server.finish()
             if server.stopping:
                 break
@@ -193,8 +200,12 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
     loop = ServerLoop(
         block=block,
         sampler=Sampler(block, options["sample_rate"]),
-        handle=make_application(Identity(settings.model, name), store, options, count_outcome, healthy),
-        choose=chooser(options["protocol"], head, open_body),
+        handle=(
+            make_own_application(name, settings)
+            if options["app"]
+            else make_application(Identity(settings.model, name), store, options, count_outcome, healthy)
+        ),
+        choose=make_chooser(options, head),
         limits=Limits(
             header_timeout=options["header_timeout"],
             body_timeout=options["body_timeout"],
@@ -207,6 +218,39 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
         open_everywhere=open_everywhere,
     )
     return loop
+
+
+def make_own_application(name: str, settings: Settings) -> Handler:
+    """Import the application of one's own, where requests are executed. Raises CannotServeError."""
+    options = settings.options
+    if name == "main" and not main_executes(options):
+        return execute_nothing
+    source = source_of(options)
+    assert source is not None
+    surroundings = Surroundings(
+        worker=name,
+        host=settings.address.host,
+        port=settings.address.port,
+        multithread=settings.worker_kind == "thread",
+        multiprocess=settings.worker_kind == "process" and name != "main",
+        hands_off=MODELS[settings.model].executes != MODELS[settings.model].writes,
+    )
+    try:
+        return adapt(source, surroundings)
+    except LoadError as error:
+        raise CannotServeError(str(error)) from error
+
+
+def execute_nothing(message: Message) -> NoReturn:
+    """Fail: main has no application where only workers execute."""
+    raise AssertionError(f"main was given {message!r} to execute")
+
+
+def make_chooser(options: dict[str, Any], head: CommonHead) -> Callable[[bytes], Protocol]:
+    """Make the function that gives a connection its protocol; an application of one's own speaks HTTP only."""
+    if options["app"]:
+        return chooser("http1", head, spooler(options["max_body"] * MEBIBYTE))
+    return chooser(options["protocol"], head, open_body)
 
 
 def change(
@@ -233,8 +277,13 @@ def store_kind(options: dict[str, Any]) -> str:
     """Return the kind of store; `auto` means memory where all workers share it, sqlite where they are processes."""
     if options["store"] != "auto":
         return str(options["store"])
-    several = options["model"] != "nodejs" or options["cluster"] > 0
+    several = not main_executes(options) and not options["app"]
     return "sqlite" if several and options["worker_kind"] == "process" else "memory"
+
+
+def main_executes(options: dict[str, Any]) -> bool:
+    """Return whether main is what executes requests: nodejs, unless there is a cluster."""
+    return options["model"] == "nodejs" and not options["cluster"]
 
 
 def reserve(options: dict[str, Any]) -> socket.socket:
@@ -277,7 +326,9 @@ def make_helper(
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with main, and shows the drain until then
         # A successor that was forked while threads ran keeps away from SQLite, whose locks one of them
         # may have held just then; requests make the checkpoints instead.
-        among_threads = settings.worker_kind == "thread" and blocks.main[slots.STATE] != 0
+        options = settings.options
+        may_have_threads = options["worker_kind"] == "thread" or (options["app"] and main_executes(options))
+        among_threads = may_have_threads and blocks.main[slots.STATE] != 0
         keep = signal.pause if among_threads else partial(keep_house, store)
         if listener is None:
             keep()

@@ -12,16 +12,19 @@ from typing import Protocol as Interface
 
 MAX_KEY_BYTES = 250
 """memcached's limit; HTTP keeps to it, because both see the same data."""
-MAX_VALUE_BYTES = 1024 * 1024
+MEBIBYTE = 1024 * 1024
+MAX_VALUE_BYTES = MEBIBYTE
 TEXT = b"text/plain; charset=utf-8"
+BODILESS = frozenset({"204", "304"})
+"""HTTP's codes of responses that have no body."""
 
 
 @dataclass(slots=True)
 class Request:
     """One HTTP request, whole: method in upper case, header names in lower case.
 
-    `body_size` is what the client sent; it is more than `len(body)` only where the body was taken in pieces
-    (`BodyReader`). `fields` are the header fields, or the bytes of a well-formed head, of which `headers` makes
+    `body_size` is what the client sent; it is more than `len(body)` only where `reader` has taken the body in pieces.
+    `fields` are the header fields, or the bytes of a well-formed head, of which `headers` makes
     them when somebody asks: most responses need the target alone.
     """
 
@@ -32,6 +35,7 @@ class Request:
     body_size: int = 0
     keep_alive: bool = True
     http_minor: int = 1
+    reader: BodyReader | None = None
 
     @property
     def headers(self) -> dict[bytes, bytes]:
@@ -53,7 +57,8 @@ def fields_of(head: bytes) -> dict[bytes, bytes]:
 def add_field(fields: dict[bytes, bytes], name: bytes, value: bytes) -> None:
     """Add one header field, whose value may end in blanks, to `fields`."""
     name, value = name.lower(), value.rstrip(b" \t")
-    fields[name] = fields[name] + b", " + value if name in fields else value
+    separator = b"; " if name == b"cookie" else b", "  # RFC 9113 § 8.2.3
+    fields[name] = fields[name] + separator + value if name in fields else value
 
 
 @dataclass(slots=True)
@@ -82,9 +87,10 @@ class Response:
 
     An empty `code` is not counted: more of the same reply follows (`Command.partial`).
 
-    `headers` are extra header lines, each ending in CRLF. `pieces`, where given, follow `body`: they are made one by
-    one, as the client takes them, and never held together (`/stream`). `worker` is who executed the request, empty
-    for whoever writes it.
+    `headers` are extra header lines, each ending in CRLF. With an empty `content_type` they are complete: they say
+    themselves of which type the body is, and how long, unless that is not known (`Pieces.size`). `pieces`, where given,
+    follow `body`: they are made one by one, as the client takes them, and never held together (`/stream`). `worker` is
+    who executed the request, empty for whoever writes it.
     """
 
     code: str
@@ -106,20 +112,30 @@ def make_last(message: Message) -> None:
 
 
 class Pieces(Interface):
-    """A response's body in pieces. Can be pickled, for it may be made in another process than it is written in."""
+    """A response's body in pieces. Can be pickled where it may be made in another process than it is written in."""
 
-    def __len__(self) -> int:
-        """Return the bytes of all pieces together."""
+    @property
+    def size(self) -> int | None:
+        """Bytes of all pieces together; None where only the last piece shows it."""
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        """Yield one piece after the other, none of them empty."""
+        """Yield one piece after the other, none of them empty. Raises `CutShortError`, and nothing else."""
+
+    def close(self) -> None:
+        """Make no more of them: the client has all, or is gone. Must not raise; may be called twice."""
+
+
+class CutShortError(ConnectionError):
+    """There will be no more pieces, and there should be: the response cannot be completed. It has been logged."""
 
 
 class BodyReader(Interface):
-    """Takes a request's body in pieces, as it arrives: it is not kept, and may be larger than memory (`/sink`)."""
+    """Takes a request's body in pieces, as it arrives: the protocol keeps none of it."""
 
     most_bytes: int
     """To read at once after a pause."""
+    max_bytes: int
+    """Of a body: a larger one is refused with 413."""
 
     def take(self, piece: bytes) -> float:
         """Take a piece; return for how many seconds none is to be read after it (back-pressure)."""
@@ -168,3 +184,6 @@ class Protocol(Interface):
 
     def timed_out(self) -> Response | None:
         """Return the response to a peer that let the present phase run out of time; None to close in silence."""
+
+    def close(self) -> None:
+        """Let go of a message that is incomplete: its connection closes. Called while `phase` is not "idle"."""

@@ -13,6 +13,7 @@ from typing import Any
 WORKER_KINDS = ("thread", "process")
 PROTOCOLS = ("auto", "http1", "memcache", "echo")
 STORES = ("auto", "memory", "sqlite")
+INTERFACES = ("auto", "wsgi", "asgi")
 IDEMPOTENCY = ("idempotency-key", "none", "request-id", "upsert")
 TRUTHS = {"true": True, "false": False, "on": True, "off": False, "yes": True, "no": False}
 
@@ -203,6 +204,10 @@ COMMON: tuple[Option, ...] = (
         maximum=65535,
         live=True,
     ),
+    Option("app", "", "an application of your own, as MODULE:ATTRIBUTE (shop:app); by default the built-in one"),
+    Option("app-dir", ".", "folder in which its module is looked for first"),
+    Option("interface", "auto", "how the application is called; auto tells by its signature", INTERFACES),
+    Option("max-body", 64, "MiB of a request's body for your own application; more is refused", minimum=1),
     Option("store", "auto", "auto: memory where all workers share it, sqlite where they are processes", STORES),
     Option("idempotency", "idempotency-key", "how a repeated POST is recognised", IDEMPOTENCY, live=True),
     Option("require-key", False, "respond with 400 to a POST without an Idempotency-Key", live=True),

@@ -30,8 +30,8 @@ COLUMNS = (
 )
 EXPLAINED = (
     "Every request differs, but for the columns of the same request again and again. CPU is the server's, user and "
-    "kernel, of all processes that serve, while they keep their core busy. A ratio is taken within a round (median, "
-    "least–greatest): above 1 the server takes less processor time than nginx or node."
+    "kernel, of all processes that serve, while they keep their core busy. A ratio is of two loads right after each "
+    "other (median, least–greatest): above 1 the server takes less processor time than nginx or node."
 )
 NOT_MEASURED = "-"
 NOT_BUSY = "†"

@@ -15,11 +15,11 @@ import typer
 from typer.core import TyperGroup
 
 from lab import __version__, state_folder
-from lab.cli import experiments, looking, measuring, models, stack
+from lab.cli import advising, experiments, looking, measuring, models, stack
 from lab.cli.output import any_output, discard_output, nobody_reads, refuse
 from lab.settings import SETUP, SettingError
 
-PANELS = (stack, models, looking, measuring, experiments)
+PANELS = (stack, models, looking, measuring, advising, experiments)
 NEED_STATE = frozenset({
     "up", "down", "status", "set", "chaos", "console", "load", "results", "compare", "fidelity", "run", "report",
 })  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated
@@ -49,10 +50,17 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 @app.command(rich_help_panel=PANEL)
-def up(place: PlaceOption = Place.auto) -> None:
+def up(
+    place: PlaceOption = Place.auto,
+    app: Annotated[
+        str, typer.Option(help="Serve an application of your own, MODULE:ATTRIBUTE.", envvar="LAB_APP")
+    ] = "",
+    app_dir: Annotated[str, typer.Option(help="Where its module is.", envvar="LAB_APP_DIR")] = ".",
+) -> None:
     """Bring the stack up: five models, metrics, load generator. Same as `make lab-up`."""
-    from lab.stack import up_down
+    from lab.stack import own_application, up_down
 
+    os.environ.update({own_application.NAME: app, own_application.FOLDER: app_dir})
     raise typer.Exit(up_down.up(place.value))
 
 

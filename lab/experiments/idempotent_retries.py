@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-import select
-import subprocess
-import sys
-import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lab.experiments import theory
+from lab.experiments import faulty_load, theory
+from lab.experiments.faulty_load import NEXT
 from lab.harness.checks import always, between, number, shown
 from lab.harness.experiment import Check, Control, Experiment, Finding
 from lab.harness.observation import Arm, Observation, Quantity
 from lab.harness.trial import TrialError
-from lab.load.fault_proxy import CUT, REPEAT, Plan
-from lab.load.locust import locust_command
-from lab.load.result import busiest
+from lab.load.fault_proxy import CUT, REPEAT
 from lab.measure.processes import cpu_seconds, tree
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
 
     from lab.harness.checks import Judge
     from lab.harness.experiment import Results
@@ -44,14 +36,6 @@ CROWDED = "/counters/crowd"
 READ_BYTES = 1 << 16
 TOGETHER = 100
 """Counters asked for at once: their answers are some 20 kB, and so neither side has to wait for the other."""
-QUICK_SECONDS, SECONDS = 1, 3
-MOST_SECONDS = 30
-QUICK_REQUESTS, REQUESTS = 300, 2000
-"""The load ends after these seconds, or when there were so many: some 30 faults of each kind, or 200. Where others take
-the processor, a load that ends by the clock alone may end before anything was cut.
-"""
-POLL_SECONDS = 0.1
-LOCUST_SECONDS, INJECTOR_SECONDS = 60.0, 10.0
 VALUE = re.compile(rb"\r\n\r\n(\d+)\n")
 WORKER = re.compile(rb"\r\nx-worker: *(\S+)", re.IGNORECASE)
 LEAST_FAULTS_A_TRIAL = 10
@@ -60,7 +44,6 @@ LEAST_FAULTS = 500
 OPERATIONS = "operations"
 EFFECTS = f"effects of {CROWD} duplicates at once"
 REFUSED, ANSWERS, TOLD_TO_WAIT = "refused of these", "different answers to these", "told to wait of these"
-NEXT = "is the machine overloaded? Run it again"
 
 UNIQUE = "sqlite.org: lang_createtable, UNIQUE constraints; lang_upsert, ON CONFLICT DO NOTHING"
 DRAFT = "draft-ietf-httpapi-idempotency-key-header-07"
@@ -71,9 +54,7 @@ def trial(trial: Trial) -> Observation:
     """Locust's RetryingUser through the injector; then compare each operation's counter with what was applied."""
     with trial.serving() as server:
         cpu_before = cpu_seconds(tree(server.peer.pid))
-        with injecting(trial, server) as (port, finish):
-            locust_cpu = make_load(trial, server, f"http://{trial.client.address}:{port}")
-            seen = finish()
+        seen, locust_cpu = faulty_load.make(trial, server, trial.parameter("faults"), USERS, EFFECT)
         cpu = cpu_seconds(tree(server.peer.pid)) - cpu_before
         answers = crowd(trial, server)
         counters = read_counters(trial, server, [*seen["paths"], CROWDED])
@@ -123,55 +104,6 @@ def crowd_metrics(answers: list[bytes]) -> dict[str, Quantity]:
     waiting = sum(answer.startswith(b"HTTP/1.1 409 ") for answer in answers)
     others = sum(not answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 409 ")) for answer in answers)
     return {REFUSED: Quantity(others), TOLD_TO_WAIT: Quantity(waiting), ANSWERS: Quantity(len(good))}
-
-
-@contextlib.contextmanager
-def injecting(trial: Trial, server: Server) -> Iterator[tuple[int, Any]]:
-    """The injector in front of the server: its port, and a function that ends it and returns what it has seen."""
-    share = trial.parameter("faults")
-    plan = Plan(*server.address, trial.client.address, share, share, seed=trial.repetition)
-    command = [sys.executable, "-m", "lab.load.fault_proxy", json.dumps(asdict(plan))]
-    with trial.started(*command, stdin=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        if not select.select([process.stdout], [], [], INJECTOR_SECONDS)[0]:
-            raise TrialError(f"the injector did not listen within {INJECTOR_SECONDS:.0f} s: {NEXT}")
-        port = process.stdout.readline()
-        if not port:
-            raise TrialError(f"the injector ended before it listened; its words are in the log: {NEXT}")
-        yield int(port), lambda: json.loads(words_of(process, "the injector", INJECTOR_SECONDS))
-
-
-def words_of(process: subprocess.Popen[str], who: str, seconds: float) -> str:
-    """Return its output to the end. Raises TrialError where that does not come."""
-    try:
-        return process.communicate(timeout=seconds)[0]
-    except subprocess.TimeoutExpired:
-        raise TrialError(f"{who} did not come to its end within {seconds:.0f} s: {NEXT}") from None
-
-
-def make_load(trial: Trial, server: Server, url: str) -> float:
-    """Users that repeat a POST until it is answered; Locust's share of its core. What was wrong, we count ourselves."""
-    result = trial.folder / "locust.json"
-    extra = ["--host", url, "--think", "0", "--effect", EFFECT, "--fresh-counters"]
-    command = locust_command(trial.arm.model, USERS, USERS, MOST_SECONDS, "counters", extra, result)
-    with trial.started(*command) as process:
-        wait_for_requests(trial, server, process)
-        process.terminate()
-        words_of(process, "Locust", LOCUST_SECONDS)
-    if not result.exists():
-        raise TrialError(f"Locust ended with {process.returncode} and no result; its words are in the log: {NEXT}")
-    return busiest(json.loads(result.read_text(encoding="utf-8")))
-
-
-def wait_for_requests(trial: Trial, server: Server, process: subprocess.Popen[str]) -> None:
-    """Return when the load has been long and large enough, or has ended by itself."""
-    seconds, requests = (QUICK_SECONDS, QUICK_REQUESTS) if trial.quick else (SECONDS, REQUESTS)
-    before = server.requests()
-    while server.requests() == before and process.poll() is None:
-        time.sleep(POLL_SECONDS)
-    end = time.monotonic() + seconds
-    while (time.monotonic() < end or server.requests() < before + requests) and process.poll() is None:
-        time.sleep(POLL_SECONDS)
 
 
 def crowd(trial: Trial, server: Server) -> list[bytes]:

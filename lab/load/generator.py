@@ -112,6 +112,8 @@ class Running:
         self._sum = self._sum_of_squares = 0.0
         self._waiting: deque[float] = deque()
         self._arrived = asyncio.Event()
+        self._all_arrived = False
+        """Later than the end, where this process was not given a processor: the last ones are still to be sent."""
         close = "" if stream.keep_alive else "Connection: close\r\n"
         length = "Content-Length: 0\r\n" if stream.method in {"POST", "PUT"} else ""
         self._request = f"{stream.method} {stream.path} HTTP/1.1\r\nHost: lab\r\n{close}{length}\r\n".encode()
@@ -158,7 +160,7 @@ class Running:
 
     async def _serve_arrivals(self, connection: Connection | None) -> None:
         """Open: take the oldest arrival that waits."""
-        while self._waiting or time.monotonic() < self._clock.end:
+        while self._waiting or not self._all_arrived:
             if not self._waiting:
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -179,9 +181,8 @@ class Running:
             self._arrived.set()
             rate = self._stream.rate
             intended += self._random.expovariate(rate) if self._stream.poisson else 1 / rate
-        while True:  # let those that wait for arrivals see that the end has come
-            self._arrived.set()
-            await asyncio.sleep(0.01)
+        self._all_arrived = True
+        self._arrived.set()
 
     async def _one(self, connection: Connection | None, intended: float) -> Connection | None:
         """One request, on the connection that there is, or on a new one."""

@@ -20,8 +20,10 @@ def installed(*needed: str) -> str | None:
     return version_of_package("gunicorn", "gunicorn_h1c", *needed)
 
 
-def started(name: str, port: int, workers: int, cpus: Cpus, *options: str) -> AbstractContextManager[Peer]:
-    """A running gunicorn with `options`, the last of which is the application. It writes no log of requests."""
+def started(
+    name: str, port: int, workers: int, cpus: Cpus, *options: str, folder: str = "."
+) -> AbstractContextManager[Peer]:
+    """A running gunicorn with `options`, the last of which is the application, in `folder`. It logs no requests."""
     command = [sys.executable, "-m", "gunicorn", "--workers", str(workers), "--keep-alive", KEEP_ALIVE_SECONDS]
-    command += ["--http-parser", "fast", "--no-control-socket", "--log-level", "warning"]
+    command += ["--http-parser", "fast", "--no-control-socket", "--log-level", "warning", "--chdir", folder]
     return running(Plan(name, lambda _, free: [*command, "--bind", f"{HOST}:{free}", *options]), port, cpus)

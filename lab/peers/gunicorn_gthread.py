@@ -26,10 +26,11 @@ def start(
     port: int = 0,
     workers: int = 1,
     cpus: Cpus = None,
-    *,
     app: str = "lab.peers.hello_wsgi:app",
+    folder: str = ".",
+    *,
     options: Sequence[str] = (),
 ) -> AbstractContextManager[Peer]:
-    """A running gunicorn with threads."""
+    """A running gunicorn with threads, and an application of `folder`."""
     words = ["--worker-class", "gthread", "--threads", THREADS, *options, app]
-    return gunicorn.started(NAME, port, workers, cpus, *words)
+    return gunicorn.started(NAME, port, workers, cpus, *words, folder=folder)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from lab import settings
 from lab.settings import CHECKOUT
+from lab.stack import own_application
 
 CODE = {
     "servers": (
@@ -42,7 +43,8 @@ NOT_FOR_THE_PAGE = {"matplotlib", "grafana-client"}
 def contents(kind: str) -> dict[str, bytes]:
     """Every file of the archive, by its path in it."""
     constraints = (CHECKOUT / "constraints.txt").read_bytes()
-    return {**dict(code(kind)), **requirements(kind), "constraints.txt": constraints}
+    brought = own_application.files() if kind == "servers" else {}
+    return {**dict(code(kind)), **brought, **requirements(kind), "constraints.txt": constraints}
 
 
 def code(kind: str) -> Iterator[tuple[str, bytes]]:
@@ -64,7 +66,8 @@ def requirements(kind: str) -> dict[str, bytes]:
         lists = {"page": [*servers, *(line for line in tools if package(line) not in NOT_FOR_THE_PAGE)]}
     else:
         generator = [line for line in tools if package(line) in LOAD_GENERATOR]
-        lists = {"models": servers, "loadgen": [*servers, *generator]}
+        own = settings.variable(own_application.PACKAGES).splitlines()
+        lists = {"models": servers, "loadgen": [*servers, *generator], **({"app": own} if own else {})}
     return {f"requirements/{name}.txt": "\n".join([*lines, ""]).encode() for name, lines in lists.items()}
 
 

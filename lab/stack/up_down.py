@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lab import machines, settings, state_folder
 from lab.folder_names import fault_of
-from lab.stack import containers, cpusets, engine, files, leftovers, parts, ports, settling, status
+from lab.stack import containers, cpusets, engine, files, leftovers, own_application, parts, ports, settling, status
 from lab.stack.parts import Part
 from lab.stack.playbook import FOLDERS, RefusalError, inventory_of, play
 
@@ -37,6 +37,7 @@ def up(place: str = "auto", extra: Sequence[str] = ()) -> int:
         check_folders()
         place = choose(place)
         check_ports(place)
+        own_application.prepare(place)
         # In a codespace there is one that nobody gave.
         os.environ["LAB_CONSOLE_NAMES"] = ",".join(settings.console_names())
         if place == containers.PLACE:

@@ -1,4 +1,4 @@
-"""The application that every model serves, and how it is put together.
+"""The application that every model serves, and how it is put together; or one of the user's own (`adapt`).
 
 store = make_store("memory", None)
 handler = make_application(Identity("nginx", "0"), store, options, outcome, healthy)
@@ -9,22 +9,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from services.apps import loading
 from services.apps.application import Application, Identity
 from services.apps.memory_store import MemoryStore
+from services.apps.spool import spooler
 from services.apps.sqlite_store import SqliteStore
 from services.apps.streams import open_body
+from services.apps.wsgi import WsgiAdapter
+from services.messages import MEBIBYTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from services.apps.store import Store
+    from services.apps.surroundings import Surroundings
     from services.messages import Handler
 
-__all__ = ["Identity", "make_application", "make_store", "open_body"]
-
-
-MEBIBYTE = 1024 * 1024
+__all__ = ["Identity", "adapt", "make_application", "make_store", "open_body", "spooler"]
 
 
 def make_store(kind: str, path: Path | None, options: Mapping[str, Any] | None = None) -> Store:
@@ -60,3 +62,11 @@ def make_application(
     one of slots.OUTCOMES; `/healthz` responds with 503 while `healthy()` is false.
     """
     return Application(identity, store, options, outcome, healthy).execute
+
+
+def adapt(source: loading.Source, surroundings: Surroundings) -> Handler:
+    """Import an application of the user's own, and make a handler of it. Raises `loading.LoadError`."""
+    found = loading.load(source)
+    if found.interface == loading.WSGI:
+        return WsgiAdapter(found.application, surroundings).execute
+    raise loading.LoadError(f"--app {source} is an ASGI application: so far WSGI is served")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,18 +28,20 @@ class Zeros:
 
     size: int
 
-    def __len__(self) -> int:
-        return self.size
-
     def __iter__(self) -> Iterator[memoryview]:
         for _ in range(self.size // len(PIECE)):
             yield PIECE
         if self.size % len(PIECE):
             yield PIECE[: self.size % len(PIECE)]
 
+    def close(self) -> None:
+        """Do nothing: there is nothing to give back."""
+
 
 class Sink:
     """Takes a body at `rate` bytes a second (0: as fast as it comes), and throws it away. A `BodyReader`."""
+
+    max_bytes = sys.maxsize
 
     def __init__(self, rate: int) -> None:
         self._rate = rate

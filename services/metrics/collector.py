@@ -53,6 +53,8 @@ class Collector:
         self._memory = Memory()
         self._busy_ns: defaultdict[str, int] = defaultdict(int)
         self._drops: defaultdict[int, Growth] = defaultdict(Growth)
+        codes = slots.CODES + (slots.OWN_CODES if description.options.get("app") else ())
+        self._requests = {code: slots.REQUESTS[code] for code in codes}
 
     def text(self) -> bytes:
         """Return a scrape."""
@@ -105,7 +107,7 @@ class Collector:
             "lab_requests_total", "Responses, by HTTP status or the first word of memcached's reply.",
             ("worker", "code"),
             (((worker, code), block[slot])
-             for worker, block in blocks.items() for code, slot in slots.REQUESTS.items()),
+             for worker, block in blocks.items() for code, slot in self._requests.items()),
         )  # fmt: skip
         for name, text, label, members in OF_ALL_BY_LABEL:
             series = (((member,), sum(block[slot] for block in blocks.values())) for member, slot in members.items())

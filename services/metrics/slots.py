@@ -61,6 +61,11 @@ CODES = (
     "VERSION", "STAT", "ERROR", "CLIENT_ERROR", "SERVER_ERROR", "ECHO", "QUIT",
 )  # fmt: skip
 """HTTP's status codes and memcached's first words ("NUMBER" stands for incr's and decr's)."""
+OWN_CODES = (
+    "301", "302", "303", "304", "307", "308", "401", "403", "429", "2xx", "3xx", "4xx", "5xx", "other",
+)  # fmt: skip
+"""Codes that only an application of one's own gives. Every series exists from the start, so the rarer of the 800 that
+there are count together, by their class."""
 
 CLOSE_REASONS = (
     "client", "server", "error", "header_timeout", "body_timeout", "idle_timeout", "write_timeout",
@@ -90,6 +95,13 @@ def _slots(name: str, labels: tuple[str, ...]) -> dict[str, int]:
     return {label: _slot(f"{name}:{label}") for label in labels}
 
 
+class _Codes(dict[str, int]):
+    """Slots by code; a code that has none of its own counts with its class."""
+
+    def __missing__(self, code: str) -> int:
+        return self.get(f"{code[:1]}xx", self["other"])
+
+
 PID = _slot("pid")
 TID = _slot("tid")
 STATE = _slot("state")
@@ -100,7 +112,7 @@ ACCEPTED = _slot("accepted")
 OPEN = _slot("open")
 """Connections that the owner of this block holds now."""
 CLOSED = _slots("closed", CLOSE_REASONS)
-REQUESTS = _slots("requests", CODES)
+REQUESTS = _Codes(_slots("requests", CODES + OWN_CODES))
 WASTED_WAKEUPS = _slot("wasted_wakeups")
 ACCEPT_ERRORS = _slots("accept_errors", ACCEPT_ERRNOS)
 HANDED_OFF = _slot("handed_off")

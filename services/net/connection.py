@@ -107,12 +107,10 @@ class Connection(Source):
         """Called by the loop that serves this connection from now on."""
         self._loop = loop
         self._execute = execute
-        self._inbox: Iterator[Message | BodyPiece | Response] = iter(())
-        """Received and not yet executed."""
+        self._inbox: Iterator[Message | BodyPiece | Response] = iter(())  # received and not yet executed
         self._protocol: Protocol = NOT_CHOSEN
         self._outbox: Outbox | None = None
-        self._job: Job | None = None
-        """With whoever executes it."""
+        self._job: Job | None = None  # with whoever executes it
         self._linger: Linger | None = None
         self._request_came_ns = NOT_TIMED
         """CLOCK_MONOTONIC; of the sample that was read and not yet executed."""
@@ -293,11 +291,13 @@ class Connection(Source):
         except BlockingIOError:
             sent = 0
         except OSError:
+            if response.pieces is not None:
+                response.pieces.close()
             self.close("error")
             return
         self._loop.bytes_out += sent
         if sent != len(data) or response.pieces is not None:
-            self._outbox = Outbox(data[sent:], iter(response.pieces or ()))
+            self._outbox = Outbox(data[sent:], response.pieces)
             self._enter("writing")
         elif self._write_sample is not None:
             self._end_write_sample()
@@ -308,7 +308,7 @@ class Connection(Source):
             sent = self._outbox.send(self.socket)
         except BlockingIOError:
             return
-        except OSError:
+        except OSError:  # or CutShortError, which is one
             self.close("error")
             return
         if sent is not None:
@@ -391,6 +391,10 @@ class Connection(Source):
             self._drop_job()
             self.state = "closed"
             self._inbox = iter(())  # nothing more is executed for it
+            if self._outbox is not None:
+                self._outbox.close()
+            if self._protocol is not NOT_CHOSEN and self._protocol.phase != "idle":
+                self._protocol.close()
             self._loop.release(self, self.socket.fileno(), reason)
             self.socket.close()
 

@@ -24,3 +24,6 @@ class Echo:
     def timed_out(self) -> Response | None:
         """Return None: there is nothing to say."""
         return None
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to let go of."""

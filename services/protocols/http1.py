@@ -11,10 +11,11 @@ where each has a parser of its own (with the bound methods that httptools keeps)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from email.utils import formatdate
 from http import HTTPStatus
 
-from services.messages import Message, Messages, Request, Response
+from services.messages import BODILESS, Message, Messages, Pieces, Request, Response
 from services.protocols.http1_parser import OpenBody, PlainRequests, RequestParser
 
 MAX_SPARE_PARSERS = 64
@@ -24,7 +25,6 @@ STATUS_LINES = {str(status.value): f"HTTP/1.1 {status.value} {status.phrase}\r\n
 STATUS_LINES["413"] = b"HTTP/1.1 413 Content Too Large\r\n"  # RFC 9110's names; Python before 3.13 has older ones
 STATUS_LINES["414"] = b"HTTP/1.1 414 URI Too Long\r\n"
 STATUS_LINES["422"] = b"HTTP/1.1 422 Unprocessable Content\r\n"
-BODILESS = frozenset({"204", "304"})
 
 
 class CommonHead:
@@ -51,9 +51,10 @@ class CommonHead:
     def make_prefix(self, code: str, worker: bytes, content_type: bytes) -> bytes:
         """Make all up to the length, kept until the date changes: a second's responses share a few."""
         prefix = b"%bX-Model: %b\r\nX-Worker: %b\r\nDate: %b\r\n" % (
-            STATUS_LINES[code], self._model, worker or self.worker, self._date,
+            STATUS_LINES.get(code) or b"HTTP/1.1 %b \r\n" % code.encode(),
+            self._model, worker or self.worker, self._date,
         )  # fmt: skip
-        if code not in BODILESS:
+        if code not in BODILESS and content_type:
             prefix += b"Content-Type: %b\r\nContent-Length: " % content_type
         if len(self.prefixes) < MAX_PREFIXES:
             self.prefixes[code, worker, content_type] = prefix
@@ -99,11 +100,13 @@ class Http1:
         self._parser = parser
         if parser.closing:
             self.closing, self._without_body = True, parser.is_head
-            self._parser = None
+            self.close()
         elif parser.phase == "idle":
-            self._parser = None
             if len(self._common.spare) < MAX_SPARE_PARSERS:
                 self._common.spare.append(parser)
+                self._parser = None
+            else:
+                self.close()
         return messages
 
     def encode(self, message: Message | None, response: Response) -> bytes:
@@ -113,19 +116,37 @@ class Http1:
         headers, body, common = response.headers, response.body, self._common
         kind = (response.code, response.worker, response.content_type)
         prefix = common.prefixes.get(kind) or common.make_prefix(*kind)
-        size = len(body) if response.pieces is None else len(body) + len(response.pieces)
+        size = len(body)
+        if response.pieces is not None:
+            if response.pieces.size is None:
+                headers, body = self._frame(message, response, response.pieces)
+            else:
+                size += response.pieces.size
         if not message.keep_alive:
             self.closing = True
             headers += b"Connection: close\r\n"
         elif not message.http_minor:
             headers += b"Connection: keep-alive\r\n"
         if response.code in BODILESS:
-            response.pieces = None
+            drop_pieces(response)
             return b"%b%b\r\n" % (prefix, headers)
         if message.method == "HEAD":
-            response.pieces = None
+            drop_pieces(response)
             body = b""
+        if not response.content_type:
+            return b"%b%b\r\n%b" % (prefix, headers, body)
         return b"%b%d\r\n%b\r\n%b" % (prefix, size, headers, body)
+
+    def _frame(self, request: Request, response: Response, pieces: Pieces) -> tuple[bytes, bytes]:
+        """Return header lines and the body's beginning where nobody knows its size: in chunks, or to the close."""
+        headers, body = response.headers, response.body
+        if response.code in BODILESS or request.method == "HEAD":
+            return headers, body
+        if not request.http_minor:
+            request.keep_alive = False
+            return headers, body
+        response.pieces = Chunks(pieces)
+        return headers + b"Transfer-Encoding: chunked\r\n", chunk(body) if body else b""
 
     def _encode_own(self, response: Response) -> bytes:
         """Encode what the protocol itself says: to go on sending, or a refusal, after which the connection closes."""
@@ -140,7 +161,43 @@ class Http1:
         """Return 408 for a peer that is slow with a request; None for one that has sent none."""
         if self.phase == "idle":
             return None
-        self._parser = None
+        self.close()
         self.phase = "idle"
         self.closing = True
         return Response("408", b"the request did not come in time\n")
+
+    def close(self) -> None:
+        """Let go of the parser. See `messages.Protocol`."""
+        if self._parser is not None:
+            self._parser.close()
+            self._parser = None
+
+
+class Chunks:
+    """Pieces in the chunked transfer coding (RFC 9112 § 7.1); without the last chunk the body is cut short."""
+
+    size = None
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            yield chunk(piece)
+        yield b"0\r\n\r\n"
+
+    def close(self) -> None:
+        """Make no more of them."""
+        self._pieces.close()
+
+
+def chunk(data: bytes | memoryview) -> bytes:
+    """Return the data as one chunk. It must not be empty: that would be the last."""
+    return b"%x\r\n%b\r\n" % (len(data), bytes(data))
+
+
+def drop_pieces(response: Response) -> None:
+    """Take the pieces away: the response has no body."""
+    if response.pieces is not None:
+        response.pieces.close()
+        response.pieces = None

@@ -139,6 +139,9 @@ class MemcacheText:
         """The real one closes in silence."""
         return None
 
+    def close(self) -> None:
+        """Do nothing: what is incomplete goes with the connection."""
+
     def _can_go_on(self, unread: bytearray) -> bool:
         if self._command is not None:
             return len(unread) >= self._needed

@@ -91,6 +91,10 @@ class Handle(ABC):
     def has_ended(self) -> bool:
         """Return whether it runs no more."""
 
+    def cannot_serve(self) -> bool:
+        """Return whether it has ended because no worker could serve with these options; it has said why."""
+        return False
+
     @abstractmethod
     def how_it_ended(self) -> str:
         """Return how, for the log."""

@@ -43,7 +43,7 @@ from services.workers.helper import Helper
 from services.workers.jobs import JobQueues
 from services.workers.pool import Pool
 from services.workers.process import ProcessHandle
-from services.workers.server import LoopFactory, Server, Settings
+from services.workers.server import CannotServeError, LoopFactory, Server, Settings
 from services.workers.thread import ThreadHandle
 from services.workers.worker import Work
 
@@ -51,6 +51,8 @@ log = logging.getLogger("services")
 
 KINDS: dict[str, type[Handle]] = {kind.kind: kind for kind in (ThreadHandle, ProcessHandle)}
 START_SECONDS = 10.0
+IMPORT_SECONDS = 60.0
+"""A worker that imports an application of one's own has so long to start."""
 DESCRIPTORS_TO_START_A_WORKER = 2
 """The worker's ends of a process's two channels, or a thread's copy of the listener with the acceptor's own; all else
 takes the place of the predecessor's."""
@@ -100,7 +102,10 @@ class Main(Server):
     # Called by models.
 
     def start_workers(self, work: Work, *args: Any, number: int | None = None) -> Pool:
-        """Start the workers, one after the other, each running `work(worker, *args)`. Raises OSError."""
+        """Start the workers, one after the other, each running `work(worker, *args)`.
+
+        Raises OSError, or CannotServeError.
+        """
         blocks = [self._blocks.worker(index) for index in range(number or self.settings.workers)]
         jobs = JobQueues(blocks, self.block)
         kind = KINDS[self.settings.worker_kind]
@@ -117,8 +122,8 @@ class Main(Server):
         self.loop.withdraw = jobs.withdraw
         for started, worker in enumerate(self.workers):
             try:
-                self._start(worker)
-            except OSError:
+                self._start_first(worker)
+            except (OSError, CannotServeError):
                 # Those that were started give back what they hold: a server may go on with its old options.
                 del self.workers[started:]
                 self.finish()
@@ -213,15 +218,22 @@ class Main(Server):
 
     # Workers that start, die and are replaced.
 
+    def _start_first(self, worker: Handle) -> None:
+        """Start a worker that has no predecessor. What it cannot load now, its successors could not either."""
+        self._start(worker)
+        if worker.cannot_serve():
+            raise CannotServeError
+
     def _start(self, worker: Handle) -> None:
         """Start it, and wait until it serves: reuseport's workers must listen in order."""
         work, args = self._work
         with self._spare.lent():
             worker.start(work, *args)
-        deadline = time.monotonic() + START_SECONDS
+        seconds = IMPORT_SECONDS if self.settings.options.get("app") else START_SECONDS
+        deadline = time.monotonic() + seconds
         while worker.block[slots.STATE] == slots.STARTING and not worker.has_ended():
             if time.monotonic() > deadline:
-                log.error("worker %s does not serve after %g s; ending it", worker.name, START_SECONDS)
+                log.error("worker %s does not serve after %g s; ending it", worker.name, seconds)
                 worker.kill()  # a process: its death is noticed like any other
                 return
             time.sleep(0.001)

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,9 +25,11 @@ from services.net.mailbox import Channel, read_frame, receive_connection, send_c
 from services.net.server_loop import ServerLoop
 from services.workers.fork import Child, fork_worker
 from services.workers.handle import Handle
-from services.workers.server import Settings
+from services.workers.server import CannotServeError, Settings
 from services.workers.worker import Work, Worker
 
+CANNOT_SERVE = 2
+"""Exit status of a worker that need not be replaced."""
 NOWHERE: Any = None
 """Connection of a job in a worker process: the real one stayed with main."""
 
@@ -49,7 +52,11 @@ class ProcessHandle(Handle):
         main_end, worker_end = socket.socketpair()
 
         def run() -> None:
-            loop = self._make_loop(self.name, self.block)
+            try:
+                loop = self._make_loop(self.name, self.block)
+            except CannotServeError as error:
+                sys.stderr.write(f"{error}\n")
+                os._exit(CANNOT_SERVE)
             ProcessWorker(self.index, self._settings, loop, connections, worker_end).run(work, args)
 
         sockets = [connections, worker_end, *(arg for arg in args if isinstance(arg, socket.socket))]
@@ -115,6 +122,10 @@ class ProcessHandle(Handle):
 
     def _ended_well(self) -> bool:
         return self._running.status == 0
+
+    def cannot_serve(self) -> bool:
+        """Return whether it has ended because no worker could serve with these options; it has said why."""
+        return self.has_ended() and os.waitstatus_to_exitcode(self._running.status or 0) == CANNOT_SERVE
 
     def close(self) -> None:
         """Give back what it held; it has been sent a signal to end."""

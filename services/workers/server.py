@@ -39,6 +39,10 @@ class Settings:
     options: dict[str, Any]
 
 
+class CannotServeError(Exception):
+    """A worker cannot serve with these options, and no successor could. The text says why; empty: it has been said."""
+
+
 LoopFactory = Callable[[str, slots.Block], ServerLoop]
 """Makes the loop of main ("main") or of a worker ("0", "1", …): the composition root's part."""
 

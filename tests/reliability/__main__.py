@@ -28,7 +28,7 @@ LARGE_HEAD_BYTES = 30_000
 """Nearly what a head may have."""
 CLIENTS = 2000
 REFUSED_SECONDS = 5.0
-FLAT_SECONDS, EVENTS_PER_SECOND = 570.0, 60.0
+FLAT_SECONDS, EVENTS_PER_SECOND = 570.0, 120.0
 KILLS_SECONDS = 3600.0
 
 Long = Callable[[float, Sequence[str]], Iterator[Figures]]

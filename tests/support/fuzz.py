@@ -171,7 +171,7 @@ MUTATIONS: list[Callable[[Random, bytes, Pieces], bytes]] = [
 class Reader:
     """Takes a body in pieces; all are equal, so that messages can be compared."""
 
-    most_bytes = 1 << 16
+    most_bytes = max_bytes = 1 << 16
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Reader)

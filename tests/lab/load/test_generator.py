@@ -79,6 +79,20 @@ def test_open_loop_keeps_its_rate_whatever_the_server_does():
     assert result["mean_seconds"] >= 0.1
 
 
+def test_generator_that_is_late_still_sends_what_arrived_before_the_end(model):
+    port = model("nodejs").port
+    steady = Stream(path="/work?block=50ms", rate=10, poisson=False)
+
+    async def late():
+        # Stalls while a request is out, and until after the end.
+        asyncio.get_running_loop().call_later(0.12, time.sleep, 0.6)
+        return await generate(Plan("127.0.0.1", port, (steady,), 0.4, 0.0))
+
+    (result,) = asyncio.run(late())["streams"]
+    assert result["requests"] >= 4
+    assert result["unanswered"] == 0
+
+
 def test_time_that_a_request_waits_for_its_turn_is_counted():
     stall = {"stalls": ((0.5, 0.4),)}
     document, _, _ = measure(Stream(rate=100, poisson=False), seconds=1.5, **stall)

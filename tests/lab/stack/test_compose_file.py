@@ -33,8 +33,10 @@ ADDRESSES = ("host", "port", "admin-port", "state-dir")
 """What each place gives the servers itself."""
 COMPOSE_ALONE = {
     "LAB_IMAGE", "LAB_BUILD_NETWORK", "LAB_BUILD_CONTEXT", "LAB_GRAFANA_PASSWORD",
+    # Made by `lab up` of the file that LAB_APP_REQUIREMENTS names.
+    "LAB_APP_PACKAGES",
     # Made of Ansible's own variables.
-    "LAB_SERVER_OPTIONS", "LAB_PROMETHEUS_CONFIG", "LAB_DASHBOARDS", "LAB_CONFIGURATION",
+    "LAB_APP_DIR", "LAB_SERVER_OPTIONS", "LAB_PROMETHEUS_CONFIG", "LAB_DASHBOARDS", "LAB_CONFIGURATION",
     *(f"LAB_{model.upper()}_OPTIONS" for model in MODELS),
 }  # fmt: skip
 """Variables that Ansible does not read from the environment."""
@@ -54,6 +56,8 @@ def other_value(option: Option) -> str | bool:
         return not option.default
     if option.choices:
         return option.choices[-1]
+    if option.name in ("app", "app-dir"):
+        return "of/my own"
     return "7" if option.name == "sample-rate" else str(int(option.default) + 1)
 
 
@@ -63,13 +67,16 @@ def chosen(model: str) -> dict[str, str | bool]:
     return {**values, "worker-kind": MODELS[model].worker_kinds[-1]}
 
 
-def options_that_ansible_gives(server_options: dict[str, Any], model_options: dict[str, Any]) -> dict[str, str]:
+def options_that_ansible_gives(
+    server_options: dict[str, Any], model_options: dict[str, Any], app: str = ""
+) -> dict[str, str]:
     """The role's template with Ansible's own filters."""
     environment = jinja2.Environment(trim_blocks=True)
     environment.filters |= FilterModule().filters()
     template = environment.from_string((ROLES / "compose" / "templates" / "options.json.j2").read_text())
     return json.loads(
         template.render(
+            lab_app=app,
             lab_service_ports=dict.fromkeys(MODELS, 0),
             lab_server_options=server_options,
             lab_model_options={model: {} for model in MODELS} | model_options,
@@ -193,6 +200,18 @@ def test_every_option_of_every_model_reaches_its_server():
         for option in options_of(model):
             if option.name not in ADDRESSES:
                 assert options[option.key] == option.read(str(chosen(model)[option.name])), (model, option.name)
+
+
+def test_application_of_ones_own_is_mounted_and_served_by_every_model():
+    given = options_that_ansible_gives({}, {}, app="shop:app")
+    services = composed(**given, LAB_APP_DIR="/home/me/my shop", LAB_APP_PACKAGES="flask>=3\nredis\n")
+    for model in MODELS:
+        (mount,) = [volume for volume in services[model]["volumes"] if volume["target"] == "/app"]
+        assert (mount["type"], mount["source"], mount["read_only"]) == ("bind", "/home/me/my shop", True)
+        options = command_line.parse(services[model]["command"])
+        assert (options["app"], options["app_dir"]) == ("shop:app", "/app")
+        assert services[model]["build"]["args"]["APP_PACKAGES"] == "flask>=3\nredis\n"
+    assert composed()["nginx"]["volumes"][1]["source"] == "/dev/null"
 
 
 def test_options_of_a_model_win_over_those_of_all_and_these_over_composes():

@@ -38,3 +38,9 @@ def test_slots_of_forked_processes_add_up():
 
 def test_slots_blocks_do_not_share_a_cache_line():
     assert slots.SLOTS_PER_BLOCK * 8 % 64 == 0
+
+
+def test_code_without_a_slot_of_its_own_counts_with_its_class():
+    assert slots.REQUESTS["418"] == slots.REQUESTS["4xx"]
+    assert slots.REQUESTS["777"] == slots.REQUESTS["other"]
+    assert slots.REQUESTS["404"] != slots.REQUESTS["4xx"]

@@ -1,5 +1,6 @@
 """HTTP/1.1, byte by byte: what is understood, what is refused and how, and what an answer looks like."""
 
+import gc
 import pickle
 import tracemalloc
 from itertools import pairwise
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 
 from services.apps.streams import Zeros
 from services.messages import BodyPiece, Request, Response
-from services.protocols.http1 import CommonHead, Http1
-from services.protocols.http1_parser import MAX_BODY_BYTES, MAX_FIELDS
+from services.protocols.http1 import MAX_SPARE_PARSERS, CommonHead, Http1
+from services.protocols.http1_parser import MAX_BODY_BYTES, MAX_FIELDS, RequestParser
 
 HEAD = b"HTTP/1.1 200 OK\r\nX-Model: nginx\r\nX-Worker: 3\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\n"
 PLAIN = b"Content-Type: text/plain; charset=utf-8\r\n"
@@ -19,6 +20,8 @@ PLAIN = b"Content-Type: text/plain; charset=utf-8\r\n"
 
 class Reader:
     """Takes a body in pieces; those of one kind are equal, so that messages can be compared."""
+
+    max_bytes = 1 << 40
 
     def __eq__(self, other):
         return isinstance(other, Reader)
@@ -311,6 +314,8 @@ REFUSED = [
     ("414", b"GET /" + b"a" * 8192 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
     ("414", b"GET /" + b"a" * 8192),
     ("414", b"GET /" + b"a" * 100_000),
+    ("414", b"GET /" + b"a" * 8192 + b"\n "),
+    ("414", b"PROPFIND /" + b"a" * 8192 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
     ("417", GET + b"Expect: 200-maybe\r\n\r\n"),
     ("417", POST + b"Content-Length: 5\r\nExpect: x\r\n\r\n"),
     ("417", GET + b"Expect: 100-continue, gold\r\n\r\n"),
@@ -454,6 +459,32 @@ def test_parser_that_was_refused_is_not_used_again(common):
     assert len(common.spare) == 1
 
 
+def parsers():
+    """Count them, garbage too."""
+    return sum(type(each) is RequestParser for each in gc.get_objects())
+
+
+def test_parsers_that_are_done_with_leave_no_cycle(common):
+    """Only the garbage collector would find one, and so late that memory fills with thousands."""
+    before = parsers()
+    gc.disable()
+    try:
+        for data in (b"\0\r\n", POST + b"Connection: close\r\nContent-Length: 0\r\n\r\n"):
+            Http1(common, open_body).receive(data)
+        slow, cut = Http1(common, open_body), Http1(common, open_body)
+        slow.receive(b"G")
+        slow.timed_out()
+        cut.receive(POST + b"Content-Length: 5\r\n\r\na")
+        cut.close()
+        many = [Http1(common, open_body) for _ in range(2 * MAX_SPARE_PARSERS)]
+        for piece in (b"POST / HTTP/1.1\r\nHost: x\r\n", b"Content-Length: 0\r\n\r\n"):
+            for connection in many:
+                connection.receive(piece)
+        assert parsers() - before == len(common.spare) == MAX_SPARE_PARSERS
+    finally:
+        gc.enable()
+
+
 def test_idle_connections_hold_next_to_nothing(common):
     connections = [Http1(common, open_body) for _ in range(1000)]
     tracemalloc.start()
@@ -594,3 +625,94 @@ def test_memory_is_bounded_whatever_comes(http, start, endless):
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 1.3 * MAX_BODY_BYTES
+
+
+# Responses of an application of one's own: complete headers, and pieces of which nobody knows the size.
+
+
+class Made:
+    """Pieces, and whether they were closed."""
+
+    def __init__(self, pieces, size=None):
+        self.pieces, self.size, self.closed = pieces, size, False
+
+    def __iter__(self):
+        return iter(self.pieces)
+
+    def close(self):
+        self.closed = True
+
+
+def own(pieces=None, body=b"", code="200", headers=b"A: 1\r\n"):
+    return Response(code, body, b"", headers, pieces)
+
+
+def request_of(http, head=GET):
+    (request,) = http.receive(head + b"\r\n")
+    return request
+
+
+def test_complete_headers_are_sent_as_they_are(http):
+    head = HEAD + b"A: 1\r\n\r\n"
+    assert http.encode(request_of(http), own(body=b"body")) == head + b"body"
+    assert http.encode(request_of(http, GET.replace(b"GET", b"HEAD")), own(body=b"body")) == head
+    assert http.encode(request_of(http), own(code="299")).startswith(b"HTTP/1.1 299 \r\nX-Model: ")
+
+
+def test_pieces_of_unknown_size_are_chunked(http):
+    response = own(Made([b"x" * 17, memoryview(b"y")]), b"first")
+    assert http.encode(request_of(http), response) == HEAD + b"A: 1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+    assert list(response.pieces) == [b"11\r\n" + b"x" * 17 + b"\r\n", b"1\r\ny\r\n", b"0\r\n\r\n"]
+    assert not http.closing
+
+
+def test_pieces_of_unknown_size_without_a_beginning_are_chunked(http):
+    response = own(Made([]))
+    assert http.encode(request_of(http), response).endswith(b"Transfer-Encoding: chunked\r\n\r\n")
+    assert list(response.pieces) == [b"0\r\n\r\n"]
+
+
+@pytest.mark.parametrize("connection", [b"", b"Connection: keep-alive\r\n"])
+def test_pieces_of_unknown_size_end_with_the_connection_of_http_1_0(http, connection):
+    pieces = Made([b"second"])
+    response = own(pieces, b"first")
+    request = request_of(http, b"GET / HTTP/1.0\r\n" + connection)
+    assert http.encode(request, response) == HEAD + b"A: 1\r\nConnection: close\r\n\r\nfirst"
+    assert response.pieces is pieces
+    assert http.closing
+
+
+def test_pieces_of_known_size_are_not_chunked(http):
+    response = own(Made([b"cd"], 2), b"ab", headers=b"Content-Length: 4\r\n")
+    assert http.encode(request_of(http), response) == HEAD + b"Content-Length: 4\r\n\r\nab"
+    assert list(response.pieces) == [b"cd"]
+
+
+@pytest.mark.parametrize(("method", "code"), [(b"HEAD", "200"), (b"GET", "304")])
+def test_pieces_of_a_response_without_a_body_are_closed(http, method, code):
+    pieces = Made([b"x"])
+    response = own(pieces, code=code)
+    assert http.encode(request_of(http, GET.replace(b"GET", method)), response).endswith(b"A: 1\r\n\r\n")
+    assert (response.pieces, pieces.closed) == (None, True)
+
+
+def test_end_of_the_pieces_reaches_who_makes_them(http):
+    pieces = Made([])
+    response = own(pieces)
+    http.encode(request_of(http), response)
+    response.pieces.close()
+    assert pieces.closed
+
+
+@pytest.mark.parametrize("fields", [b"Content-Length: 5\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n"])
+def test_body_is_bounded_by_who_takes_it(monkeypatch, fields):
+    monkeypatch.setattr(Reader, "max_bytes", 4)
+    head = b"POST /sink HTTP/1.1\r\nHost: x\r\n"
+    *_, refusal = messages_of([head + fields])
+    assert (refusal.code, refusal.body) == ("413", b"a body may have 4 bytes\n")
+
+
+def test_who_takes_the_body_is_known_to_the_request():
+    *_, request = messages_of([b"POST /sink HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na"])
+    assert isinstance(request.reader, Reader)
+    assert request_of(Http1(CommonHead(b"nginx", b"3"), open_body)).reader is None
