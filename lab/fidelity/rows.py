@@ -121,9 +121,9 @@ NGINX = (
         HAND_OVERS,
         mutex,
         real_nginx(3, mutex=True),
-        "a look every 500 ms may take the mutex over, now and then",
-        8,
-        wrong=nginx,
+        "the holder goes on; the two others look every 500 ms, and now and then one finds it free",
+        6,
+        wrong=blocking,
     ),
     Row(
         ESTABLISHED_WAIT,
@@ -142,6 +142,7 @@ NGINX = (
         quick=True,
     ),
     Row(NEW_WAIT, reuseport, real_nginx(3, reuseport=True), COIN, 0.19, wrong=nginx),
+    Row(AT_ONCE, reuseport, real_nginx(3, reuseport=True), COIN, 0.2, wrong=nginx_one),
     Row(LOST, nginx, real_nginx(3), OWN, 0.1, wrong=threads, quick=True),
     Row(MISSING, nginx, real_nginx(3), "main, or the master, starts another: exact", wrong=nodejs),
     Row(
