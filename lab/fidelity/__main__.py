@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from lab.fidelity.row import Row
     from lab.fidelity.system import System
 
+MOST_SECONDS = 180
+"""Of one figure: far more than any takes on a busy machine. What hangs is named, and the next row measured."""
 MOST_BYTES = 512 * 2**20
 """Of files in the sandbox, which are memory: a database and its journal, and some copies of a long response."""
 
@@ -34,6 +37,7 @@ def main() -> None:
     repeats, *numbers = map(int, sys.argv[1:])
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MOST_BYTES},mode=1777", "none", str(TEMPORARY)], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    signal.signal(signal.SIGALRM, give_up)
     tempfile.tempdir = str(TEMPORARY)
     for done, number in enumerate(numbers):
         row = ROWS[number]
@@ -58,10 +62,17 @@ def measured(row: Row, repeats: int) -> dict[str, Any]:
 
 
 def _figure(row: Row, system: System, others: ForeignCpu) -> float:
+    signal.alarm(MOST_SECONDS)
     with started(system) as running:
         figure = round(row.signature.measure(running), 4)
+    signal.alarm(0)
     others.count_as_ours(running.orphans_seconds)
     return figure
+
+
+def give_up(*_: object) -> None:
+    """Called at SIGALRM. Raises FidelityError."""
+    raise FidelityError(f"not measured within {MOST_SECONDS} s")
 
 
 def say(**document: object) -> None:
