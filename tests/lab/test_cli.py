@@ -27,7 +27,7 @@ from services.options import COMMON, MODELS
 LAB = Path(sys.executable).with_name("lab")
 COMMANDS = (
     "doctor", "up", "down", "status", "models", "serve", "set", "chaos", "top", "console", "grafana", "load", "results", "compare", "export",
-    "bench", "advise", "list", "run", "report",
+    "bench", "fidelity", "advise", "list", "run", "report",
 )  # fmt: skip
 PORT_VARIABLE = "LAB_NGINX_ADMIN_PORT"
 
@@ -93,6 +93,7 @@ def test_help_imports_nothing_heavy():
         "prometheus_client",
         "lab.top",
         "lab.bench",
+        "lab.fidelity",
         "lab.harness",
         "lab.load",
         "lab.measure",
