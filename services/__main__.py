@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,11 +27,12 @@ from typing import Any, NoReturn
 
 from services import command_line, standard_streams, state_folder
 from services.apps import Identity, adapt, make_application, make_store, open_body, spooler
+from services.apps.adapter import Adapter
 from services.apps.loading import LoadError, source_of
 from services.apps.sqlite_store import CHECKPOINT_SECONDS
 from services.apps.store import Store
 from services.apps.surroundings import Surroundings
-from services.messages import MEBIBYTE, Handler, Message, Protocol
+from services.messages import MEBIBYTE, Choose, Message
 from services.metrics import slots
 from services.metrics.description import Description, SharedOptions
 from services.metrics.sampling import Sampler
@@ -197,11 +198,14 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
         under_way = sum(worker[slots.HANDED_OFF] - worker[slots.PICKED_UP] for worker in workers)
         return blocks.main[slots.OPEN] + sum(worker[slots.OPEN] for worker in workers) + under_way
 
+    own = make_own_application(name, settings)
     loop = ServerLoop(
         block=block,
         sampler=Sampler(block, options["sample_rate"]),
         handle=(
-            make_own_application(name, settings)
+            own.execute
+            if own is not None
+            else execute_nothing
             if options["app"]
             else make_application(Identity(settings.model, name), store, options, count_outcome, healthy)
         ),
@@ -217,16 +221,17 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
         every_second=head.refresh,
         open_everywhere=open_everywhere,
     )
+    if own is not None:
+        loop.at_start.append(partial(start_own_application, own, loop))
     return loop
 
 
-def make_own_application(name: str, settings: Settings) -> Handler:
-    """Import the application of one's own, where requests are executed. Raises CannotServeError."""
+def make_own_application(name: str, settings: Settings) -> Adapter | None:
+    """Import the application of one's own, if there is one and requests are executed here. Raises CannotServeError."""
     options = settings.options
-    if name == "main" and not main_executes(options):
-        return execute_nothing
     source = source_of(options)
-    assert source is not None
+    if source is None or (name == "main" and not main_executes(options)):
+        return None
     surroundings = Surroundings(
         worker=name,
         host=settings.address.host,
@@ -241,15 +246,27 @@ def make_own_application(name: str, settings: Settings) -> Handler:
         raise CannotServeError(str(error)) from error
 
 
+def start_own_application(own: Adapter, loop: ServerLoop) -> None:
+    """Start it, and run its loop inside the server's. Raises CannotServeError."""
+    try:
+        guest = own.start()
+    except LoadError as error:
+        raise CannotServeError(str(error)) from error
+    loop.at_end.append(own.finish)
+    loop.at_close.append(own.close)
+    if guest is not None:
+        loop.host(guest)
+
+
 def execute_nothing(message: Message) -> NoReturn:
     """Fail: main has no application where only workers execute."""
     raise AssertionError(f"main was given {message!r} to execute")
 
 
-def make_chooser(options: dict[str, Any], head: CommonHead) -> Callable[[bytes], Protocol]:
+def make_chooser(options: dict[str, Any], head: CommonHead) -> Choose:
     """Make the function that gives a connection its protocol; an application of one's own speaks HTTP only."""
     if options["app"]:
-        return chooser("http1", head, spooler(options["max_body"] * MEBIBYTE))
+        return chooser("http1", head, spooler(options["max_body"] * MEBIBYTE), tells_peer=True)
     return chooser(options["protocol"], head, open_body)
 
 

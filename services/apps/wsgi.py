@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 from wsgiref.util import is_hop_by_hop
 
+from services.apps.adapter import Adapter
 from services.apps.spool import Spool
 from services.messages import BODILESS, CutShortError, Message, Request, Response
 
@@ -57,7 +58,7 @@ KINDS: dict[str, int] = {}
 """Names of response fields, as they came: FIELD, LENGTH or OURS."""
 
 
-class WsgiAdapter:
+class WsgiAdapter(Adapter):
     """One worker's application; `execute` is a `Handler` (services/messages.py)."""
 
     def __init__(self, application: Callable[..., Iterable[bytes]], surroundings: Surroundings) -> None:
@@ -215,6 +216,8 @@ class Rest:
 
     `left`: bytes of them by the Content-Length; None where there is none.
     """
+
+    later = None
 
     def __init__(self, iterable: Iterable[bytes], pieces: Iterator[bytes], left: int | None, request: str) -> None:
         self.size = left
