@@ -264,16 +264,12 @@ class Exchange:
         """Take the response's head, or the next piece of its body, and await a client that does not keep up."""
         if self._gone:
             raise GoneError("the client has closed the connection")
-        kind = event["type"]
         if not self._code:
-            if kind != "http.response.start":
-                raise RuntimeError(f"the application sent {kind!r} before 'http.response.start'")
             self._start(event)
             return
-        if kind != "http.response.body":
-            raise RuntimeError(f"the application sent {kind!r} in place of 'http.response.body'")
-        if self._complete:
-            raise RuntimeError("the application sent a body behind the last piece of it")
+        if event["type"] != "http.response.body" or self._complete:
+            where = "behind the last piece of its body" if self._complete else "in place of 'http.response.body'"
+            raise RuntimeError(f"the application sent {event['type']!r} {where}")
         piece = bytes_of(event.get("body", b""))
         if event.get("more_body", False) or self._response is not None or self._queue or self._bodiless:
             self._take(piece, last=not event.get("more_body", False))
@@ -292,6 +288,8 @@ class Exchange:
             await self._drained
 
     def _start(self, event: Event) -> None:
+        if event["type"] != "http.response.start":
+            raise RuntimeError(f"the application sent {event['type']!r} in place of 'http.response.start'")
         code = event["status"]
         if not 200 <= code <= 999:
             raise ValueError(f"status {code!r}: give a number from 200 to 999")
