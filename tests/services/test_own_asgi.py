@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import plain_http
+from support import control, plain_http
 from support.servers import Server, end_server, read_head, read_response, run_to_the_end, start_server, wait_until
 
 from services.options import MODELS
@@ -300,3 +300,24 @@ def test_worker_that_dies_fails_the_requests_that_await_there(serve_own, folder)
     for client in clients:
         assert client.recv(1) == b""
     assert server.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(("model", "kind"), [("nodejs", "process"), ("nginx", "thread"), ("ramcloud", "thread")])
+def test_change_of_options_ends_one_loop_and_begins_another(serve_own, folder, model, kind) -> None:
+    state = folder / "state"
+    server = serve_own(model, "--worker-kind", kind, "--workers", "2", "--state-dir", str(state))
+    loops = 1 if model == "nodejs" else 2
+
+    def change(backlog: int) -> int:
+        """Change an option, have an application respond, and return how many descriptors there are then."""
+        assert "error" not in control.change(state, backlog=backlog)
+        assert server.get("/pieces").text == "0\n1\n2\n"
+        return len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+
+    at_first = change(100)
+    assert [change(backlog) for backlog in (101, 102)][
+        -1
+    ] < at_first + 3  # a loop has three; a connection may close late
+    assert len(lines(folder, "started")) == 4 * loops
+    assert len(lines(folder, "shut-down")) == 3 * loops
+    assert "ERROR" not in server.log.read_text()
