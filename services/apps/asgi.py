@@ -264,22 +264,32 @@ class Exchange:
         """Take the response's head, or the next piece of its body, and await a client that does not keep up."""
         if self._gone:
             raise GoneError("the client has closed the connection")
-        kind = event["type"]
         if not self._code:
-            if kind != "http.response.start":
-                raise RuntimeError(f"the application sent {kind!r} before 'http.response.start'")
             self._start(event)
             return
-        if kind != "http.response.body":
-            raise RuntimeError(f"the application sent {kind!r} in place of 'http.response.body'")
-        if self._complete:
-            raise RuntimeError("the application sent a body behind the last piece of it")
-        self._take(bytes_of(event.get("body", b"")), last=not event.get("more_body", False))
+        if event["type"] != "http.response.body" or self._complete:
+            where = "behind the last piece of its body" if self._complete else "in place of 'http.response.body'"
+            raise RuntimeError(f"the application sent {event['type']!r} {where}")
+        piece = bytes_of(event.get("body", b""))
+        if event.get("more_body", False) or self._response is not None or self._queue or self._bodiless:
+            self._take(piece, last=not event.get("more_body", False))
+        elif self._length is None or self._length == len(piece):  # a body of one piece, as nearly all are
+            self._complete = True
+            fields = b"%bContent-Length: %d\r\n" % (self._fields, len(piece))
+            self._response = response = Response(self._code, piece, b"", fields, None, self._adapter.worker)
+            if self._call_back is not None:
+                self._notify(response)
+            if self._ended is not None:
+                self._ended.set()
+        else:
+            self._take(piece, last=True)
         if self._queued > HIGH_WATER_BYTES and not self._adapter.hands_off:
             self._drained = self._adapter.loop.create_future()
             await self._drained
 
     def _start(self, event: Event) -> None:
+        if event["type"] != "http.response.start":
+            raise RuntimeError(f"the application sent {event['type']!r} in place of 'http.response.start'")
         code = event["status"]
         if not 200 <= code <= 999:
             raise ValueError(f"status {code!r}: give a number from 200 to 999")
@@ -555,15 +565,15 @@ def path_of(target: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
 
 def encode_fields(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int | None]:
     """Return the header lines, and the Content-Length, which is not among them. Raises ValueError or TypeError."""
-    lines, length = [], None
+    text, lines, length = b"", 0, None
     for name, value in headers:
         kind = KINDS.get(name) or kind_of(name)
         if kind == FIELD:
-            lines.append(b"%b: %b\r\n" % (name, value))
+            text += name + b": " + value + b"\r\n"
+            lines += 1
         elif kind == LENGTH:
             length = int(value)
-    text = b"".join(lines)
-    if text.count(b"\n") != len(lines) or text.count(b"\r") != len(lines) or b"\0" in text:
+    if len(text.splitlines()) != lines or b"\0" in text:
         raise ValueError("a header's value has a line's end in it, or a zero byte")
     return text, length
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import plain_http
+from support import control, plain_http
 from support.servers import Server, end_server, read_head, read_response, run_to_the_end, start_server, wait_until
 
 from services.options import MODELS
@@ -24,6 +25,10 @@ FOLDER = os.path.dirname(__file__)
 def note(name, text=""):
     with open(os.path.join(FOLDER, name), "a") as file:
         file.write(text + "\\n")
+
+async def there(name):
+    while not os.path.exists(os.path.join(FOLDER, name)):
+        await asyncio.sleep(0.01)
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -39,8 +44,10 @@ async def app(scope, receive, send):
             time.sleep(0.01)
     elif path == "/await":
         note("awaits")
-        while not os.path.exists(os.path.join(FOLDER, "door")):
-            await asyncio.sleep(0.01)
+        await there("door")
+    elif path == "/last":
+        note("last")
+        await there("end")
     elif path == "/gone":
         await receive()
         note("waits")
@@ -97,6 +104,14 @@ def is_held_up(clients: list[socket.socket]) -> bool:
     return not select.select(clients, [], [], BLOCKED_SECONDS)[0]
 
 
+def accepts(server: Server) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def lines(folder: Path, name: str) -> list[str]:
     with contextlib.suppress(FileNotFoundError):
         return (folder / name).read_text().splitlines()
@@ -136,8 +151,10 @@ def test_session(serve_own, folder, model, kind) -> None:
     client_that_goes_away_is_noticed(server, folder)
     started = len(lines(folder, "started"))
     assert started == (1 if model == "nodejs" else 2)
-    end_server(server)
-    assert server.process.returncode == 0
+    what_awaits_is_finished_in_a_drain(server, folder)
+    for client in server.clients:
+        client.close()
+    assert server.process.wait(30) == 0
     assert len(lines(folder, "shut-down")) == started
     log = server.log.read_text()
     assert log.count("ValueError: boom") == 1
@@ -151,11 +168,17 @@ def bodies_and_errors(server: Server) -> None:
         answer = client.get("/pieces")
         assert answer.text == "0\n1\n2\n"
         assert ("transfer-encoding" in answer.headers) == (server.model != "ramcloud")
-        assert client.get("/boom").status_code == 500
+        assert client.get("/boom").status_code == 500  # counted below
         assert client.head("/pieces").text == ""
         handshake = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
         assert client.get("/", headers=handshake).status_code == 501
     wait_until(lambda: server.metric("lab_requests_total", code="500") == 1, what="a count")
+    pipelined = server.connect(timeout=30)
+    pipelined.sendall(b"".join(b"POST /size HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (n, b"x" * n)
+                      + b"HEAD /pieces HTTP/1.1\r\nHost: x\r\n\r\n" for n in (1, 2, 3)))  # fmt: skip
+    for number in (1, 2, 3):
+        assert read_response(pipelined).endswith(b"\r\n\r\n%d 127.0.0.1" % number)
+        assert read_head(pipelined).startswith(b"HTTP/1.1 200")
 
 
 def what_awaits_holds_up_nobody(server: Server, folder: Path) -> None:
@@ -210,7 +233,21 @@ def client_that_goes_away_is_noticed(server: Server, folder: Path) -> None:
     wait_until(lambda: lines(folder, "waits"), what="a request")
     client.close()
     wait_until(lambda: lines(folder, "http.disconnect"), what="a disconnect")
-    assert server.get("/").status_code == 200
+    client = ask(server, "/gone")
+    client.shutdown(socket.SHUT_WR)  # it still reads
+    assert read_response(client).startswith(b"HTTP/1.1 200")
+    assert len(lines(folder, "http.disconnect")) == 2
+
+
+def what_awaits_is_finished_in_a_drain(server: Server, folder: Path) -> None:
+    client = ask(server, "/last")
+    wait_until(lambda: lines(folder, "last"), what="a request")
+    server.signal(signal.SIGTERM)
+    wait_until(lambda: not accepts(server), what="a drain")
+    (folder / "end").touch()
+    response = read_response(client)
+    assert response.startswith(b"HTTP/1.1 200")
+    assert b"\r\nConnection: close\r\n" in response
 
 
 def test_failure_in_the_middle_closes_without_a_last_chunk(serve_own) -> None:
@@ -263,3 +300,24 @@ def test_worker_that_dies_fails_the_requests_that_await_there(serve_own, folder)
     for client in clients:
         assert client.recv(1) == b""
     assert server.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(("model", "kind"), [("nodejs", "process"), ("nginx", "thread"), ("ramcloud", "thread")])
+def test_change_of_options_ends_one_loop_and_begins_another(serve_own, folder, model, kind) -> None:
+    state = folder / "state"
+    server = serve_own(model, "--worker-kind", kind, "--workers", "2", "--state-dir", str(state))
+    loops = 1 if model == "nodejs" else 2
+
+    def change(backlog: int) -> int:
+        """Change an option, have an application respond, and return how many descriptors there are then."""
+        assert "error" not in control.change(state, backlog=backlog)
+        assert server.get("/pieces").text == "0\n1\n2\n"
+        return len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+
+    at_first = change(100)
+    assert [change(backlog) for backlog in (101, 102)][
+        -1
+    ] < at_first + 3  # a loop has three; a connection may close late
+    assert len(lines(folder, "started")) == 4 * loops
+    assert len(lines(folder, "shut-down")) == 3 * loops
+    assert "ERROR" not in server.log.read_text()
