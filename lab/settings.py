@@ -24,12 +24,18 @@ CHECKOUT = CODE / CARRIED if INSTALLED else CODE
 if INSTALLED:
     # Nothing is written where packages are. All that we start has the folder from here, whichever it runs in itself.
     os.environ["LAB_STATE_DIR"] = variable("LAB_STATE_DIR", str(Path.cwd() / ".lab"))
+ON_HOSTS = variable("LAB_PLACE") == "vms"
+"""True on a host of the vms place: an inventory says there what runs where, and with which options."""
+IN_CONTAINERS = variable("LAB_PLACE") == "containers"
+"""True in the live page of the containers place."""
+WITHOUT_MAKEFILE = INSTALLED or ON_HOSTS or IN_CONTAINERS
+"""A wheel has none; nor have a host and an image, which cannot tell whether it was `make` that started them."""
 UP, DOWN, STATUS, LOAD, SETUP = (
     ("lab up", "lab down", "lab status", "lab load nginx", "pip install 'accept-lab[lab]'")
-    if INSTALLED
+    if WITHOUT_MAKEFILE
     else ("make lab-up", "make lab-down", "make lab-status", "make load MODEL=nginx", "make setup")
 )
-"""Commands that messages name; a wheel has no Makefile."""
+"""Commands that messages name."""
 STATE_DIR = Path(variable("LAB_STATE_DIR", str(CHECKOUT / ".lab")))
 """Everything that runs leaves its state, logs and results here and nowhere else."""
 
@@ -38,14 +44,14 @@ PROJECT = variable("COMPOSE_PROJECT_NAME", "accept-lab")
 
 HOST = "127.0.0.1"
 
-ON_HOSTS = variable("LAB_PLACE") == "vms"
-"""True on a host of the vms place: an inventory says there what runs where, and with which options."""
-IN_CONTAINERS = variable("LAB_PLACE") == "containers"
-"""True in the live page of the containers place."""
-
 
 class SettingError(Exception):
     """A `LAB_…` variable holds something unusable; the text says which and what it takes."""
+
+
+def up_at(place: str) -> str:
+    """Return the command that starts the stack in a place, for messages."""
+    return f"lab up --place {place}" if WITHOUT_MAKEFILE else f"make lab-up PLACE={place}"
 
 
 def require_checkout() -> None:

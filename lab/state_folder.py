@@ -98,7 +98,9 @@ def explain(error: OSError, state_dir: Path = STATE_DIR) -> str:
     An error of a write has no path with it, so a disk that is full is told by the error's number.
     """
     path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
-    ours = is_full(state_dir) if path is None else path.resolve().is_relative_to(state_dir.resolve())
+    ours = (
+        is_full(state_dir) if path is None else Path(os.path.realpath(path)).is_relative_to(os.path.realpath(state_dir))
+    )
     if error.errno in (*NO_ROOM, errno.EROFS):
         where = f"{path or state_dir}: " if path or ours else ""
         remedy = "" if error.errno == errno.EROFS else "make room there, or "

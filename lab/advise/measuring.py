@@ -31,11 +31,12 @@ import httpx
 
 from lab import machines
 from lab.advise.finding import findings
-from lab.advise.servers import Application, Candidate, candidates
+from lab.advise.servers import Candidate, candidates
 from lab.load.plan import Plan, Stream, merged
 from lab.measure import environment, processes
 from lab.measure.difference import Figure, figure_of
 from lab.measure.foreign_cpu import ForeignCpu
+from lab.peers.application import Application
 from lab.peers.process import PeerError
 
 if TYPE_CHECKING:

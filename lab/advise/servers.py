@@ -7,26 +7,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.peers import gunicorn_gthread, uvicorn
 from lab.peers import model as own
+from lab.peers.application import HOSTS, Application
 from services.options import MODELS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab.peers.process import Cpus, Peer
 
-PEERS = {peer.NAME: peer for peer in (gunicorn_gthread, uvicorn)}
 SINGLE = "nodejs"
 """The model that has one worker, or a cluster of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Application:
-    """An application as `--app` and `--app-dir` name it."""
-
-    spec: str
-    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +34,7 @@ class Candidate:
         return f"{self.server} × {self.workers}"
 
 
-NAMES = (*MODELS, *PEERS)
+NAMES = (*MODELS, *HOSTS)
 
 
 def candidates(application: Application, workers: Iterable[int], cores: int) -> Iterator[Candidate]:
@@ -56,15 +45,14 @@ def candidates(application: Application, workers: Iterable[int], cores: int) -> 
     counts = sorted(set(workers))
     for name in MODELS:
         yield from (Candidate(name, count, "model", _model(application, name, count)) for count in counts)
-    for peer, count in zip(PEERS.values(), (2 * cores + 1, cores), strict=True):
+    for peer, count in zip(HOSTS.values(), (2 * cores + 1, cores), strict=True):
         if peer.available():
             yield Candidate(peer.NAME, count, "peer", _peer(application, peer.start, count))
 
 
 def _model(application: Application, name: str, count: int) -> Callable[[Cpus], AbstractContextManager[Peer]]:
     workers = [] if name == SINGLE and count == 1 else ["--cluster" if name == SINGLE else "--workers", str(count)]
-    options = [*workers, "--app", application.spec, "--app-dir", str(application.folder)]
-    return lambda cpus: own.start(name, *options, cpus=cpus)
+    return lambda cpus: own.start(name, *workers, *application.options, cpus=cpus)
 
 
 def _peer(

@@ -12,7 +12,8 @@ one core with all its processes, wrk has another. Three parts:
 
 The document (`lab bench --json`) has these keys:
 
-- `environment`, `wrk` (its version), `load_average` at the start, `missing` (servers that are not installed);
+- `environment`, `wrk` (its version), `load_average` at the start, `missing` (servers that are not installed),
+  `compared` (servers that all others are compared with: nginx and node, or with `--app` gunicorn and uvicorn);
 - `rows`: for each server, medians over the rounds. `cpu_us_per_request`, `keepalive_rps`, `p50_ms`, `p99_ms` and
   `busy_share` (of the server's core) are of requests that all differ; those that begin with `fixed_` are of the same
   request again and again; `connections_per_second` has a connection a request; `pss_bytes` is memory after the first
@@ -36,23 +37,24 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from lab import machines, peers
+from lab import machines
 from lab.bench import kernel_memory, processor_time
 from lab.bench.metrics_cost import PAIRS, watching
-from lab.bench.servers import WARM_UP_SECONDS, BenchError, Cores, Server, check, load, model_server, peer_server
+from lab.bench.servers import WARM_UP_SECONDS, BenchError, Cores, Server, check, choose, choose_for, load, model_server
 from lab.bench.tables import tables
 from lab.load import wrk
 from lab.load.idle_connections import IdleConnections
 from lab.measure import environment, processes
 from lab.measure.summary import Summary, summarise
+from lab.peers.application import HOSTS
 from lab.peers.nginx import NAME as NGINX
 from lab.peers.node import NAME as NODE
-from services.options import MODELS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from lab.bench.processor_time import Load
+    from lab.peers.application import Application
     from lab.peers.process import Peer
 
     Progress = Callable[[str], None]
@@ -70,6 +72,8 @@ FIXED = "fixed_"
 """Before the figures of a load that is the same request again and again."""
 REFERENCES = {"nginx": NGINX, "node": NODE}
 """Servers that all others are compared with: their name in a key, and in the table of peers."""
+HOSTS_COMPARED = {name.partition("-")[0]: name for name in HOSTS}
+"""The same where an application of one's own is measured: gunicorn and uvicorn."""
 UNITS = {
     "keepalive_rps": "1/s",
     "connections_per_second": "1/s",
@@ -123,7 +127,10 @@ class IdleRound:
     p99_ms_with: float
 
 
-def run(servers: list[str] | None, seconds: float, rounds: int, parts: set[str], progress: Progress) -> dict[str, Any]:
+def run(
+    servers: list[str] | None, seconds: float, rounds: int, parts: set[str], progress: Progress,
+    application: Application | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Measure, and return the document that is described above.
 
     `servers` are names of models and peers, all that are installed by default; `seconds` is the length of
@@ -136,7 +143,7 @@ def run(servers: list[str] | None, seconds: float, rounds: int, parts: set[str],
     parts = parts or set(PARTS)
     if parts - PARTS:
         raise BenchError(f"no part is called {', '.join(sorted(parts - PARTS))}; there are {', '.join(sorted(PARTS))}")
-    present, missing = choose(servers)
+    present, missing = choose(servers) if application is None else choose_for(application, servers, progress)
     document: dict[str, Any] = {
         "environment": environment.describe(),
         "wrk": wrk.version(),
@@ -151,7 +158,8 @@ def run(servers: list[str] | None, seconds: float, rounds: int, parts: set[str],
     if busy > BUSY_LOAD:
         progress(f"other work keeps {busy:.1f} cores busy: rates will be too low, and the spread will show it")
     if "rows" in parts:
-        document |= rows(present, cores, seconds, rounds, progress)
+        compared = HOSTS_COMPARED if application else REFERENCES
+        document |= rows(present, cores, seconds, rounds, progress, compared)
     if "idle" in parts:
         document["idle_connections"] = idle_connections(cores, seconds, rounds, IDLE_CONNECTIONS, progress)
     if "watching" in parts:
@@ -169,7 +177,17 @@ def merged(stored: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
     if measured["rows"]:
         result |= {
             key: measured[key]
-            for key in ("environment", "wrk", "rows", "missing", "load_average", "spreads", "rounds", "beside")
+            for key in (
+                "environment",
+                "wrk",
+                "compared",
+                "rows",
+                "missing",
+                "load_average",
+                "spreads",
+                "rounds",
+                "beside",
+            )
             if key in measured
         }
     for part in {"idle_connections", "watching"} & measured.keys():
@@ -187,39 +205,23 @@ def pick_cores() -> Cores | None:
     return Cores(allowed[0], allowed[1]) if len(allowed) >= CORES_NEEDED else None
 
 
-def choose(names: list[str] | None) -> tuple[list[Server], list[dict[str, str]]]:
-    """The servers to measure, and those of them that are not installed, with the way to get them."""
-    known = [*MODELS, *peers.HTTP_PEERS]
-    wanted = names or known
-    unknown = sorted(set(wanted) - set(known))
-    if unknown:
-        raise BenchError(f"no server is called {', '.join(unknown)}; there are {', '.join(known)}")
-    present = [model_server(name) for name in wanted if name in MODELS]
-    missing = []
-    for name in wanted:
-        if name in MODELS:
-            continue
-        kind = peers.HTTP_PEERS[name]
-        if kind.available():
-            present.append(peer_server(kind))
-        else:
-            missing.append({"server": name, "how_to_get": kind.HOW_TO_GET})
-    return present, missing
-
-
 # Part one: processor time a request, throughput, connection rate, latency, memory.
 
 
-def rows(servers: list[Server], cores: Cores, seconds: float, rounds: int, progress: Progress) -> dict[str, Any]:
-    """All servers one after the other, `rounds` times."""
+def rows(
+    servers: list[Server], cores: Cores, seconds: float, rounds: int, progress: Progress,
+    compared: Mapping[str, str] = REFERENCES,
+) -> dict[str, Any]:  # fmt: skip
+    """All servers one after the other, `rounds` times; each beside those that it is `compared` with."""
     done: dict[str, list[Measured]] = {server.name: [] for server in servers}
-    with references(servers, cores) as running:
+    with references(servers, cores, compared) as running:
         for number in range(1, rounds + 1):
             for server in servers:
                 progress(f"round {number} of {rounds}: {server.name}")
                 done[server.name].append(one_server(server, cores, seconds, running, progress))
     return {
-        "rows": [row(server, done) for server in servers],
+        "compared": list(compared),
+        "rows": [row(server, done, compared) for server in servers],
         "spreads": {name: spread(measured) for name, measured in done.items()},
         "rounds": {
             name: {figure: [getattr(one, figure) for one in measured] for figure in UNITS}
@@ -233,12 +235,12 @@ def rows(servers: list[Server], cores: Cores, seconds: float, rounds: int, progr
 
 
 @contextmanager
-def references(servers: list[Server], cores: Cores) -> Iterator[list[Reference]]:
+def references(servers: list[Server], cores: Cores, compared: Mapping[str, str]) -> Iterator[list[Reference]]:
     """Start those of the servers that the others are compared with, and warm them up."""
     with ExitStack() as stack:
         found = []
         for server in servers:
-            if server.name in REFERENCES.values():
+            if server.name in compared.values():
                 running = stack.enter_context(server.start(cores.server))
                 rate = load(running.url, WARM_UP_SECONDS, cores).requests_per_second
                 found.append(Reference(server.name, running, rate))
@@ -288,8 +290,8 @@ def spread(measured: Iterable[Measured]) -> dict[str, Summary]:
     return {figure: summarise([one[figure] for one in taken], unit) for figure, unit in UNITS.items()}
 
 
-def row(server: Server, done: dict[str, list[Measured]]) -> dict[str, Any]:
-    """One server's medians, and its ratios to nginx and to node; a ratio is null where that was not measured."""
+def row(server: Server, done: dict[str, list[Measured]], compared: Mapping[str, str]) -> dict[str, Any]:
+    """One server's medians, and its ratios to those that it is compared with; null where that was not measured."""
     own = done[server.name]
     medians = {figure: summary["median"] for figure, summary in spread(own).items()}
     nginx = done.get(NGINX)
@@ -305,7 +307,7 @@ def row(server: Server, done: dict[str, list[Measured]]) -> dict[str, Any]:
         **{
             f"{load}cpu_ratio_to_{short}": cpu_ratio(server.name, name, own, load) if name in done else None
             for load in ("", FIXED)
-            for short, name in REFERENCES.items()
+            for short, name in compared.items()
         },
     }
 

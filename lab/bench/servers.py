@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
 
+from lab import machines, peers
 from lab.load import wrk
 from lab.measure import processes
 from lab.peers import model as own
+from lab.peers.application import HOSTS, Application
+from lab.peers.process import PeerError
+from services.options import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from lab import peers
     from lab.peers.process import Peer
+
+    Progress = Callable[[str], None]
 
 WARM_UP_SECONDS = 1.0
 
@@ -53,6 +58,63 @@ def model_server(name: str, *options: str, module: str = "services") -> Server:
     """One of our models with one worker and its defaults, run by `module`; `nodejs` has no workers at all."""
     given = (*(() if name == "nodejs" else ("--workers", "1")), *options)
     return Server(name, "model", name, lambda cpu: own.start(name, *given, cpus={cpu}, module=module))
+
+
+def servers_of(application: Application) -> list[Server]:
+    """The models with an application of one's own, and gunicorn and uvicorn where they are installed."""
+    models = [model_server(name, *application.options) for name in MODELS]
+    return [*models, *(host_server(name, application) for name, kind in HOSTS.items() if kind.available())]
+
+
+def host_server(name: str, application: Application) -> Server:
+    """A real server with one worker and an application of one's own."""
+    kind = HOSTS[name]
+    start = lambda cpu: kind.start(0, 1, {cpu}, application.spec, str(application.folder))  # noqa: E731
+    return Server(name, "peer", "", start, kind.available())
+
+
+def choose(names: list[str] | None) -> tuple[list[Server], list[dict[str, str]]]:
+    """The servers to measure, and those of them that are not installed, with the way to get them."""
+    known = [*MODELS, *peers.HTTP_PEERS]
+    wanted = names or known
+    unknown = sorted(set(wanted) - set(known))
+    if unknown:
+        raise BenchError(f"no server is called {', '.join(unknown)}; there are {', '.join(known)}")
+    present = [model_server(name) for name in wanted if name in MODELS]
+    missing = []
+    for name in wanted:
+        if name in MODELS:
+            continue
+        kind = peers.HTTP_PEERS[name]
+        if kind.available():
+            present.append(peer_server(kind))
+        else:
+            missing.append({"server": name, "how_to_get": kind.HOW_TO_GET})
+    return present, missing
+
+
+def choose_for(
+    application: Application, names: list[str] | None, progress: Progress
+) -> tuple[list[Server], list[dict[str, str]]]:
+    """The servers to measure with an application of one's own: without gunicorn or uvicorn where it cannot serve it."""
+    known = servers_of(application)
+    unknown = sorted({*(names or ())} - {server.name for server in known})
+    if unknown:
+        raise BenchError(f"{', '.join(unknown)}: with --app there are {', '.join(server.name for server in known)}")
+    present = []
+    for server in known:
+        if names and server.name not in names:
+            continue
+        try:
+            with server.start(min(machines.cpus())) as running:
+                check(server, running.url)
+        except (BenchError, PeerError) as error:
+            if server.kind == "model":
+                raise
+            progress(f"left out: {str(error).splitlines()[0]}")
+        else:
+            present.append(server)
+    return present, []
 
 
 def check(server: Server, url: str) -> None:

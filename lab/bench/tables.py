@@ -27,8 +27,10 @@ def tables(document: dict[str, Any]) -> list[Table]:
 def _rows_table(document: dict[str, Any]) -> Table:
     where = document["environment"]
     title = f"One core each for server and wrk; Python {where['python']}, Linux {where['kernel']}, {where['commit']}"
+    compared = document.get("compared", ("nginx", "node"))
+    ratios = [f"{name} ÷" for name in compared]
     table = _table(
-        title, "server", "CPU µs", "nginx ÷", "node ÷", "same: CPU µs", "nginx ÷", "node ÷",
+        title, "server", "CPU µs", *ratios, "same: CPU µs", *ratios,
         "1/s", "same: 1/s", "connections 1/s", "p50 ms", "p99 ms", "PSS MiB",
     )  # fmt: skip
     table.caption = "CPU is the server's a request, each different; same: the same request again and again"
@@ -38,11 +40,9 @@ def _rows_table(document: dict[str, Any]) -> Table:
         table.add_row(
             f"{entry['server']} {entry['version'] or ''}".strip(),
             _with_spread(document, entry, "cpu_us_per_request", ".1f") + ("*" if entry["rounds_not_busy"] else ""),
-            _ratio(entry["cpu_ratio_to_nginx"]),
-            _ratio(entry["cpu_ratio_to_node"]),
+            *(_ratio(entry[f"cpu_ratio_to_{name}"]) for name in compared),
             f"{entry['fixed_cpu_us_per_request']:.1f}{'*' if entry['fixed_rounds_not_busy'] else ''}",
-            _ratio(entry["fixed_cpu_ratio_to_nginx"]),
-            _ratio(entry["fixed_cpu_ratio_to_node"]),
+            *(_ratio(entry[f"fixed_cpu_ratio_to_{name}"]) for name in compared),
             _with_spread(document, entry, "keepalive_rps"),
             f"{entry['fixed_rps']:,.0f}",
             f"{entry['connections_per_second']:,.0f}",

@@ -53,8 +53,9 @@ def advise(
     Ten minutes on two cores. Fewer than three rounds tell no differences.
     """
     from lab.advise import measuring
-    from lab.advise.servers import NAMES, Application
+    from lab.advise.servers import NAMES
     from lab.advise.tables import shown
+    from lab.peers.application import Application
     from lab.peers.process import PeerError
 
     routes = tuple(cheap or ("/",)), tuple(blocking or ())

@@ -19,6 +19,8 @@ from services.options import MODELS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lab.peers.application import Application
+
 PANEL = "Measuring"
 app = typer.Typer()
 app.add_typer(results.app, name="results", rich_help_panel=PANEL)
@@ -162,6 +164,18 @@ def bench(
     seconds: Annotated[
         float | None, typer.Option(parser=duration(0.5), metavar=DURATION, help="Length of each load [2].")
     ] = None,
+    app_spec: Annotated[
+        str | None,
+        typer.Option(
+            "--app",
+            metavar="MODULE:ATTRIBUTE",
+            show_default=False,
+            help="Measure this WSGI or ASGI application behind the models, gunicorn and uvicorn.",
+        ),
+    ] = None,
+    app_dir: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Folder in which its module is.")
+    ] = Path(),
     into: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Put the parts that were measured into this JSON document."),
@@ -175,9 +189,13 @@ def bench(
     Exits with 3 on a machine with too few cores to tell.
     """
     from lab.bench import run as measuring
+    from lab.peers.application import Application
 
     chosen = [*(only or ()), *(server or ())]
-    document = measured(chosen, seconds or (1.0 if quick else 2.0), rounds or (1 if quick else 7))
+    application = Application(app_spec, app_dir.resolve()) if app_spec else None
+    if application and (into or set(only or ()) & {"idle", "watching"}):
+        refuse("--app measures rows only, and is not put into a document of others")
+    document = measured(chosen, seconds or (1.0 if quick else 2.0), rounds or (1 if quick else 7), application)
     if into and "inconclusive" not in document:
         stored = json.loads(into.read_text(encoding="utf-8"))
         text = json.dumps(measuring.merged(stored, document), indent=2, ensure_ascii=False)
@@ -191,17 +209,19 @@ def bench(
         raise typer.Exit(INCONCLUSIVE)
 
 
-def measured(only: Sequence[str], seconds: float, rounds: int) -> dict[str, Any]:
+def measured(
+    only: Sequence[str], seconds: float, rounds: int, application: Application | None = None
+) -> dict[str, Any]:
     """The document of a bench, of all or only some servers and parts."""
     from lab.bench import run as measuring
     from lab.load.idle_connections import IdleError
     from lab.load.wrk import WrkError
     from lab.peers.process import PeerError
 
-    parts = set(only) & measuring.PARTS
+    parts = {"rows"} if application else set(only) & measuring.PARTS
     servers = [name for name in only if name not in parts] or None
     try:
-        return measuring.run(servers, seconds, rounds, parts, progress=say)
+        return measuring.run(servers, seconds, rounds, parts, progress=say, application=application)
     except (measuring.BenchError, WrkError, PeerError, IdleError) as error:
         refuse(str(error))
 

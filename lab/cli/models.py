@@ -11,6 +11,7 @@ import typer
 from lab import machines
 from lab.cli.arguments import NAMES, JsonOption, ModelName, check_model
 from lab.cli.output import print_json, print_rich, refuse
+from lab.settings import up_at
 
 PANEL = "Models"
 app = typer.Typer()
@@ -49,7 +50,7 @@ def serve(
         refuse(f"the model comes before its options: lab serve MODEL {model} …, where MODEL is one of {NAMES}")
     check_model(model)
     if not machines.LINUX:
-        refuse("the servers need Linux: `make lab-up PLACE=containers` has them on a Docker engine")
+        refuse(f"the servers need Linux: `{up_at('containers')}` has them on a Docker engine")
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "services", model, *(options or [])])
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from lab import settings
 from lab.cli import grafana
 from lab.cli.arguments import JsonOption
 from lab.cli.output import BAD_USAGE, CLAIM_FAILED, print_json, print_rich, say
@@ -96,7 +97,7 @@ def status(place: PlaceOption = Place.auto, as_json: JsonOption = False) -> None
     tell = say if as_json else typer.echo
     running = [part for part in found if part.pid]
     if not running:
-        tell("nothing runs: `lab up` (or `make lab-up`) starts the stack")
+        tell(f"nothing runs: `{settings.UP}` starts the stack")
     # A part that this machine cannot have is absent, and no fault.
     troubled = [part.name for part in found if part.state != "absent" and part.health != "ok"]
     if running and troubled:

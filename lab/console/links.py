@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -34,31 +34,37 @@ class Link:
         return probe.answers(self.port.found_at, self.health_path, PROBE_SECONDS)
 
 
-LINKS = (
-    Link("Grafana", settings.GRAFANA, "/api/health", "comes with containers: `make lab-up PLACE=containers`"),
-    Link("Prometheus", settings.PROMETHEUS, "/-/ready", "install your system's prometheus package, then `make lab-up`"),
-    Link("Locust", settings.LOCUST, "/", "`make lab-up` starts it"),
+TOOLS = (
+    ("Grafana", settings.GRAFANA, "/api/health"),
+    ("Prometheus", settings.PROMETHEUS, "/-/ready"),
+    ("Locust", settings.LOCUST, "/"),
 )
-LINKS_IN_CONTAINERS = (
-    *(
-        replace(link, missing=f"`make lab-up` says why; LAB_{link.name.upper()}_IMAGE names another image")
-        for link in LINKS[:2]
-    ),
-    LINKS[2],
-)
-LINKS_ON_HOSTS = (
-    replace(LINKS[0], missing="add a package source that has it to this host, then `make lab-up PLACE=vms`"),
-    *(replace(link, missing="`make lab-up PLACE=vms` starts it") for link in LINKS[1:]),
-)
+"""Name, port and path of health of each."""
 DASHBOARDS = {"": "lab-compare", "model": "lab-anatomy"}
 """The uid of the dashboard that shows what the page shows: all models, or one."""
 
 
 def links_here() -> tuple[Link, ...]:
-    """The links, with what to do here about one that is missing."""
+    """Return the links, with what to do here about one that is missing."""
+    return tuple(Link(*tool, missing) for tool, missing in zip(TOOLS, remedies(), strict=True))
+
+
+def remedies() -> tuple[str, str, str]:
+    """Return what to do here about each of `TOOLS` where it is missing."""
+    up = settings.UP
     if settings.ON_HOSTS:
-        return LINKS_ON_HOSTS
-    return LINKS_IN_CONTAINERS if settings.IN_CONTAINERS else LINKS
+        up = settings.up_at("vms")
+        return f"add a package source that has it to this host, then `{up}`", f"`{up}` starts it", f"`{up}` starts it"
+    if settings.IN_CONTAINERS:
+        grafana, prometheus = (
+            f"`{up}` says why; LAB_{name}_IMAGE names another image" for name in ("GRAFANA", "PROMETHEUS")
+        )
+        return grafana, prometheus, f"`{up}` starts it"
+    return (
+        f"comes with containers: `{settings.up_at('containers')}`",
+        f"install your system's prometheus package, then `{up}`",
+        f"`{up}` starts it",
+    )
 
 
 def path_of(link: Link, model: str) -> str:
@@ -93,7 +99,7 @@ def show(model: str) -> None:
 
 def probe_all() -> list[bool]:
     """Return whether each of the links responds."""
-    with ThreadPoolExecutor(len(LINKS)) as pool:
+    with ThreadPoolExecutor(len(TOOLS)) as pool:
         return list(pool.map(Link.answers, links_here()))
 
 

@@ -120,7 +120,8 @@ def remedy(model: str) -> str:
     port = settings.ADMIN_PORTS[model]
     if settings.ON_HOSTS:
         return (
-            f"`make lab-up PLACE=vms` starts it; `journalctl -u accept-lab-{model}` on its host says why it ended. "
+            f"`{settings.up_at('vms')}` starts it; `journalctl -u accept-lab-{model}` on its host says why it ended. "
             f"It is expected at {settings.host_of(model)}:{port.number}"
         )
-    return f"`lab up` starts it; `lab status` shows how it is. It is expected at port {port.number} ({port.variable})"
+    here = f"`{settings.UP}` starts it; `{settings.STATUS}` shows how it is"
+    return f"{here}. It is expected at port {port.number} ({port.variable})"

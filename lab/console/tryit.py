@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BESIDES = ("workers", "backlog")
 """Options of every model that change its drawing; the others are left to `lab set`."""
 REQUESTS = {"cheap": "cheap ones", "heavy": "every 20th is heavy", "hot": "one hot connection, the others quiet"}
-ON_HOSTS_HINT = "As a line of the models' hosts in your inventory; `make lab-up PLACE=vms` applies it:"
+ON_HOSTS_HINT = f"As a line of the models' hosts in your inventory; `{settings.up_at('vms')}` applies it:"
 
 
 def drawer(loads: Loads, history: History, model: str) -> ui.right_drawer:

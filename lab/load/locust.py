@@ -25,7 +25,7 @@ from rich.console import Console
 
 from lab import machines, results, settings
 from lab.load.result import Repeat, described, exit_code, report
-from lab.load.seen import load_address
+from lab.load.seen import load_address, unseen
 from lab.load.served import Watch
 from lab.measure import environment
 from lab.measure.foreign_cpu import ForeignCpu
@@ -89,6 +89,17 @@ class LoadError(Exception):
     """No load can be made; the text says why and what to do."""
 
 
+class LastingConsole(Console):
+    """A console whose reader may leave early, as `| head` does: nothing more is shown, and the run goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Discard the rest, where rich would end the process."""
+        self.quiet = True
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.file.fileno())  # or the interpreter would try again at its end, and complain
+        os.close(null)
+
+
 def make(load: Load, *, as_json: bool = False, pages: Pages = lambda _: None) -> int:
     """Make a load, show it, and store it; `pages` is given its folder, to write its page and the index.
 
@@ -97,12 +108,12 @@ def make(load: Load, *, as_json: bool = False, pages: Pages = lambda _: None) ->
     """
     if all(_belongs_into_the_network(model, load.extra) for model in load.models):
         return _make_in_the_network(load, as_json=as_json)
-    errors = Console(stderr=True)
+    errors = LastingConsole(stderr=True)
     try:
         _check(load)
-        if warning := too_few_descriptors(load.users):
+        for warning in filter(None, (too_few_descriptors(load.users), *map(unseen, load.models[:1]))):
             errors.print(warning, style="yellow", highlight=False, soft_wrap=True)
-        made = _made(load, errors, Console(stderr=True) if as_json else Console(), pages)
+        made = _made(load, errors, errors if as_json else LastingConsole(), pages)
     except (LoadError, results.ResultsError) as error:
         errors.print(str(error), style="red", highlight=False, soft_wrap=True)
         return BAD_USAGE

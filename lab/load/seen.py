@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.measure import targets
 from lab.peers.process import accepts, free_port
-from lab.settings import HOST, PROMETHEUS, SettingError, variable
+from lab.settings import HOST, PROMETHEUS, SettingError, host_of, variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,19 @@ def load_address(run: str) -> Iterator[tuple[str, int] | None]:
             yield HOST, port
     else:
         yield None
+
+
+def unseen(model: str) -> str:
+    """Return why the stack's Prometheus sees no load of this machine's, and what to do; empty where it may see one.
+
+    A model of another host has its Prometheus on another host, too, which must be told where to ask.
+    """
+    if host_of(model) == HOST or variable(LOADS_LISTEN):
+        return ""
+    return (
+        f"this load is not in Prometheus, which is on another host: set {LOADS_LISTEN}=ADDRESS:9111-9112, by which it "
+        "reaches this machine, and lab_load_targets in its inventory; or make the load from the live page"
+    )
 
 
 def _first_free(listen: str) -> tuple[str, int] | None:

@@ -200,6 +200,7 @@ def end() -> list[str]:
 
     Raises EngineError, DockerException or OSError.
     """
+    engine.find()  # or Compose would be asked, and say nothing of use
     done = images.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
     if done.returncode:
         return (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]

@@ -55,7 +55,7 @@ LISTEN = 10
 """State of a TCP socket: include/net/tcp_states.h."""
 
 TOOLS = {
-    "prometheus": ("prometheus", "the stack's metrics; `make lab-up` as root installs it on Debian"),
+    "prometheus": ("prometheus", f"the stack's metrics; `{settings.UP}` as root installs it on Debian"),
     "wrk": ("wrk", "`make bench` and two experiments"),
     "nginx": ("nginx-light", "the real nginx beside its model"),
     "memcached": ("memcached", "the real memcached beside its model"),
@@ -143,7 +143,9 @@ def architecture() -> Finding:
     machine = platform.machine()
     if machine.lower() in ARCHITECTURES:
         return Finding("architecture", "ok", machine)
-    return Finding("architecture", "warn", f"no images for {machine}", "stay with the local place: PLACE=local")
+    return Finding(
+        "architecture", "warn", f"no images for {machine}", f"stay with the local place: {settings.up_at('local')}"
+    )
 
 
 def namespaces() -> Finding:

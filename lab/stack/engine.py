@@ -21,7 +21,7 @@ ENGINE_NEEDED = (20, 10)
 COMPOSE_NEEDED = (2, 18)
 """Version that Ansible's community.docker asks for."""
 ANSWER_SECONDS = 10.0
-OR_LOCAL = "or stay without: PLACE=local"
+OR_LOCAL = f"or stay without: {settings.up_at('local')}"
 UNCONFINED = "unconfined"
 INSTALL_COMPOSE = f"install docker-compose-plugin, {OR_LOCAL}"
 

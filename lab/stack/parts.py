@@ -6,6 +6,7 @@ Everything is in the state folder (`.lab`, or `LAB_STATE_DIR`).
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lab import settings
 from lab.settings import Port
 from lab.stack import probe
 
-STATE_DIR = settings.STATE_DIR.resolve()
+STATE_DIR = Path(os.path.realpath(settings.STATE_DIR))  # unlike resolve(), says nothing of links in a circle: others do
 SUPERVISOR_DIR = STATE_DIR / "supervisor"
 PIDFILE = SUPERVISOR_DIR / "supervisord.pid"
 SUPERVISOR_CONFIGURATION = SUPERVISOR_DIR / "supervisord.conf"

@@ -36,7 +36,7 @@ def inventory_of(place: str) -> list[str]:
         return ["--inventory", f"inventories/{place}"]
     ours = PROVISIONING / "inventories" / "vms"
     usual = Path("hosts.yml") if settings.INSTALLED else ours / "hosts.yml"
-    hosts = Path(settings.variable("LAB_INVENTORY", str(usual))).expanduser().resolve()
+    hosts = Path(os.path.realpath(Path(settings.variable("LAB_INVENTORY", str(usual))).expanduser()))
     if not hosts.is_file():
         raise RefusalError(
             f"the vms place needs an inventory of your hosts: copy {ours / 'hosts.example.yml'} to {hosts} "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from lab import settings
 from lab.top.readings import STAGES
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ HEADS = (
 )
 STAGE_HEADS = f"{'stage':<9}{'p50':>5}{'p99':>6}"
 STATE_STYLES = {"idle": "dim", "busy": "green", "stalled": "bold red", "crashed": "bold red", "gone": "red"}
-HINT = "nothing answers: `lab up` (or `make lab-up`) starts all, `lab serve MODEL` one"
+HINT = f"nothing answers: `{settings.UP}` starts all, `lab serve MODEL` one"
 
 
 @dataclass(frozen=True, slots=True)

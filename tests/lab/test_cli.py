@@ -267,8 +267,8 @@ LEFT_OUT = Part("grafana", "local", "absent", "-", "", 0, 0.0, 0, "needs a conta
         ([UP, LEFT_OUT], 0, ""),
         ([UP, SICK], 1, "not well: ramcloud"),
         ([UP, STOPPED], 1, "not well: nodejs"),
-        ([STOPPED, LEFT_OUT], 1, "`lab up` (or `make lab-up`)"),
-        ([], 1, "`lab up` (or `make lab-up`)"),
+        ([STOPPED, LEFT_OUT], 1, "`make lab-up` starts the stack"),
+        ([], 1, "`make lab-up` starts the stack"),
     ],
 )
 def test_status_is_good_when_all_that_can_run_works(lab, monkeypatch, parts, code, words):

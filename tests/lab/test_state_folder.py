@@ -150,6 +150,18 @@ def test_disk_that_takes_nothing_is_a_line(spoilt, said):
     assert not list(spoilt.rglob("*.new"))
 
 
+def test_path_that_leads_nowhere_is_a_line(tmp_path):
+    """Links in a circle: what resolves a path says so in ways of its own."""
+    (tmp_path / "circle").symlink_to("circle")
+    *found, doctor = lab(
+        [[name, *words] for name, words in COMMANDS.items()] + [["doctor", "--json"]], tmp_path / "circle"
+    )
+    for one in found:
+        assert_line(one, f"{tmp_path}/circle: Too many levels of symbolic links", "LAB_STATE_DIR")
+    finding = next(each for each in json.loads(doctor[1]) if each["subject"] == "state folder")
+    assert (finding["level"], "Too many levels" in finding["remedy"]) == ("fail", True)
+
+
 def test_file_that_a_full_disk_cuts_is_not_left(tmp_path):
     with disks.disk(tmp_path / "disk", 64 << 10) as folder:
         (folder / "result.json").write_text("old")

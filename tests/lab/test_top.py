@@ -318,7 +318,7 @@ def test_down_model_says_why():
     down = read(None, Sample(Source("ramcloud", "http://127.0.0.1:9103"), 0.0, "connection refused"))
     text = view.render([down], view.Screen(1.0)).plain
     assert re.search("ramcloud +down +http://127.0.0.1:9103 +connection refused", text)
-    assert "lab up" in text
+    assert "`make lab-up` starts all" in text
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from lab.advise.finding import BLOCKING, CAPACITY, MEMORY, REASONS, WAITING, findings
-from lab.advise.servers import Application, candidates
+from lab.advise.servers import candidates
 from lab.experiments import all_experiments
 from lab.measure.difference import figure_of
+from lab.peers.application import Application
 from services.options import MODELS
 
 SHOP = Application("shop:app", Path())

@@ -14,6 +14,7 @@ from support.tools import require_tool
 from lab.bench import run as bench
 from lab.load.idle_connections import IdleConnections, IdleError
 from lab.peers import HTTP_PEERS, nginx
+from lab.peers.application import Application
 
 needs_load = pytest.mark.usefixtures("load_tools")
 ROW_KEYS = [
@@ -101,6 +102,23 @@ def test_table_shows_every_server_fastest_first(document):
 def test_server_whose_core_was_not_busy_is_marked(document):
     document["rows"][0]["rounds_not_busy"] = 1
     assert "less than 95 % busy" in shown(document)
+
+
+def test_application_of_ones_own_is_compared_with_gunicorn_and_uvicorn(monkeypatch, tmp_path):
+    """Real servers, figures that are given: uvicorn does not serve WSGI, and is left out."""
+    (tmp_path / "hello.py").write_text("def app(environ, start):\n    start('200 OK', [])\n    return [b'hello']\n")
+    said = []
+    monkeypatch.setattr(bench, "references", lambda *_: contextlib.nullcontext([]))
+    beside = {f"{load}gunicorn-gthread": 300.0 for load in ("", "fixed_")}
+    monkeypatch.setattr(bench, "one_server", lambda *_: figures_of(10_000.0, beside=beside))
+    document = bench.run(
+        ["nginx", "gunicorn-gthread", "uvicorn"], 1.0, 1, {"rows"}, said.append, Application("hello:app", tmp_path)
+    )
+    assert [row["server"] for row in document["rows"]] == ["nginx", "gunicorn-gthread"]
+    assert document["rows"][0]["cpu_ratio_to_gunicorn"]["median"] == 3.0
+    assert document["rows"][0]["cpu_ratio_to_uvicorn"] is None
+    assert any("left out: uvicorn" in line for line in said)
+    assert "gunicorn ÷" in shown(document)
 
 
 def test_rounds_are_interleaved(monkeypatch):

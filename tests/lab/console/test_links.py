@@ -6,9 +6,9 @@ import pytest
 from support.fake_grafana import FakeGrafana, serve_grafana
 
 from lab import settings
-from lab.console import links
+from lab.console import links, live
 
-GRAFANA, PROMETHEUS, LOCUST = links.LINKS
+GRAFANA = links.links_here()[0]
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,7 @@ def test_tool_that_a_variable_names_is_asked_there(monkeypatch):
 
 def test_what_is_missing_on_hosts_is_got_there(monkeypatch):
     monkeypatch.setattr(settings, "ON_HOSTS", True)
-    assert [link.name for link in links.links_here()] == [link.name for link in links.LINKS]
-    assert all("PLACE=vms" in link.missing for link in links.links_here())
+    assert all("vms`" in link.missing for link in links.links_here())
 
 
 def test_what_is_missing_in_containers_is_an_image(monkeypatch):
@@ -49,4 +48,16 @@ def test_what_is_missing_in_containers_is_an_image(monkeypatch):
     grafana, prometheus, locust = links.links_here()
     assert "LAB_GRAFANA_IMAGE" in grafana.missing
     assert "LAB_PROMETHEUS_IMAGE" in prometheus.missing
-    assert locust == LOCUST
+    assert locust.missing == f"`{settings.UP}` starts it"
+
+
+@pytest.mark.parametrize("place", ["", "ON_HOSTS", "IN_CONTAINERS"])
+def test_commands_of_the_page_are_those_that_there_are(place, monkeypatch):
+    """A wheel has no Makefile."""
+    monkeypatch.setattr(settings, "WITHOUT_MAKEFILE", True)
+    monkeypatch.setattr(settings, "UP", "lab up")
+    monkeypatch.setattr(settings, "STATUS", "lab status")
+    if place:
+        monkeypatch.setattr(settings, place, True)
+    words = [live.remedy("nginx"), *links.remedies()]
+    assert [text for text in words if "`lab up" not in text or "make " in text] == []

@@ -107,3 +107,13 @@ def test_wrong_address_is_refused(monkeypatch, text):
     monkeypatch.setenv(seen.LOADS_LISTEN, text)
     with pytest.raises(SettingError, match=seen.LOADS_LISTEN), seen.load_address("one"):
         pass
+
+
+def test_load_on_another_host_says_that_its_prometheus_must_be_told(monkeypatch):
+    monkeypatch.delenv(seen.LOADS_LISTEN, raising=False)
+    monkeypatch.delenv("LAB_NGINX_HOST", raising=False)
+    assert seen.unseen("nginx") == ""
+    monkeypatch.setenv("LAB_NGINX_HOST", "192.0.2.11")
+    assert "lab_load_targets" in seen.unseen("nginx")
+    monkeypatch.setenv(seen.LOADS_LISTEN, "198.51.100.7:9111-9112")
+    assert seen.unseen("nginx") == ""

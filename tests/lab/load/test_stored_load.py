@@ -14,6 +14,7 @@ import pytest
 from support.servers import wait_until
 
 from lab import results
+from lab.cli.output import BROKEN_PIPE
 from lab.load import locust
 from lab.load.result import FAILURES, GOOD, SATURATED_EXIT
 from lab.report import page
@@ -174,3 +175,17 @@ def test_what_the_server_used_is_not_taken_by_others_where_it_is_on_this_machine
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     taken = locust._taken_by_others(0.5, {"seconds": 10.0}, {"cpu_seconds": 4.0}, "nginx")
     assert taken == pytest.approx(expected)
+
+
+def test_run_is_kept_although_nobody_reads_its_report(model, kept):
+    model("memcached", "--workers", "1")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:  # lab load memcached 2>&1 | true
+        done = subprocess.run(
+            [sys.executable, "-m", "lab", "load", "memcached", "--users", "2", "--seconds", "1"], stdout=pipe,
+            stderr=pipe, timeout=60, env={**os.environ, "LAB_STATE_DIR": str(kept.parent)},
+        )  # fmt: skip
+    assert done.returncode == BROKEN_PIPE
+    assert only_run().requests > 0
+    assert only_run().page.is_file()

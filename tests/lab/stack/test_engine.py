@@ -77,6 +77,13 @@ def test_no_docker_command_is_one_line(tmp_path, monkeypatch):
         up_down.choose("containers")
 
 
+def test_containers_cannot_be_ended_without_an_engine_and_that_is_one_line(docker, capsys):
+    docker(compose=refuses(NO_COMPOSE))
+    assert up_down.down("containers") == 2
+    said = capsys.readouterr().err
+    assert (said.count("\n"), "`docker compose` is missing: install docker-compose-plugin" in said) == (1, True), said
+
+
 def test_engine_that_hangs_is_given_up(docker, monkeypatch):
     docker(version="exec sleep 60")
     monkeypatch.setattr(engine, "ANSWER_SECONDS", 0.2)
