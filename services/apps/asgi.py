@@ -406,7 +406,7 @@ class Exchange:
 
     def give_up(self) -> None:
         """Cancel the task: nobody waits for it."""
-        if self.task is not None:
+        if self.task is not None and not self.task.cancelling():
             self.task.cancel()
 
     def _abandon(self) -> None:
