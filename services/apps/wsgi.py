@@ -123,6 +123,8 @@ class WsgiAdapter(Adapter):
         if request.body_size or "HTTP_TRANSFER_ENCODING" in environ:
             environ.pop("HTTP_TRANSFER_ENCODING", None)
             environ["CONTENT_LENGTH"] = str(request.body_size)
+        if request.peer is not None:
+            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = request.peer[0], str(request.peer[1])
         reader = request.reader
         environ["wsgi.input"] = reader.file() if isinstance(reader, Spool) else io.BytesIO(request.body)
         return environ

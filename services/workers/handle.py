@@ -130,6 +130,11 @@ class Handle(ABC):
         """Connections that it holds or is about to get."""
         return self.block[slots.OPEN] + self.block[slots.HANDED_OFF] - self.block[slots.PICKED_UP]
 
+    @property
+    def waiting(self) -> int:
+        """Connections that were handed to it, and that it has not taken yet."""
+        return self.block[slots.HANDED_OFF] - self.block[slots.PICKED_UP]
+
     def hand_off(self, connection: Connection) -> None:
         """Give the connection to this worker for life."""
         connection.handed_off_ns = time.monotonic_ns()
