@@ -70,6 +70,6 @@ def adapt(source: loading.Source, surroundings: Surroundings) -> Adapter:
     found = loading.load(source)
     if found.interface == loading.WSGI:
         return WsgiAdapter(found.application, surroundings)
-    from services.apps.asgi import AsgiAdapter  # asyncio is 5 MiB, which no other process should carry
+    from services.apps.asgi import AsgiAdapter  # asyncio is 2 MiB, which no other process should carry
 
     return AsgiAdapter(found.application, surroundings, str(source))

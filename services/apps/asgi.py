@@ -20,6 +20,7 @@ task whose response is complete is never cancelled: it does what is to be done a
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -86,6 +87,7 @@ class AsgiAdapter(Adapter):
         self.worker = surroundings.worker.encode()
         self.hands_off = surroundings.hands_off
         self.loop: AsyncioLoop
+        self.context = contextvars.Context()
         self.abandoned: set[Exchange] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._lifespan = Lifespan(application, name)
@@ -406,7 +408,7 @@ class Exchange:
 
     def give_up(self) -> None:
         """Cancel the task: nobody waits for it."""
-        if self.task is not None:
+        if self.task is not None and not self.task.cancelling():
             self.task.cancel()
 
     def _abandon(self) -> None:
@@ -428,7 +430,8 @@ class Exchange:
     def _notify(self, *arguments: Response) -> None:
         call_back, self._call_back = self._call_back, None
         if call_back is not None:
-            self._adapter.loop.call_soon(call_back, *arguments)
+            # Not in the application's context: the callback may begin the next request, which has one of its own.
+            self._adapter.loop.call_soon(call_back, *arguments, context=self._adapter.context)
 
     def _release(self) -> None:
         drained, self._drained = self._drained, None

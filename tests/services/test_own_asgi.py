@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import struct
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,15 @@ async def app(scope, receive, send):
         await receive()
         note("waits")
         note((await receive())["type"])
+    elif path == "/reset":
+        await receive()
+        note("waits for a reset")
+        await receive()
+        try:
+            await send({"type": "http.response.body"})
+        except OSError:
+            note("reset")
+        return
     elif path == "/pieces":
         for number in range(3):
             await asyncio.sleep(0)
@@ -237,6 +247,11 @@ def client_that_goes_away_is_noticed(server: Server, folder: Path) -> None:
     client.shutdown(socket.SHUT_WR)  # it still reads
     assert read_response(client).startswith(b"HTTP/1.1 200")
     assert len(lines(folder, "http.disconnect")) == 2
+    client = ask(server, "/reset")
+    wait_until(lambda: lines(folder, "waits for a reset"), what="a request")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    wait_until(lambda: lines(folder, "reset"), what="an OSError in the application")
 
 
 def what_awaits_is_finished_in_a_drain(server: Server, folder: Path) -> None:
