@@ -13,7 +13,7 @@ TEST := .venv/test.stamp
 BENCH := .venv/bench.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab-up lab-down lab-status load dashboards experiments report docs screenshots bench lint test test-vms fuzz soak licences release
+.PHONY: help setup lab-up lab-down lab-status load dashboards experiments report docs screenshots bench peers lint test test-vms fuzz soak licences release
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ experiments: $(LAB)  ## prove every claim of the textbook (ARGS=--quick)
 report: $(LAB)  ## make a page of each experiment's run, and an index of them
 	@$(BIN)/python -m lab report
 
-docs: $(LAB)  ## write docs/experiments anew (ARGS=NAME, or --all: first stores the last full runs and controls)
+docs: $(LAB)  ## write docs/experiments anew (ARGS=NAME, ARGS=fidelity, or --all: first stores the last full runs and controls)
 	@$(BIN)/python -m lab.report.docs $(ARGS)
 
 dashboards: $(TEST)  ## build Grafana's dashboards (dashboards/json) from dashboards/*.py
@@ -49,6 +49,9 @@ screenshots: $(TEST)  ## take README's pictures anew, from real runs (needs Debi
 
 bench: $(BENCH)  ## measure the models beside real servers (ARGS="--json")
 	@$(BIN)/python -m lab bench $(ARGS)
+
+peers: $(BENCH)  ## install the real systems that models are compared with (as root on Debian; starts no service)
+	@provisioning/roles/prometheus/files/install-quietly.sh nginx-light memcached nodejs redis-server postgresql apache2-bin
 
 lint: $(TEST)  ## run every linter and type checker
 	@$(BIN)/python -m pre_commit run --all-files

@@ -1,4 +1,4 @@
-"""Stored runs as rows: one table for loads, experiments and benchmarks, for pandas, DuckDB and spreadsheets.
+"""Stored runs as rows: one table for all kinds of runs, for pandas, DuckDB and spreadsheets.
 
 Each row is one figure of one thing at one time. `COLUMNS` is the schema (docs/analysis.md explains it); a change of it
 is a change of `SCHEMA`. Times are in seconds and sizes in bytes, whatever a page shows.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loadtests.histogram import SHARES, Histogram
+from services.options import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -36,7 +37,7 @@ COLUMNS: dict[str, type] = {
 """Column → type."""
 ALWAYS = ("run", "kind", "metric", "unit", "statistic", "value")
 """Columns that every row has; each of the others may be missing (None)."""
-LOAD, EXPERIMENT, BENCHMARK = "load", "experiment", "benchmark"
+LOAD, EXPERIMENT, BENCHMARK, FIDELITY = "load", "experiment", "benchmark", "fidelity"
 VALUE = "value"
 """The statistic of a figure that was measured; those of which only a summary was kept have its name instead."""
 SUMMARY = ("median", "min", "max")
@@ -68,7 +69,7 @@ class _Thing:
 
 def rows(document: Mapping[str, Any], run: str) -> list[Row]:
     """Return the rows of a run's document; `run` is what it is called. Raises NoRecordsError."""
-    makers = {LOAD: _of_load, EXPERIMENT: _of_experiment, BENCHMARK: _of_benchmark}
+    makers = {LOAD: _of_load, EXPERIMENT: _of_experiment, BENCHMARK: _of_benchmark, FIDELITY: _of_fidelity}
     kind = kind_of(document)
     where = document.get("environment") or {}
     shared = {
@@ -83,10 +84,10 @@ def rows(document: Mapping[str, Any], run: str) -> list[Row]:
 def kind_of(document: Any) -> str:
     """Return which kind of run a document is of. Raises NoRecordsError for any other."""
     if isinstance(document, dict):
-        for kind, key in ((LOAD, "repeats"), (EXPERIMENT, "arms"), (BENCHMARK, "spreads")):
+        for kind, key in ((LOAD, "repeats"), (EXPERIMENT, "arms"), (BENCHMARK, "spreads"), (FIDELITY, "peers")):
             if key in document:
                 return kind
-    raise NoRecordsError("is no load, experiment or benchmark with figures in it")
+    raise NoRecordsError("is no load, experiment or benchmark with figures in it, nor a comparison with real systems")
 
 
 # Loads.
@@ -157,6 +158,16 @@ def _of_benchmark(document: Mapping[str, Any], shared: Row) -> Iterator[Row]:
         rounds = document.get("rounds", {}).get(name, {})
         yield from _of_rounds(thing, summaries, rounds)
         yield from _of_summaries(thing, {metric: each for metric, each in summaries.items() if metric not in rounds})
+
+
+def _of_fidelity(document: Mapping[str, Any], shared: Row) -> Iterator[Row]:
+    for row in document["rows"]:
+        for side in ("model", "real"):
+            model = row["model"].split()[0] if side == "model" else ""
+            known = model if model in MODELS else None
+            thing = _Thing({**shared, "subject": row["system"], "model": known, "variant": row[side]})
+            for number, value in enumerate(row["figures"][side]):
+                yield thing.row(row["signature"], value, "", repeat=number)
 
 
 def _of_rounds(thing: _Thing, summaries: Mapping[str, Summary], rounds: Mapping[str, Iterable[float]]) -> Iterator[Row]:

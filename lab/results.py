@@ -64,7 +64,7 @@ class StoredRun:
 
     @property
     def kind(self) -> str:
-        """Return load, experiment or benchmark; empty where no document tells."""
+        """Return load, experiment, benchmark or fidelity; empty where no document tells."""
         try:
             return records.kind_of(self.document)
         except records.NoRecordsError:
@@ -74,6 +74,11 @@ class StoredRun:
     def is_load(self) -> bool:
         """Return whether this is a load and no experiment's run; by the folder's name where nothing else tells."""
         return self.kind == records.LOAD if self.document else "-load-" in self.name
+
+    @property
+    def is_fidelity(self) -> bool:
+        """Return whether models were compared with real systems."""
+        return self.kind == records.FIDELITY
 
     @property
     def trouble(self) -> str:

@@ -21,7 +21,7 @@ from lab.settings import SETUP, SettingError
 
 PANELS = (stack, models, looking, measuring, advising, experiments)
 NEED_STATE = frozenset({
-    "up", "down", "status", "set", "chaos", "console", "load", "results", "compare", "run", "report",
+    "up", "down", "status", "set", "chaos", "console", "load", "results", "compare", "fidelity", "run", "report",
 })  # fmt: skip
 """Commands that use the state folder of the stack, or write there."""
 HELP = frozenset({"--help", "-h"})

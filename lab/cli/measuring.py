@@ -13,7 +13,7 @@ from lab.cli import results
 from lab.cli.arguments import DURATION, JsonOption, ModelName, check_model, duration
 from lab.cli.output import CLAIM_FAILED, INCONCLUSIVE, print_json, print_rich, refuse, say
 from lab.settings import STATE_DIR
-from loadtests.kinds import KINDS
+from loadtests import kinds
 from services.options import MODELS
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def load(
     seconds: Annotated[
         float, typer.Option(parser=duration(1), metavar=DURATION, help="How long: 30, 90s, 1m, 1h.")
     ] = 30.0,
-    kind: Annotated[str, typer.Option(help=f"What the users do: {', '.join(KINDS)}.")] = "keep-alive",
+    kind: Annotated[str, typer.Option(help=f"What the users do: {', '.join(kinds.KINDS)}.")] = "keep-alive",
     file: Annotated[
         Path | None,
         typer.Option(dir_okay=False, help="A locustfile of your own: its users instead of a kind.", show_default=False),
@@ -55,8 +55,8 @@ def load(
     words = list(extra or ())
     models = [model, *([words.pop(0)] if words and words[0] in MODELS else [])]
     check_model(model)
-    if kind not in KINDS:
-        refuse(f"unknown user kind {kind!r}; there are {', '.join(KINDS)}")
+    if kind not in kinds.KINDS:
+        refuse(f"unknown user kind {kind!r}; there are {', '.join(kinds.KINDS)}")
     if file and not file.is_file():
         refuse(f"there is no file {file}: give a Python file with classes of Locust's users")
     if interleave and len(models) == 1:
@@ -224,3 +224,49 @@ def measured(
         return measuring.run(servers, seconds, rounds, parts, progress=say, application=application)
     except (measuring.BenchError, WrkError, PeerError, IdleError) as error:
         refuse(str(error))
+
+
+@app.command(rich_help_panel=PANEL)
+def fidelity(
+    quick: Annotated[bool, typer.Option("--quick", help="A dozen rows, each measured once: under a minute.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A real system (nginx, redis, …) whose rows to measure; may be repeated.", show_default=False
+        ),
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Times that each row is measured [3; quick: 1].", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold each model against the real system that it is named after, in one sandbox; store the run.
+
+    Example: lab fidelity --only memcached
+
+    A system that is not installed is named and left out; `make peers` gets them. Exits with 0 if every row agrees or
+    says why not, 1 if one differs and should not, 2 if nothing can be compared here, 3 if one is inconclusive.
+    """
+    from lab.fidelity import run as comparing
+    from lab.fidelity import show
+    from lab.fidelity.reals import KINDS
+    from lab.report import page
+    from lab.sandbox.outside import SandboxError
+
+    unknown = [name for name in only or () if name not in KINDS]
+    if unknown:
+        refuse(f"no real system is called {unknown[0]!r}; there are {', '.join(KINDS)}")
+    try:
+        folder, document = comparing.run(quick=quick, progress=show.progress(), only=only or (), repeats=repeats or 0)
+    except (comparing.RunError, SandboxError) as error:
+        refuse(str(error))
+    page.write_with_index(folder)
+    if as_json:
+        print_json(document)
+    else:
+        print_rich([show.table(document)], least_columns=150)
+    for line in show.remarks(document):
+        say(line)
+    say(f"page: {folder / 'report.html'}")
+    if code := show.exit_code(document):
+        raise typer.Exit(code)

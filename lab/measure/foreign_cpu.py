@@ -25,11 +25,17 @@ class ForeignCpu:
         self._cpus = cpus
         self._begun = time.monotonic()
         self._taken_before = self._taken_seconds()
+        self._orphans_seconds = 0.0
+
+    def count_as_ours(self, seconds: float) -> None:
+        """Add what processes of ours used that were not ours to wait for: their parent ended before them."""
+        self._orphans_seconds += seconds
 
     def share(self) -> float:
         """Of these processors' time since then, what went neither to us nor to processes of ours that have ended."""
         available = (time.monotonic() - self._begun) * len(self._cpus)
-        return max(0.0, self._taken_seconds() - self._taken_before) / available
+        taken = self._taken_seconds() - self._taken_before - self._orphans_seconds
+        return max(0.0, taken) / available
 
     def _taken_seconds(self) -> float:
         used, ours = _used_seconds(), os.times()

@@ -10,6 +10,7 @@ from lab.peers.python_package import version_of_package
 from lab.settings import HOST
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
 NAME = "granian"
@@ -21,8 +22,15 @@ def available() -> str | None:
     return version_of_package("granian")
 
 
-def start(port: int = 0, workers: int = 1, cpus: Cpus = None) -> AbstractContextManager[Peer]:
+def start(
+    port: int = 0,
+    workers: int = 1,
+    cpus: Cpus = None,
+    *,
+    app: str = "lab.peers.hello_asgi:app",
+    options: Sequence[str] = (),
+) -> AbstractContextManager[Peer]:
     """A running granian."""
     command = [sys.executable, "-m", "granian", "--interface", "asginl", "--host", HOST, "--workers", str(workers)]
-    command += ["--no-ws", "--log-level", "warning", "lab.peers.hello_asgi:app", "--port"]
+    command += ["--no-ws", "--log-level", "warning", *options, app, "--port"]
     return running(Plan(NAME, lambda _, free: [*command, str(free)]), port, cpus)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lab.peers import gunicorn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from lab.peers.process import Cpus, Peer
@@ -20,7 +21,14 @@ def available() -> str | None:
     return gunicorn.installed("uvloop")
 
 
-def start(port: int = 0, workers: int = 1, cpus: Cpus = None) -> AbstractContextManager[Peer]:
+def start(
+    port: int = 0,
+    workers: int = 1,
+    cpus: Cpus = None,
+    *,
+    app: str = "lab.peers.hello_asgi:app",
+    options: Sequence[str] = (),
+) -> AbstractContextManager[Peer]:
     """A running gunicorn with an event loop."""
-    options = ["--worker-class", "asgi", "--asgi-loop", "uvloop", "--asgi-lifespan", "off", "lab.peers.hello_asgi:app"]
-    return gunicorn.started(NAME, port, workers, cpus, *options)
+    words = ["--worker-class", "asgi", "--asgi-loop", "uvloop", "--asgi-lifespan", "off", *options, app]
+    return gunicorn.started(NAME, port, workers, cpus, *words)

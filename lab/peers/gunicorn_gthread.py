@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lab.peers import gunicorn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from lab.peers.process import Cpus, Peer
@@ -22,8 +23,14 @@ def available() -> str | None:
 
 
 def start(
-    port: int = 0, workers: int = 1, cpus: Cpus = None, app: str = "lab.peers.hello_wsgi:app", folder: str = "."
+    port: int = 0,
+    workers: int = 1,
+    cpus: Cpus = None,
+    app: str = "lab.peers.hello_wsgi:app",
+    folder: str = ".",
+    *,
+    options: Sequence[str] = (),
 ) -> AbstractContextManager[Peer]:
     """A running gunicorn with threads, and an application of `folder`."""
-    options = ["--worker-class", "gthread", "--threads", THREADS, app]
-    return gunicorn.started(NAME, port, workers, cpus, *options, folder=folder)
+    words = ["--worker-class", "gthread", "--threads", THREADS, *options, app]
+    return gunicorn.started(NAME, port, workers, cpus, *words, folder=folder)

@@ -9,6 +9,7 @@ from lab.peers.process import Cpus, Peer, Plan, running, version_of
 from lab.settings import HOST
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -22,9 +23,11 @@ def available() -> str | None:
     return version.rpartition(" ")[2] if version else None
 
 
-def start(port: int = 0, workers: int = 1, cpus: Cpus = None) -> AbstractContextManager[Peer]:
+def start(
+    port: int = 0, workers: int = 1, cpus: Cpus = None, *, options: Sequence[str] = ()
+) -> AbstractContextManager[Peer]:
     """A running memcached, speaking its text protocol over TCP only."""
-    return running(Plan(NAME, lambda _, free: _command(_, free, workers)), port, cpus)
+    return running(Plan(NAME, lambda _, free: [*_command(_, free, workers), *options]), port, cpus)
 
 
 def _command(_: Path, port: int, workers: int) -> list[str]:

@@ -1,4 +1,5 @@
-"""The pages of docs/experiments: each from its declaration and a stored result, an index of them, and docs/theory.md.
+"""The pages of docs/experiments: each from its declaration and a stored result, an index of them, docs/theory.md, and
+docs/fidelity.md.
 
     python -m lab.report.docs [RUN…]    first stores the results of these runs (folders, or experiments), then writes
     python -m lab.report.docs --all     the same with the last full run of every experiment that has one
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from lab.experiments import UnknownExperimentError, all_experiments
 from lab.experiments import named as experiment_named
 from lab.harness.checks import shown
-from lab.report import theory
+from lab.records import FIDELITY
+from lab.report import fidelity, theory
 from lab.report.evidence import is_full, read_stored, same, store
 from lab.results import ResultsError, StoredRun, named, runs
 from lab.settings import CHECKOUT, require_checkout
@@ -40,7 +42,10 @@ def main() -> None:
     stored = runs()[::-1]
     try:
         for run in _wanted(sys.argv[1:], stored):
-            store(experiment_named(run.experiment), run, stored)
+            if run.is_fidelity:
+                fidelity.store(run, stored)
+            else:
+                store(experiment_named(run.experiment), run, stored)
     except (ResultsError, UnknownExperimentError, ValueError) as error:
         print(f"lab.report.docs: {error}", file=sys.stderr)
         raise SystemExit(BAD_USAGE) from error
@@ -53,7 +58,8 @@ def _wanted(words: Sequence[str], runs: Sequence[StoredRun]) -> Iterator[StoredR
     if EVERYTHING in words and len(words) > 1:
         raise ValueError(f"give names or {EVERYTHING}, not both")
     if EVERYTHING in words:
-        yield from (last[experiment.name] for experiment in all_experiments() if experiment.name in last)
+        names = [*(experiment.name for experiment in all_experiments()), FIDELITY]
+        yield from (last[name] for name in names if name in last)
     else:
         yield from (last.get(name) or named(name) for name in words)
 
@@ -77,6 +83,7 @@ def write(folder: Path = FOLDER) -> None:
     for name, text in wanted.items():
         (folder / name).write_text(text, encoding="utf-8")
     theory.write(folder.parent / theory.PAGE.name)
+    fidelity.write(folder.parent / fidelity.PAGE.name)
 
 
 def index(found: Sequence[tuple[Experiment, dict[str, Any] | None]]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lab.harness.verdict import BUSY_MACHINE
 from lab.measure.difference import LEAST_BLOCKS, LEAST_UNITS, Figure, block_bounds, figure_of
-from lab.records import BENCHMARK, EXPERIMENT, LOAD, QUANTILES, benchmark_parts, kind_of
+from lab.records import BENCHMARK, EXPERIMENT, FIDELITY, LOAD, QUANTILES, benchmark_parts, kind_of
 from loadtests.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class Group:
 
 def groups_of(document: Mapping[str, Any]) -> list[Group]:
     """Return the groups of a run's document, in its order. Raises NoRecordsError for one that has none."""
-    return {LOAD: _of_load, EXPERIMENT: _of_experiment, BENCHMARK: _of_benchmark}[kind_of(document)](document)
+    makers = {LOAD: _of_load, EXPERIMENT: _of_experiment, BENCHMARK: _of_benchmark, FIDELITY: _of_fidelity}
+    return makers[kind_of(document)](document)
 
 
 # Experiments.
@@ -76,6 +77,24 @@ def _of_metric(arm: Mapping[str, Any], name: str) -> Figure:
     if not values:
         return Figure(summary, judged=judged)
     return figure_of(values, summary["unit"], judged=judged)
+
+
+# Models beside real systems.
+
+
+def _of_fidelity(document: Mapping[str, Any]) -> list[Group]:
+    """Return a group for each side: from run to run no signature should change."""
+    return [
+        Group(
+            side,
+            "repeat",
+            {
+                f"{row['signature']} ({row['model']} | {row['real']})": figure_of(row["figures"][side], "")
+                for row in document["rows"]
+            },
+        )
+        for side in ("model", "real")
+    ]
 
 
 # Benchmarks.

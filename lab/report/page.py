@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lab.harness.experiment import CHAPTERS
-from lab.report import load_page
+from lab.report import fidelity, load_page
 from lab.report.rendering import markdown, templates
 from lab.results import RESULTS, StoredRun, put, run_in, runs
 
@@ -20,7 +20,8 @@ def write(run: StoredRun) -> Path:
     """The page of a run that came to a result: where it is. Raises ValueError where there is none."""
     if run.document is None or run.trouble:
         raise ValueError(f"{run.name} {run.trouble}")
-    put(run.page, load_page.of_load(run.document) if run.is_load else of_run(run.document))
+    of_kind = load_page.of_load if run.is_load else fidelity.html if run.is_fidelity else of_run
+    put(run.page, of_kind(run.document))
     return run.page
 
 
@@ -65,7 +66,7 @@ def _latest(runs: Sequence[StoredRun]) -> list[StoredRun]:
     """The newest result of each experiment, its full form before its quick one; controls are meant to fail."""
     newest: dict[str, StoredRun] = {}
     for run in sorted(runs, key=lambda run: (run.document or {}).get("effort") == "quick"):
-        if run.document and not (run.is_load or run.trouble or run.document.get("control")):
+        if run.document and not (run.is_load or run.is_fidelity or run.trouble or run.document.get("control")):
             newest.setdefault(run.experiment, run)
     return sorted(newest.values(), key=_place)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import socket
 import struct
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from lab.peers import owner
 
 if TYPE_CHECKING:
     from lab.sandbox.network import Namespace
@@ -18,8 +18,6 @@ MICROSECONDS = 1_000_000
 BYTES_ACKED, BUSY_TIME, RWND_LIMITED, BYTES_SENT, BYTES_RETRANS = 120, 168, 176, 200, 208
 U64 = struct.Struct("=Q")
 INODE = re.compile(r"\bino:(\d+)")
-WATCHED_INODE = re.compile(r"^tfd:.*\bino:([0-9a-f]+)", re.MULTILINE)
-"""In an epoll descriptor's fdinfo, a line for each file that it watches; proc(5)."""
 
 
 class Queue(NamedTuple):
@@ -94,8 +92,4 @@ def epoll_watchers(side: Namespace, port: int, pids: list[int]) -> int:
 
 
 def _watched_inodes(pid: int) -> set[int]:
-    found: set[int] = set()
-    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            found |= {int(inode, 16) for inode in WATCHED_INODE.findall(info.read_text(encoding="ascii"))}
-    return found
+    return {inode for descriptor in owner.epolls(pid) for inode in owner.watched(pid, descriptor)}

@@ -11,7 +11,8 @@ Node's cluster module does, with N such loops in processes of their own: the pri
 connections out (`round-robin`), or the children accept from one shared handle (`shared-handle`).
 
 The real one: libuv accepts until the queue is empty, and so does this, up to a bound. Its round-robin passes over a
-child that has not yet taken its last connection, ours does not. Its cluster has no limit on what waits for a child.
+child that has not yet taken its last connection, and so does ours. Where that is so of all, its primary keeps the
+connection until one has, without a limit; ours hands it to the one that has the fewest to take.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def serve(main: Main) -> None:
         main.supervise()
     else:
         workers = main.start_workers(serve_handed_off, number=children)
-        for connection, worker in zip(main.accept(listener), workers.in_turn(), strict=False):
+        for connection, worker in zip(main.accept(listener), workers.least_waiting(), strict=False):
             worker.hand_off(connection)
 
 

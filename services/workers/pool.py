@@ -35,6 +35,17 @@ class Pool(list[Handle]):
             if worker.is_serving or not any(neighbour.is_serving for neighbour in self):
                 yield worker
 
+    def least_waiting(self) -> Iterator[Handle]:
+        """Yield the worker that has the fewest connections still to take, and of several such the next in turn.
+
+        Workers that keep up have none, so they take turns; one that is stuck is passed over.
+        """
+        last = -1
+        while True:
+            worker = min(self.serving(), key=lambda worker: (worker.waiting, (worker.index - last - 1) % len(self)))
+            last = worker.index
+            yield worker
+
     def serving(self) -> Sequence[Handle]:
         """Return those that serve; all where none does, as in `in_turn`."""
         return [worker for worker in self if worker.is_serving] or self

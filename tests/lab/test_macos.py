@@ -161,6 +161,7 @@ def test_up_comes_as_far_as_building_the_images(mac):
         (["chaos", "pause", "nginx"], 2, "nginx does not run here"),
         (["serve", "nginx"], 2, "need Linux"),
         (["bench", "--quick"], 2, "on Linux"),
+        (["fidelity", "--quick"], 2, "namespaces are Linux's"),
         (["load", "nginx", "--", "--host", "http://192.0.2.1"], 2, "load is made on Linux"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -31,7 +31,7 @@ RUN = "20260101T000000.000-load-nginx"
 COMMANDS = {
     "up": ["--place", "local"], "down": ["--place", "local"], "status": [], "set": ["nginx", "workers=2"],
     "chaos": ["pause", "nginx"], "console": [], "load": ["nginx"], "results": ["list"],
-    "compare": ["docs/benchmark.json"], "run": ["busiest-worker", "--quick"], "report": [],
+    "compare": ["docs/benchmark.json"], "fidelity": ["--quick"], "run": ["busiest-worker", "--quick"], "report": [],
 }  # fmt: skip
 
 

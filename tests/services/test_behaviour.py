@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import select
+import signal
 import socket
 import time
 from collections import Counter
@@ -62,9 +65,6 @@ def test_nginx_wakeup_decides_the_share_of_the_busiest_idle_worker(serve, wakeup
 
 
 def test_nginx_mutex_is_given_back_by_a_dead_holder(serve) -> None:
-    import os
-    import signal
-
     server = serve("nginx", "--workers", "2", "--wakeup", "mutex")
     assert server.get("/").status_code == 200
     for worker in server.state()["workers"]:
@@ -96,6 +96,22 @@ def test_nodejs_round_robin_is_even_and_shared_handle_is_served(serve) -> None:
     assert max(owners.values()) - min(owners.values()) <= 2
     shared = serve("nodejs", "--cluster", "3", "--scheduling", "shared-handle")
     assert shares(shared, 100).total() == 100
+
+
+def test_nodejs_round_robin_passes_over_a_child_that_takes_nothing(serve) -> None:
+    server = serve("nodejs", "--cluster", "3")
+    stopped = next(worker["pid"] for worker in server.state()["workers"] if worker["worker"] == "1")
+    os.kill(stopped, signal.SIGSTOP)
+    clients: list[socket.socket] = []
+    try:
+        for _ in range(12):
+            clients.append(server.connect())
+            clients[-1].sendall(GET)
+            wait_until(lambda: len(select.select(clients, [], [], 0)[0]) >= len(clients) - 1)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    for client in clients:
+        assert read_response(client).startswith(b"HTTP/1.1 200 ")
 
 
 def delays(server: Server, clients: list[socket.socket], seconds: float) -> tuple[set[str], set[str], str]:

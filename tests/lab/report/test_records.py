@@ -52,7 +52,7 @@ def test_schema_is_the_one_that_the_docs_explain():
 
 @pytest.mark.parametrize(
     "document",
-    [load(), interleaved(1, 2, 20, 22), EXPERIMENT, DOCS / "benchmark.json"],
+    [load(), interleaved(1, 2, 20, 22), EXPERIMENT, DOCS / "benchmark.json", DOCS / "fidelity.json"],
     ids=lambda each: type(each).__name__,
 )
 def test_every_row_has_the_columns_and_their_types(document):

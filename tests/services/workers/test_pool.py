@@ -23,7 +23,7 @@ class FakeHandle:
     def __init__(self, index: int) -> None:
         self.index = index
         self.is_serving = True
-        self.woken = 0
+        self.waiting = self.woken = 0
         self.loss = Loss(0, [])
 
     def wake(self) -> None:
@@ -51,6 +51,32 @@ def queues() -> JobQueues:
 @pytest.fixture
 def pool(queues) -> Pool:
     return Pool([FakeHandle(index) for index in range(3)], queues)
+
+
+def next_after_a_hand_over(pool: Pool, number: int, taken: set[int]) -> list[int]:
+    """Which gets each of so many connections, of workers of which these take theirs at once."""
+    found = []
+    for worker in islice(pool.least_waiting(), number):
+        worker.waiting += worker.index not in taken
+        found.append(worker.index)
+    return found
+
+
+def test_workers_that_keep_up_get_connections_in_turn(pool):
+    assert next_after_a_hand_over(pool, 7, taken={0, 1, 2}) == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_worker_that_takes_none_gets_one_and_is_passed_over(pool):
+    assert next_after_a_hand_over(pool, 7, taken={0, 2}) == [0, 1, 2, 0, 2, 0, 2]
+
+
+def test_workers_that_take_none_all_get_as_many(pool):
+    assert next_after_a_hand_over(pool, 6, taken=set()) == [0, 1, 2, 0, 1, 2]
+
+
+def test_dead_worker_is_handed_none_while_a_neighbour_serves(pool):
+    pool[1].is_serving = False
+    assert next_after_a_hand_over(pool, 4, taken={0, 1, 2}) == [0, 2, 0, 2]
 
 
 def make_job() -> Job:
