@@ -123,5 +123,4 @@ def remedy(model: str) -> str:
             f"`{settings.up_at('vms')}` starts it; `journalctl -u accept-lab-{model}` on its host says why it ended. "
             f"It is expected at {settings.host_of(model)}:{port.number}"
         )
-    here = f"`{settings.UP}` starts it; `{settings.STATUS}` shows how it is"
-    return f"{here}. It is expected at port {port.number} ({port.variable})"
+    return f"`lab up` starts it; `lab status` shows how it is. It is expected at port {port.number} ({port.variable})"

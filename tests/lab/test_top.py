@@ -383,7 +383,7 @@ def test_top_once_when_nothing_answers_says_what_to_do():
     done = run_lab("top", "--once", "--interval", "0.1", "--url", "http://127.0.0.1:1")
     assert done.returncode == 2
     assert "connection refused" in done.stdout
-    assert "lab up" in done.stderr
+    assert "`make lab-up`" in done.stderr
 
 
 def test_top_into_a_pipe_prints_one_sample():

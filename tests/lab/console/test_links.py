@@ -56,7 +56,6 @@ def test_commands_of_the_page_are_those_that_there_are(place, monkeypatch):
     """A wheel has no Makefile."""
     monkeypatch.setattr(settings, "WITHOUT_MAKEFILE", True)
     monkeypatch.setattr(settings, "UP", "lab up")
-    monkeypatch.setattr(settings, "STATUS", "lab status")
     if place:
         monkeypatch.setattr(settings, place, True)
     words = [live.remedy("nginx"), *links.remedies()]

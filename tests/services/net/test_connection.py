@@ -306,7 +306,7 @@ def test_connection_that_closes_within_a_request_ends_its_parser(begun: bytes, c
             super().close()
 
     loop = Batch(Sampler(slots.Slots(1).worker(0), "off"))
-    loop.choose = lambda _: Parsing(CommonHead(b"nginx", b"0"), lambda _: None)
+    loop.choose = lambda *_: Parsing(CommonHead(b"nginx", b"0"), lambda _: None)
     loop.release = lambda *_: None
     ours, theirs = socket.socketpair()
     with theirs:
