@@ -260,9 +260,7 @@ def what_awaits_is_finished_in_a_drain(server: Server, folder: Path) -> None:
     server.signal(signal.SIGTERM)
     wait_until(lambda: not accepts(server), what="a drain")
     (folder / "end").touch()
-    response = read_response(client)
-    assert response.startswith(b"HTTP/1.1 200")
-    assert b"\r\nConnection: close\r\n" in response
+    assert read_response(client).startswith(b"HTTP/1.1 200")
 
 
 def test_failure_in_the_middle_closes_without_a_last_chunk(serve_own) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from services.apps import asgi
-from services.apps.asgi import AsgiAdapter, Exchange
+from services.apps import asgi, asgi_exchange
+from services.apps.asgi import NO_WEBSOCKET, AsgiAdapter
+from services.apps.asgi_events import PIECE_BYTES
+from services.apps.asgi_exchange import HIGH_WATER_BYTES, Exchange
 from services.apps.loading import LoadError
 from services.apps.spool import Spool
 from services.apps.surroundings import Surroundings
@@ -39,7 +41,7 @@ def served() -> Iterator[Callable[..., AsgiAdapter]]:
 
     yield start
     for adapter in adapters:
-        adapter.loop.end()
+        adapter.shared.loop.end()
         adapter.close()
 
 
@@ -56,8 +58,8 @@ def run_until(adapter: AsgiAdapter, condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < deadline
-        adapter.loop.run_ready()
-        adapter.loop.ready(0)
+        adapter.shared.loop.run_ready()
+        adapter.shared.loop.ready(0)
 
 
 def later(adapter: AsgiAdapter, request: Request | None = None) -> tuple[Exchange, list[Response]]:
@@ -115,7 +117,7 @@ def test_host_of_a_whole_url_counts(served):
     assert (scopes[0]["path"], scopes[0]["headers"]) == ("/", [(b"host", b"a:1")])
 
 
-@pytest.mark.parametrize("size", [0, 1, asgi.PIECE_BYTES, 2 * asgi.PIECE_BYTES + 1])
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, 2 * PIECE_BYTES + 1])
 @pytest.mark.parametrize("spooled", [False, True])
 def test_body_is_received_then_the_end(served, size, spooled):
     events: list = []
@@ -136,7 +138,7 @@ def test_body_is_received_then_the_end(served, size, spooled):
     assert response.body == b"ok"
     *pieces, last = events
     assert b"".join(piece["body"] for piece in pieces) == bytes(size)
-    assert all(len(piece["body"]) <= asgi.PIECE_BYTES for piece in pieces) or not spooled
+    assert all(len(piece["body"]) <= PIECE_BYTES for piece in pieces) or not spooled
     assert last == {"type": "http.disconnect"}
 
 
@@ -216,7 +218,7 @@ def test_send_awaits_a_client_that_does_not_keep_up(served):
     async def application(scope, receive, send):
         await send(START)
         for number in range(5):
-            await send(body(bytes(asgi.HIGH_WATER_BYTES + 1), more=number < 4))
+            await send(body(bytes(HIGH_WATER_BYTES + 1), more=number < 4))
             sent.append(number)
 
     adapter = served(application)
@@ -224,7 +226,7 @@ def test_send_awaits_a_client_that_does_not_keep_up(served):
     assert sent == [0]  # with the head; the next waits
     pieces = iter(response.pieces)
     for number in range(1, 5):
-        assert len(next(pieces)) == asgi.HIGH_WATER_BYTES + 1
+        assert len(next(pieces)) == HIGH_WATER_BYTES + 1
         run_until(adapter, lambda number=number: len(sent) == number + 1)
     assert list(pieces) == []
 
@@ -240,7 +242,7 @@ def test_response_that_is_handed_off_is_collected(served, monkeypatch):
     _, came = later(adapter)
     run_until(adapter, lambda: came)
     assert (len(came[0].body), came[0].pieces) == (300_000, None)
-    monkeypatch.setattr(asgi, "MAX_COLLECTED_BYTES", 200_000)
+    monkeypatch.setattr(asgi_exchange, "MAX_COLLECTED_BYTES", 200_000)
     _, came = later(adapter)
     run_until(adapter, lambda: came)
     assert came[0].code == "500"
@@ -256,7 +258,7 @@ def test_response_without_a_body_has_none(served, method, status):
 
 
 def test_endless_response_to_head_ends(served, monkeypatch, caplog):
-    monkeypatch.setattr(asgi, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(asgi_exchange, "GRACE_SECONDS", 0.0)
     ended: list = []
 
     async def application(scope, receive, send):
@@ -366,7 +368,7 @@ def test_exception_behind_the_response_is_logged(served, caplog):
 def test_websocket_and_memcached_are_refused(served, caplog):
     adapter = served(sends(START, body(b"")))
     response = adapter.execute(Request("GET", b"/", {b"sec-websocket-key": b"dGhlIHNhbXBsZSBub25jZQ=="}))
-    assert (response.code, response.body) == ("501", asgi.NO_WEBSOCKET)
+    assert (response.code, response.body) == ("501", NO_WEBSOCKET)
     assert "WebSocket" in caplog.text
     assert adapter.execute(get()).code == "200"
     assert adapter.execute(Command("get")).code == "SERVER_ERROR"
@@ -411,14 +413,14 @@ def test_client_that_goes_away_ends_send_and_receive(served, caplog):
     exchange, came = later(adapter)
     exchange.cancel()
     run_until(adapter, lambda: len(raised) == 2)
-    adapter.loop.ready(0)
+    adapter.shared.loop.ready(0)
     assert raised[0] == {"type": "http.disconnect"}
     assert not came
     assert "Traceback" not in caplog.text
 
 
 def test_task_that_goes_on_without_a_client_is_cancelled(served, monkeypatch):
-    monkeypatch.setattr(asgi, "GRACE_SECONDS", 0.001)
+    monkeypatch.setattr(asgi_exchange, "GRACE_SECONDS", 0.001)
     cancelled: list = []
 
     async def application(scope, receive, send):
@@ -431,11 +433,11 @@ def test_task_that_goes_on_without_a_client_is_cancelled(served, monkeypatch):
     adapter = served(application)
     exchange, _ = later(adapter)
     exchange.cancel()
-    run_until(adapter, lambda: cancelled and not adapter.abandoned)
+    run_until(adapter, lambda: cancelled and not adapter.shared.abandoned)
 
 
 def test_clients_that_go_away_in_masses_leave_a_bounded_number_of_tasks(served, monkeypatch):
-    monkeypatch.setattr(asgi, "MAX_ABANDONED", 3)
+    monkeypatch.setattr(asgi_exchange, "MAX_ABANDONED", 3)
 
     async def application(scope, receive, send):
         await asyncio.sleep(3600)
@@ -443,7 +445,7 @@ def test_clients_that_go_away_in_masses_leave_a_bounded_number_of_tasks(served, 
     adapter = served(application)
     for _ in range(10):
         later(adapter)[0].cancel()
-    run_until(adapter, lambda: len(adapter.abandoned) == 3)
+    run_until(adapter, lambda: len(adapter.shared.abandoned) == 3)
 
 
 def test_work_behind_the_response_goes_on_without_the_client(served):
@@ -462,7 +464,7 @@ def test_work_behind_the_response_goes_on_without_the_client(served):
 
 
 def test_sender_of_pieces_is_cancelled_with_its_connection(served, monkeypatch):
-    monkeypatch.setattr(asgi, "GRACE_SECONDS", 0.001)
+    monkeypatch.setattr(asgi_exchange, "GRACE_SECONDS", 0.001)
     ended: list = []
 
     async def application(scope, receive, send):
