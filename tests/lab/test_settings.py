@@ -67,7 +67,7 @@ def test_make_takes_what_is_empty_as_not_set(require_tool, given):
             [*words, *more], cwd=settings.CHECKOUT, env={**environment, **variables}, capture_output=True, text=True
         )
         expected = ("local", "ramcloud") if "PLACE=local" in given else ("auto", "nginx")
-        assert re.search(rf"up --place '?{expected[0]}'?\n", done.stdout), done.stdout
+        assert re.search(rf"up --place '?{expected[0]}'? *\n", done.stdout), done.stdout
         assert re.search(rf"load '?{expected[1]}'?", done.stdout), done.stdout
 
 
