@@ -19,28 +19,23 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from services import command_line, standard_streams, state_folder
-from services.apps import Identity, adapt, make_application, make_store, open_body, spooler
+from services.apps import make_store
 from services.apps.loading import LoadError, source_of
 from services.apps.sqlite_store import CHECKPOINT_SECONDS
 from services.apps.store import Store
-from services.apps.surroundings import Surroundings
-from services.messages import MEBIBYTE, Handler, Message, Protocol
+from services.make_loop import main_executes, make_loop
 from services.metrics import slots
 from services.metrics.description import Description, SharedOptions
-from services.metrics.sampling import Sampler
 from services.models import SERVE
 from services.net.acceptor import open_lock
 from services.net.listener import Address, bound_socket, open_listener
-from services.net.server_loop import Limits, ServerLoop
-from services.options import MODELS
-from services.protocols import CommonHead, chooser
 from services.state_folder import StateFolder
 from services.workers.control import Control
 from services.workers.helper import Helper
@@ -180,79 +175,6 @@ def settings_in_turn(settings: Settings, control: Control) -> Iterator[Settings]
         yield make_settings(options, settings.address, settings.state_dir)
 
 
-def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store, blocks: slots.Slots) -> ServerLoop:
-    """Make the loop of main or of a worker, with an application and a protocol of its own."""
-    options = settings.options
-    head = CommonHead(settings.model.encode(), name.encode())
-    workers = [blocks.worker(index) for index in range(options.get("cluster") or settings.workers)]
-
-    def count_outcome(outcome: str) -> None:
-        loop.block[slots.OUTCOME[outcome]] += 1
-
-    def healthy() -> bool:
-        return all(worker[slots.STATE] != slots.CRASHED for worker in workers)
-
-    def open_everywhere() -> int:
-        # A connection on its way to a worker counts as well.
-        under_way = sum(worker[slots.HANDED_OFF] - worker[slots.PICKED_UP] for worker in workers)
-        return blocks.main[slots.OPEN] + sum(worker[slots.OPEN] for worker in workers) + under_way
-
-    loop = ServerLoop(
-        block=block,
-        sampler=Sampler(block, options["sample_rate"]),
-        handle=(
-            make_own_application(name, settings)
-            if options["app"]
-            else make_application(Identity(settings.model, name), store, options, count_outcome, healthy)
-        ),
-        choose=make_chooser(options, head),
-        limits=Limits(
-            header_timeout=options["header_timeout"],
-            body_timeout=options["body_timeout"],
-            idle_timeout=options["idle_timeout"],
-            write_timeout=options["write_timeout"],
-            drain=options["drain"],
-            max_connections=options["max_connections"],
-        ),
-        every_second=head.refresh,
-        open_everywhere=open_everywhere,
-    )
-    return loop
-
-
-def make_own_application(name: str, settings: Settings) -> Handler:
-    """Import the application of one's own, where requests are executed. Raises CannotServeError."""
-    options = settings.options
-    if name == "main" and not main_executes(options):
-        return execute_nothing
-    source = source_of(options)
-    assert source is not None
-    surroundings = Surroundings(
-        worker=name,
-        host=settings.address.host,
-        port=settings.address.port,
-        multithread=settings.worker_kind == "thread",
-        multiprocess=settings.worker_kind == "process" and name != "main",
-        hands_off=MODELS[settings.model].executes != MODELS[settings.model].writes,
-    )
-    try:
-        return adapt(source, surroundings)
-    except LoadError as error:
-        raise CannotServeError(str(error)) from error
-
-
-def execute_nothing(message: Message) -> NoReturn:
-    """Fail: main has no application where only workers execute."""
-    raise AssertionError(f"main was given {message!r} to execute")
-
-
-def make_chooser(options: dict[str, Any], head: CommonHead) -> Callable[[bytes], Protocol]:
-    """Make the function that gives a connection its protocol; an application of one's own speaks HTTP only."""
-    if options["app"]:
-        return chooser("http1", head, spooler(options["max_body"] * MEBIBYTE))
-    return chooser(options["protocol"], head, open_body)
-
-
 def change(
     in_force: dict[str, Any], changes: dict[str, Any], *, folder: StateFolder, stores: dict[str, Store]
 ) -> dict[str, Any]:
@@ -279,11 +201,6 @@ def store_kind(options: dict[str, Any]) -> str:
         return str(options["store"])
     several = not main_executes(options) and not options["app"]
     return "sqlite" if several and options["worker_kind"] == "process" else "memory"
-
-
-def main_executes(options: dict[str, Any]) -> bool:
-    """Return whether main is what executes requests: nodejs, unless there is a cluster."""
-    return options["model"] == "nodejs" and not options["cluster"]
 
 
 def reserve(options: dict[str, Any]) -> socket.socket:

@@ -6,7 +6,7 @@ Everything here is plain data that can be pickled, for a request may be executed
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
@@ -17,6 +17,9 @@ MAX_VALUE_BYTES = MEBIBYTE
 TEXT = b"text/plain; charset=utf-8"
 BODILESS = frozenset({"204", "304"})
 """HTTP's codes of responses that have no body."""
+
+Peer = tuple[str, int]
+"""Address and port of a client."""
 
 
 @dataclass(slots=True)
@@ -36,6 +39,8 @@ class Request:
     keep_alive: bool = True
     http_minor: int = 1
     reader: BodyReader | None = None
+    peer: Peer | None = None
+    """Told to an application of the user's own."""
 
     @property
     def headers(self) -> dict[bytes, bytes]:
@@ -111,6 +116,33 @@ def make_last(message: Message) -> None:
         message.keep_alive = False
 
 
+class Execution(Interface):
+    """A request that is being executed. It can be told about its client, by the thread that gave it out only."""
+
+    def end_of_input(self) -> None:
+        """Note that the client has sent its last byte: it may be gone, or may wait for the response. Again: nothing."""
+
+    def cancel(self) -> None:
+        """Note that nobody waits for the response any more. Again, or after the response: nothing."""
+
+
+class Later(Execution, Interface):
+    """A handler gives it out instead of a response that comes later; or it makes a response's pieces meanwhile.
+
+    Everything is called by the thread of the loop that executes the request, and calls back from there: never from
+    inside the application, so that a callback may execute the next request.
+    """
+
+    code: str
+    """Empty: it is not counted, as a part of a reply is not (`Response.code`)."""
+
+    def then(self, callback: Callable[[Response], None]) -> None:
+        """Call back, once, when the response is there."""
+
+    def when_more(self, callback: Callable[[], None]) -> None:
+        """Call back, once, when there is a next piece, or will be none."""
+
+
 class Pieces(Interface):
     """A response's body in pieces. Can be pickled where it may be made in another process than it is written in."""
 
@@ -118,8 +150,18 @@ class Pieces(Interface):
     def size(self) -> int | None:
         """Bytes of all pieces together; None where only the last piece shows it."""
 
+    @property
+    def later(self) -> Later | None:
+        """Maker of pieces that come later: then an empty piece says that the next is not there yet, and no other does.
+
+        None: the next piece is there whenever it is asked for.
+        """
+
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        """Yield one piece after the other, none of them empty. Raises `CutShortError`, and nothing else."""
+        """Yield one piece after the other, none of them empty but for `later`.
+
+        Raises `CutShortError`, and nothing else.
+        """
 
     def close(self) -> None:
         """Make no more of them: the client has all, or is gone. Must not raise; may be called twice."""
@@ -156,8 +198,8 @@ Messages = list[Message | BodyPiece | Response]
 class Handler(Interface):
     """An application. Must not raise for anything that a peer can send."""
 
-    def __call__(self, message: Message, /) -> Response:
-        """Execute a message; return the response."""
+    def __call__(self, message: Message, /) -> Response | Later:
+        """Execute a message; return the response, or what stands for it until it comes."""
 
 
 class Protocol(Interface):
@@ -187,3 +229,13 @@ class Protocol(Interface):
 
     def close(self) -> None:
         """Let go of a message that is incomplete: its connection closes. Called while `phase` is not "idle"."""
+
+
+FindPeer = Callable[[], Peer | None]
+
+
+class Choose(Interface):
+    """Gives a connection its protocol object, once its first bytes are there."""
+
+    def __call__(self, first: bytes, peer: FindPeer = ..., /) -> Protocol:
+        """Return the protocol object. `peer` is called only where the application is told of its clients."""

@@ -21,15 +21,17 @@ class Reason(NamedTuple):
     experiment: str
 
 
+ONE_LOOP = Reason(
+    "one loop executes everything, so a request that blocks holds up all others of its process: shorten it, move it "
+    "elsewhere, or take a model with workers",
+    "event-loop-blocking",
+)
 COPIES = Reason("its workers are processes, each with its own copy of what the application makes", "copy-on-write")
 WAITING, CAPACITY, COST, MEMORY = "cheap p99 ms", "requests a second", "CPU µs a request", "memory MiB"
 BLOCKING = "blocking p99 ms"
 REASONS: dict[tuple[str, str], Reason] = {
-    (WAITING, "nodejs"): Reason(
-        "one loop executes everything, so a request that blocks holds up all others of its process: shorten it, move "
-        "it elsewhere, or take a model with workers",
-        "event-loop-blocking",
-    ),
+    (WAITING, "nodejs"): ONE_LOOP,
+    (WAITING, "uvicorn"): ONE_LOOP,
     (WAITING, "memcached"): Reason(
         "a connection stays with its worker, so those beside a request that blocks wait for it", "hot-connections"
     ),
@@ -51,10 +53,9 @@ REASONS: dict[tuple[str, str], Reason] = {
         "its workers are threads: with the GIL one of them executes Python at a time", "process-or-thread"
     ),
     (COST, "ramcloud"): Reason("each request is handed over twice", "dispatch-bottleneck"),
-    (MEMORY, "nginx"): COPIES,
-    (MEMORY, "reuseport"): COPIES,
+    **{(MEMORY, name): COPIES for name in ("nodejs", "nginx", "reuseport", "gunicorn-gthread", "uvicorn")},
 }
-"""By figure and model."""
+"""By figure and server."""
 
 
 def findings(rows: Mapping[Candidate, Figures]) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from services.apps.adapter import Adapter
     from services.apps.store import Store
     from services.apps.surroundings import Surroundings
     from services.messages import Handler
@@ -64,9 +65,11 @@ def make_application(
     return Application(identity, store, options, outcome, healthy).execute
 
 
-def adapt(source: loading.Source, surroundings: Surroundings) -> Handler:
-    """Import an application of the user's own, and make a handler of it. Raises `loading.LoadError`."""
+def adapt(source: loading.Source, surroundings: Surroundings) -> Adapter:
+    """Import an application of the user's own, and make it fit. Raises `loading.LoadError`."""
     found = loading.load(source)
     if found.interface == loading.WSGI:
-        return WsgiAdapter(found.application, surroundings).execute
-    raise loading.LoadError(f"--app {source} is an ASGI application: so far WSGI is served")
+        return WsgiAdapter(found.application, surroundings)
+    from services.apps.asgi import AsgiAdapter  # asyncio is 2 MiB, which no other process should carry
+
+    return AsgiAdapter(found.application, surroundings, str(source))

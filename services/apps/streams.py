@@ -27,6 +27,7 @@ class Zeros:
     """So many zero bytes, as a response's pieces."""
 
     size: int
+    later = None
 
     def __iter__(self) -> Iterator[memoryview]:
         for _ in range(self.size // len(PIECE)):

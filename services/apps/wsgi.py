@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 from wsgiref.util import is_hop_by_hop
 
+from services.apps.adapter import Adapter
 from services.apps.spool import Spool
 from services.messages import BODILESS, CutShortError, Message, Request, Response
 
@@ -57,7 +58,7 @@ KINDS: dict[str, int] = {}
 """Names of response fields, as they came: FIELD, LENGTH or OURS."""
 
 
-class WsgiAdapter:
+class WsgiAdapter(Adapter):
     """One worker's application; `execute` is a `Handler` (services/messages.py)."""
 
     def __init__(self, application: Callable[..., Iterable[bytes]], surroundings: Surroundings) -> None:
@@ -122,6 +123,8 @@ class WsgiAdapter:
         if request.body_size or "HTTP_TRANSFER_ENCODING" in environ:
             environ.pop("HTTP_TRANSFER_ENCODING", None)
             environ["CONTENT_LENGTH"] = str(request.body_size)
+        if request.peer is not None:
+            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = request.peer[0], str(request.peer[1])
         reader = request.reader
         environ["wsgi.input"] = reader.file() if isinstance(reader, Spool) else io.BytesIO(request.body)
         return environ
@@ -215,6 +218,8 @@ class Rest:
 
     `left`: bytes of them by the Content-Length; None where there is none.
     """
+
+    later = None
 
     def __init__(self, iterable: Iterable[bytes], pieces: Iterator[bytes], left: int | None, request: str) -> None:
         self.size = left

@@ -16,16 +16,21 @@ The states, and what moves a connection from one to the next:
     paused     a pause that whoever takes    no limit: we wait        body; sooner if the peer has sent its last byte
                the body in pieces asked for
     executing  the response, from somebody   no limit: we wait        writing, if the kernel does not take all of it,
-               else (a handler that                                   or else the next message; input that comes
-               responds later)                                        meanwhile is left in the kernel
-    writing    room in the send buffer, for  --write-timeout (each)   the next piece of the response; after the last,
-               the rest or the next piece                             the next message
+               else, or from an application                           or else the next message; input that comes
+               that responds later                                    meanwhile is left in the kernel
+    writing    room in the send buffer, for  --write-timeout (each)   the next piece of the response, producing if it
+               the rest or the next piece                             is not there yet; after the last, the next message
+    producing  the next piece, from an       no limit: we wait        writing
+               application that makes them
+               while others are served
     lingering  the peer's end of input       5 s of silence (1 s in   closed
                                              a drain), 30 s in all
     closed
 
 "The next message" is one that was received together with the last (pipelining). When there is none, the protocol
 knows what has been read so far, and the state is idle, head or body; or the connection is to close, and it lingers.
+In the states executing and producing, whoever executes is told when the peer sends its last byte (an application may
+take it for gone) and when the connection closes.
 `finish` is how we close: in stages, by way of lingering (net/lingering.py). `close` is at once: the peer is gone, or
 too slow, or it has been idle and has all that was sent (`expire`).
 """
@@ -40,7 +45,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from services.messages import BodyPiece, Command, Handler, Message, Protocol, Request, Response, make_last
+from services.messages import (
+    BodyPiece,
+    Choose,
+    Command,
+    Handler,
+    Later,
+    Message,
+    Peer,
+    Protocol,
+    Request,
+    Response,
+    make_last,
+)
 from services.metrics.sampling import Sampler
 from services.net import timestamps
 from services.net.event_loop import EventLoop, Source
@@ -72,7 +89,7 @@ class Owner(EventLoop, ABC):
     bytes_in: int
     bytes_out: int
     handle: Handler
-    choose: Callable[[bytes], Protocol]
+    choose: Choose
     withdraw: Callable[[Job], None]
 
     @abstractmethod
@@ -160,16 +177,35 @@ class Connection(Source):
                 self.deadline_ns = self._linger.deadline_ns(self._loop.now_ns, draining=self._loop.draining)
         elif events & (select.EPOLLHUP | select.EPOLLERR):
             self.close("client")
-        elif self.state == "executing":
-            self._ask_for(0)  # leave what came in the kernel until the response is out
+        elif self.state in ("executing", "producing"):
+            self._leave_input(events)
         else:
             self._resume(0.0, READ_BYTES)  # all of the body is in the kernel: its sender is not held up any more
+
+    def _leave_input(self, events: int) -> None:
+        """Leave what came in the kernel until the response is out; tell whoever executes of the input's end."""
+        if not events & select.EPOLLRDHUP:
+            self._ask_for(select.EPOLLRDHUP)
+            return
+        self._ask_for(0)
+        if self._job is not None:
+            self._job.end_of_input()
+        elif self._outbox is not None and self._outbox.later is not None:
+            self._outbox.later.end_of_input()
+
+    def peer(self) -> Peer | None:
+        """Return the peer's address and port; None when it is gone."""
+        try:
+            host, port, *_ = self.socket.getpeername()
+        except OSError:
+            return None
+        return host, port
 
     def parse(self, data: bytes) -> None:
         """Called by the loop with what `ready` has read."""
         protocol = self._protocol
         if protocol is NOT_CHOSEN:
-            protocol = self._protocol = self._loop.choose(data)
+            protocol = self._protocol = self._loop.choose(data, self.peer)
         inbox = protocol.receive(data)
         self._inbox = iter(inbox)
         if inbox:
@@ -179,7 +215,7 @@ class Connection(Source):
 
     # Executing and responding.
 
-    def advance(self) -> None:
+    def advance(self) -> None:  # noqa: C901
         """Execute what was received until something has to be waited for. Called by the loop after `parse`."""
         loop, protocol = self._loop, self._protocol
         weight = loop.take_sample() if self._request_came_ns >= 0 else 0
@@ -195,6 +231,9 @@ class Connection(Source):
                 weight = 0
             else:
                 response = loop.handle(message)  # type: ignore[arg-type]
+                if response.__class__ is not Response:
+                    self._wait_for(message, response, 0, 0)  # type: ignore[arg-type]
+                    return
                 data = protocol.encode(message, response)  # type: ignore[arg-type]
                 loop.codes[response.code] += 1
                 self._send(data, response)
@@ -220,12 +259,33 @@ class Connection(Source):
         if weight:
             self._end_kernel_wait(started, weight)
         response = loop.handle(message)
+        if not isinstance(response, Response):
+            self._wait_for(message, response, weight, started)
+            return
         done = time.monotonic_ns()
         if weight:
             loop.sampler.record(("service", done - started, weight))
             loop.sampler.record(("return_wait", 0, weight))
             self._write_sample = (weight, done)
         self._respond(message, response)
+
+    def _wait_for(self, message: Message, later: Later, weight: int, started_ns: int) -> None:
+        """Wait for the response of an application that gave out none; it goes on in this loop, among others."""
+        self.state = "executing"
+        self.deadline_ns = NEVER_NS
+        self._job = job = Job(self, message, weight, started_ns)
+        later.then(lambda response: self._take_response(job, response))
+        job.attend(later)
+
+    def _take_response(self, job: Job, response: Response) -> None:
+        """Called by the application's loop when the response is there."""
+        if job is not self._job:  # it was dropped meanwhile
+            return
+        self._loop.codes[response.code] += 1
+        if job.weight:
+            job.ready_ns = time.monotonic_ns()
+            self._loop.sampler.record(("service", job.ready_ns - job.submitted_ns, job.weight))
+        self.reply(job, response)
 
     def _respond(self, message: Message | None, response: Response) -> None:
         self._loop.codes[response.code] += 1
@@ -302,23 +362,47 @@ class Connection(Source):
         elif self._write_sample is not None:
             self._end_write_sample()
 
-    def _write_on(self) -> None:
+    def _write_on(self) -> int:
+        """Send what the kernel takes of one piece; return how many bytes."""
         assert self._outbox is not None
         try:
             sent = self._outbox.send(self.socket)
         except BlockingIOError:
-            return
+            return 0
         except OSError:  # or CutShortError, which is one
             self.close("error")
-            return
-        if sent is not None:
+            return 0
+        if sent:
             self._loop.bytes_out += sent
             self.deadline_ns = self._loop.now_ns + self._loop.timeouts_ns["writing"]
-            return
+            return sent
+        if sent == 0:
+            self._wait_for_piece()
+            return 0
         self._outbox = None
         self._end_write_sample()
         self.state = "idle"
         self.advance()
+        return 0
+
+    def _wait_for_piece(self) -> None:
+        assert self._outbox is not None
+        later = self._outbox.later
+        assert later is not None
+        self._enter("producing")
+        later.when_more(self._write_pieces)
+
+    def _write_pieces(self) -> None:
+        """Send the pieces that there are by now, or the end. Called by the application's loop."""
+        if self.state != "producing":  # it was closed meanwhile
+            return
+        self.state = "writing"
+        self.deadline_ns = self._loop.now_ns + self._loop.timeouts_ns["writing"]
+        # Without asking epoll whether there is room: usually there is, and it need not be told of the state at all.
+        while self._write_on():
+            pass
+        if self.state == "writing":
+            self._ask_for(EVENTS["writing"])
 
     def _end_write_sample(self) -> None:
         if self._write_sample is not None:
@@ -401,4 +485,5 @@ class Connection(Source):
     def _drop_job(self) -> None:
         if self._job is not None:
             self._loop.withdraw(self._job)
+            self._job.cancel()
             self._job = None

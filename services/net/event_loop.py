@@ -58,6 +58,10 @@ class EventLoop:
         """Called once an iteration."""
         self.before_wait: list[Callback] = []
         """Called when nothing has happened, before the loop waits until something does."""
+        self.wait_limits: list[Callable[[], float | None]] = []
+        """Each returns for how many seconds the wait that begins may last; None: without a limit."""
+        self.at_close: list[Callback] = []
+        """Called when the loop's descriptors are closed."""
         self.after_poll: list[Callable[[list[tuple[int, int]]], None]] = []
         """Called with what epoll has reported, before any of it is handled."""
         self._epoll = select.epoll()
@@ -93,6 +97,14 @@ class EventLoop:
                 source.ready(mask)
 
     def _wait_seconds(self) -> float | None:
+        seconds = self._until_timer()
+        for limit in self.wait_limits:
+            most = limit()
+            if most is not None and (seconds is None or most < seconds):
+                seconds = most
+        return seconds
+
+    def _until_timer(self) -> float | None:
         if not self._timers:
             return self.longest_wait_seconds
         until_timer = max(0.0, (self._timers[0][0] - time.monotonic_ns()) / 1e9)
@@ -136,6 +148,8 @@ class EventLoop:
         for source in self._sources.values():
             if isinstance(source, Wakeup):
                 os.close(source.fd)
+        for close in self.at_close:
+            close()
         self._sources.clear()
         self._epoll.close()
 

@@ -88,8 +88,8 @@ def receive_connection(channel: socket.socket) -> tuple[socket.socket, int, int]
 class Channel(Source):
     """Pickled messages over a stream socket to another process; this end belongs to a loop.
 
-    Never blocks: what the other end does not take waits here. Main has at most one job under way with
-    a worker, so that is at most one message.
+    Never blocks: what the other end does not take waits here. Main has at most one job on the way to a worker, and
+    notices about those that await there: two for each of their connections.
     """
 
     def __init__(self, loop: EventLoop, sock: socket.socket, receive: Callable[[Any], None]) -> None:
@@ -99,6 +99,8 @@ class Channel(Source):
         self._incoming = bytearray()
         self._outgoing = memoryview(b"")
         self._blocked = False
+        self.is_stopped = False
+        """The other end is closed, or dead."""
         loop.watch(sock.fileno(), self)
 
     def send(self, message: object) -> None:
@@ -121,6 +123,7 @@ class Channel(Source):
 
     def stop(self) -> None:
         """Receive and send no more, since the other end is dead, but hold the descriptor until `close`."""
+        self.is_stopped = True
         if self._socket.fileno() >= 0:
             self._loop.pause(self._socket.fileno())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from services.messages import Pieces
+from services.messages import Later, Pieces
 
 
 class Outbox:
@@ -20,16 +20,24 @@ class Outbox:
     def send(self, sock: socket.socket) -> int | None:
         """Send what the kernel takes of one piece; return how many bytes, None when there is nothing left to send.
 
+        0: the next piece is not there yet (`Pieces.later`).
         Raises OSError, BlockingIOError when the kernel takes nothing; CutShortError where a piece cannot be made.
         """
         if not self._rest:
             piece = next(self._iterator, None)
             if piece is None:
                 return None
+            if not piece:
+                return 0
             self._rest = memoryview(piece)
         sent = sock.send(self._rest, socket.MSG_DONTWAIT)
         self._rest = self._rest[sent:]
         return sent
+
+    @property
+    def later(self) -> Later | None:
+        """Maker of pieces that come later, if they do."""
+        return None if self._pieces is None else self._pieces.later
 
     def close(self) -> None:
         """Have no more pieces made: nobody takes them."""

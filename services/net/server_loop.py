@@ -6,15 +6,17 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+from typing import Protocol as Interface
 
-from services.messages import Handler, Protocol
+from services.messages import Choose, Handler
 from services.metrics import slots
 from services.net.connection import Connection, Owner
 from services.net.job import Execute, Job
 
 if TYPE_CHECKING:
     from services.metrics.sampling import Sampler
+    from services.net.event_loop import Source
 
 TICK_SECONDS = 1.0
 DRAIN_POLL_SECONDS = 0.05
@@ -38,6 +40,22 @@ class Limits:
     max_connections: int
 
 
+class Guest(Interface):
+    """A loop inside the server's: an application's own, which runs in the same thread and never waits by itself."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when one of the guest's is ready: its epoll."""
+
+    def ready(self, events: int) -> None:
+        """Handle that. Called by the loop, as a `Source` is."""
+
+    def run_ready(self) -> None:
+        """Run what can be run now, if anything can. Called once an iteration."""
+
+    def wait_seconds(self) -> float | None:
+        """Return for how long the loop may wait: until the next timer, not at all, or (None) for ever."""
+
+
 class ServerLoop(Owner):
     """An event loop that owns connections. Everything but `wake` and `order_drain` is for its own thread."""
 
@@ -46,7 +64,7 @@ class ServerLoop(Owner):
         block: slots.Block,
         sampler: Sampler,
         handle: Handler,
-        choose: Callable[[bytes], Protocol],
+        choose: Choose,
         limits: Limits,
         every_second: Callable[[float], None],
         open_everywhere: Callable[[], int],
@@ -77,6 +95,11 @@ class ServerLoop(Owner):
         self.connections: set[Connection] = set()
         self.at_drain: list[Callable[[], object]] = []
         """Called when a drain begins; what returns False is called again until it does not, or time is up."""
+        self.at_start: list[Callable[[], object]] = []
+        """Called by `start`."""
+        self.at_end: list[Callable[[], object]] = []
+        """As `at_drain`, when a drain has closed the last connection."""
+        self.guest: Guest | None = None
         self.withdraw: Callable[[Job], None] = lambda _job: None
         """Called when a connection closes whose request is with a worker."""
         self.draining = False
@@ -90,11 +113,25 @@ class ServerLoop(Owner):
         self.before_wait.append(self._begin_wait)
         self._tick()
 
+    # Called by main and workers, on the loop's own thread.
+
+    def start(self) -> None:
+        """Begin what serves in this loop besides connections."""
+        for start in self.at_start:
+            start()
+
+    def host(self, guest: Guest) -> None:
+        """Run a guest's loop inside this one. Called once the guest has begun."""
+        self.guest = guest
+        self.before_poll.append(guest.run_ready)
+        self.wait_limits.append(guest.wait_seconds)
+        self.watch(guest.fileno(), cast("Source", guest))
+
     # Called by models.
 
     def accepting(self) -> Iterator[Connection]:
         """Run; yield each connection that an acceptor took off a queue. Ends when drained."""
-        while self._run_once():
+        while self.run_once():
             while self.accepted:
                 yield self.accepted.popleft()
 
@@ -106,10 +143,11 @@ class ServerLoop(Owner):
 
     def run(self) -> None:
         """Run until drained."""
-        while self._run_once():
+        while self.run_once():
             pass
 
-    def _run_once(self) -> bool:
+    def run_once(self) -> bool:
+        """Run one iteration; return False when drained."""
         self.iteration()
         if self._drain_ordered:
             self._drain()
@@ -223,5 +261,8 @@ class ServerLoop(Owner):
             for connection in list(self.connections):
                 connection.finish("drain", at_once=True)
         if not self.connections and not self._unfinished:
-            self._drained = True
-            self._begin_wait()
+            self._unfinished, self.at_end = self.at_end, []
+            self._unfinished = [finish for finish in self._unfinished if finish() is False]
+            if not self._unfinished:
+                self._drained = True
+                self._begin_wait()

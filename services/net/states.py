@@ -11,5 +11,6 @@ EVENTS = {
     "paused": select.EPOLLRDHUP,  # read nothing for now, but hear of a peer that has sent all it had
     "executing": READABLE,  # usually the response comes first, so that epoll need not be told twice
     "writing": WRITABLE,
+    "producing": select.EPOLLRDHUP,  # the application hears of a peer that has sent all it had
     "lingering": READABLE,
 }  # fmt: skip

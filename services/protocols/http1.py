@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from email.utils import formatdate
 from http import HTTPStatus
 
-from services.messages import BODILESS, Message, Messages, Pieces, Request, Response
+from services.messages import BODILESS, Message, Messages, Peer, Pieces, Request, Response
 from services.protocols.http1_parser import OpenBody, PlainRequests, RequestParser
 
 MAX_SPARE_PARSERS = 64
@@ -173,6 +173,24 @@ class Http1:
             self._parser = None
 
 
+class PeerHttp1(Http1):
+    """HTTP whose requests say which client sent them."""
+
+    __slots__ = ("_peer",)
+
+    def __init__(self, common: CommonHead, open_body: OpenBody, peer: Peer | None) -> None:
+        super().__init__(common, open_body)
+        self._peer = peer
+
+    def receive(self, data: bytes) -> Messages:
+        """Return the requests that `data` completes. See `messages.Protocol`."""
+        messages = super().receive(data)
+        for message in messages:
+            if isinstance(message, Request):
+                message.peer = self._peer
+        return messages
+
+
 class Chunks:
     """Pieces in the chunked transfer coding (RFC 9112 § 7.1); without the last chunk the body is cut short."""
 
@@ -180,10 +198,11 @@ class Chunks:
 
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
+        self.later = pieces.later
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes | memoryview]:
         for piece in self._pieces:
-            yield chunk(piece)
+            yield chunk(piece) if piece else piece
         yield b"0\r\n\r\n"
 
     def close(self) -> None:

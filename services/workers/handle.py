@@ -92,8 +92,12 @@ class Handle(ABC):
         """Return whether it runs no more."""
 
     def cannot_serve(self) -> bool:
-        """Return whether it has ended because no worker could serve with these options; it has said why."""
+        """Return whether it has ended because no worker could serve with these options."""
         return False
+
+    def why(self) -> str:
+        """Return why no worker could; empty if it has said so itself."""
+        return ""
 
     @abstractmethod
     def how_it_ended(self) -> str:
@@ -109,11 +113,11 @@ class Handle(ABC):
         self._receive_what_is_left()
         self._count_what_died()
         connections = self.block[slots.CLOSED["worker_died"]] - self._died_before
-        job = self._take_begun()
-        if job is not None:
+        begun = self._take_begun()
+        for job in begun:
+            job.execution = None  # it died with the worker
             job.connection.close("worker_died")
-            connections += 1
-        return Loss(connections, self._jobs.lose(self.index))
+        return Loss(connections + len(begun), self._jobs.lose(self.index))
 
     @abstractmethod
     def close(self) -> None:
@@ -174,8 +178,8 @@ class Handle(ABC):
         """Take what the dead worker has sent, and close what it was sent and has not picked up."""
 
     @abstractmethod
-    def _take_begun(self) -> Job | None:
-        """Return the job that the dead worker had begun; it is no more the worker's."""
+    def _take_begun(self) -> list[Job]:
+        """Return the jobs that the dead worker had begun; they are no more the worker's."""
 
     @abstractmethod
     def _close_ends(self) -> None:

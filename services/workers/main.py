@@ -79,6 +79,7 @@ class Main(Server):
         `predecessor` has drained, for a change of options: its listener goes on here, and no client is refused.
         """
         super().__init__("main", settings, make_loop("main", blocks.main))
+        self.loop.start()
         self.workers = Pool([], JobQueues([], blocks.main))
         self._blocks = blocks
         self._make_loop = make_loop
@@ -222,7 +223,7 @@ class Main(Server):
         """Start a worker that has no predecessor. What it cannot load now, its successors could not either."""
         self._start(worker)
         if worker.cannot_serve():
-            raise CannotServeError
+            raise CannotServeError(worker.why())
 
     def _start(self, worker: Handle) -> None:
         """Start it, and wait until it serves: reuseport's workers must listen in order."""

@@ -12,10 +12,13 @@ import select
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Iterator
+from functools import partial
+from itertools import count
 from typing import Any
 
-from services.messages import Response
+from services.messages import Later, Message, Response
 from services.metrics import slots
 from services.net.acceptor import ACCEPT_PAUSE_SECONDS
 from services.net.connection import Connection
@@ -43,6 +46,8 @@ class ProcessHandle(Handle):
     _connections: socket.socket
     _requests: Channel
     _begun: Job | None = None
+    _awaiting: dict[int, Job]
+    """Jobs that it has begun, and whose application awaits something, by the worker's own numbers."""
 
     def _launch(self, work: Work, args: tuple[Any, ...]) -> None:
         self._connections, connections = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -54,11 +59,12 @@ class ProcessHandle(Handle):
         def run() -> None:
             try:
                 loop = self._make_loop(self.name, self.block)
+                ProcessWorker(self.index, self._settings, loop, connections, worker_end).run(work, args)
             except CannotServeError as error:
                 sys.stderr.write(f"{error}\n")
                 os._exit(CANNOT_SERVE)
-            ProcessWorker(self.index, self._settings, loop, connections, worker_end).run(work, args)
 
+        self._awaiting = {}
         sockets = [connections, worker_end, *(arg for arg in args if isinstance(arg, socket.socket))]
         self._child = fork_worker(run, keep=sockets)
         connections.close()
@@ -84,17 +90,41 @@ class ProcessHandle(Handle):
             self._begun = job
             self._requests.send((job.message, job.weight, job.submitted_ns))
 
-    def _receive(self, ready: tuple[Response, int]) -> None:
+    def _receive(self, ready: tuple[Response, int] | tuple[int, Response | None, int]) -> None:
         """Give the response to its connection, and the worker its next job. Called by main's loop."""
-        job = self._take_begun()
+        if len(ready) == 3:
+            self._receive_later(*ready)
+            return
+        job, self._begun = self._begun, None
         if job is not None:
             response, job.ready_ns = ready
             job.connection.reply(job, response)
             self.wake()
 
-    def _take_begun(self) -> Job | None:
-        job, self._begun = self._begun, None
-        return job
+    def _receive_later(self, number: int, response: Response | None, ready_ns: int) -> None:
+        """Note that the job just begun is to have a response later (None), or give that response to its connection."""
+        if response is None:
+            job, self._begun = self._begun, None
+            if job is not None:
+                self._awaiting[number] = job
+                job.attend(Elsewhere(self, number))
+                self.wake()
+        elif (job := self._awaiting.pop(number, None)) is not None:
+            job.ready_ns = ready_ns
+            job.connection.reply(job, response)
+
+    def note(self, number: int, notice: str) -> None:
+        """Send a notice to an execution in the worker: the name of its method."""
+        if number in self._awaiting:
+            self._requests.send((number, notice))
+            if notice == "cancel":
+                del self._awaiting[number]
+
+    def _take_begun(self) -> list[Job]:
+        begun = [*([self._begun] if self._begun is not None else []), *self._awaiting.values()]
+        self._begun = None
+        self._awaiting = {}
+        return begun
 
     @property
     def _running(self) -> Child:
@@ -143,6 +173,22 @@ class ProcessHandle(Handle):
         self.block[slots.STATE] = slots.GONE
 
 
+class Elsewhere:
+    """An execution in a worker process, for main: an `Execution`."""
+
+    def __init__(self, handle: ProcessHandle, number: int) -> None:
+        self._handle = handle
+        self._number = number
+
+    def end_of_input(self) -> None:
+        """Tell the execution that the client has sent its last byte."""
+        self._handle.note(self._number, "end_of_input")
+
+    def cancel(self) -> None:
+        """Tell the execution that nobody waits for the response."""
+        self._handle.note(self._number, "cancel")
+
+
 class ProcessWorker(Worker, Source):
     """Own end of a worker in a process of its own."""
 
@@ -152,6 +198,10 @@ class ProcessWorker(Worker, Source):
         super().__init__(index, settings, loop)
         self._connections = connections
         self._requests = requests
+        self._arrived: deque[tuple[Message, int, int]] = deque()
+        """At most one: main sends the next when the last has been responded to, or awaits."""
+        self._awaiting: dict[int, Later] = {}
+        self._numbers = count()
         self._last_descriptor = os.sysconf("SC_OPEN_MAX") - 1
 
     def run(self, work: Work, args: tuple[Any, ...]) -> None:
@@ -160,6 +210,7 @@ class ProcessWorker(Worker, Source):
         self.loop.watch(self._connections.fileno(), self)
         self.loop.at_drain.append(self._pick_up_all)
         self._begin()
+        self.loop.start()
         work(self, *args)
         self.block[slots.STATE] = slots.GONE
 
@@ -212,6 +263,9 @@ class ProcessWorker(Worker, Source):
     def submitted(self) -> Iterator[Job]:
         """Yield each request that main sends. Main closes the channel when it has no more of them."""
         self.block[slots.STATE] = slots.SERVING
+        if self.loop.guest is not None:
+            yield from self._submitted_to_loop()
+            return
         while True:
             slots.end_busy(self.block)
             try:
@@ -221,8 +275,42 @@ class ProcessWorker(Worker, Source):
             slots.begin_busy(self.block)
             yield Job(NOWHERE, message, weight, submitted_ns)
 
-    def reply(self, job: Job, response: Response) -> None:
-        """Send the response to main."""
+    def _submitted_to_loop(self) -> Iterator[Job]:
+        channel = Channel(self.loop, self._requests, self._take_from_main)
+        # SIGTERM may be sent to the whole group, and main go on submitting for a while.
+        self.loop.at_drain.append(lambda: channel.is_stopped)
+        self.loop.wait_limits.append(lambda: 0.0 if self._arrived else None)
+        while self.loop.run_once():
+            while self._arrived:
+                yield Job(NOWHERE, *self._arrived.popleft())
+
+    def _take_from_main(self, sent: tuple[Message, int, int] | tuple[int, str]) -> None:
+        """Take a request, or a notice about one that awaits. Called by the loop."""
+        if len(sent) == 3:
+            self._arrived.append(sent)
+        elif (later := self._awaiting.get(sent[0])) is not None:
+            if sent[1] == "cancel":
+                del self._awaiting[sent[0]]
+                later.cancel()
+            else:
+                later.end_of_input()
+
+    def reply(self, job: Job, response: Response | Later) -> None:
+        """Send the response to main. If it comes later, say so, and go on with the next request first."""
+        if isinstance(response, Response):
+            self._send((response, job.ready_ns))
+            self._count_sample(job)
+            return
+        number = next(self._numbers)
+        self._awaiting[number] = response
+        response.then(partial(self._finish_awaiting, number, job))
+        self._send((number, None, 0))
+
+    def _finish_awaiting(self, number: int, job: Job, response: Response) -> None:
+        if self._awaiting.pop(number, None) is not None:
+            self._finish(job, response)
+            self._send((number, response, job.ready_ns))
+
+    def _send(self, message: object) -> None:
         with contextlib.suppress(ConnectionError):  # main has closed the channel: its drain is over
-            self._requests.sendall(to_frame((response, job.ready_ns)))
-        self._count_sample(job)
+            self._requests.sendall(to_frame(message))

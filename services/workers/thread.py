@@ -17,16 +17,17 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-from services.messages import Response
+from services.messages import Execution, Later, Response
 from services.metrics import slots
 from services.net.connection import Connection
 from services.net.job import Job
 from services.net.mailbox import Mailbox
 from services.workers.handle import Handle
 from services.workers.jobs import JobQueues
-from services.workers.server import LoopFactory, Settings
+from services.workers.server import CannotServeError, LoopFactory, Settings
 from services.workers.worker import Work, Worker
 
 log = logging.getLogger("services")
@@ -114,9 +115,20 @@ class ThreadHandle(Handle):
         for connection in worker.connections.take_all():
             connection.socket.close()
 
-    def _take_begun(self) -> Job | None:
-        job, self._running.job = self._running.job, None
-        return job
+    def _take_begun(self) -> list[Job]:
+        worker = self._running
+        begun = [*([worker.job] if worker.job is not None else []), *worker.awaiting]
+        worker.job = None
+        worker.awaiting.clear()
+        return begun
+
+    def cannot_serve(self) -> bool:
+        """Return whether it has ended because no worker could serve with these options."""
+        return self.has_ended() and isinstance(self._running.error, CannotServeError)
+
+    def why(self) -> str:
+        """Return why no worker could."""
+        return str(self._running.error)
 
 
 class ThreadWorker(Worker):
@@ -150,6 +162,9 @@ class ThreadWorker(Worker):
             self._held = held.pop_all()
         self.job: Job | None = None
         """The request that it executes now."""
+        self.awaiting: set[Job] = set()
+        """Requests that it has begun, and whose application awaits something."""
+        self._notices: Mailbox[Callable[[], None]] | None = None
         self.has_ended = False
         self.error: BaseException | None = None
         """The exception that ended it, if one did."""
@@ -162,7 +177,10 @@ class ThreadWorker(Worker):
 
     def ring(self) -> None:
         """Wake it: a job is queued for it, or it is to drain."""
-        os.eventfd_write(self._alarm, 1)
+        if self._notices is None:
+            os.eventfd_write(self._alarm, 1)
+        else:
+            self.loop.wake()
 
     def order_drain(self) -> None:
         """Have it finish what is begun, then end."""
@@ -197,7 +215,11 @@ class ThreadWorker(Worker):
         """Do the work: the thread's function."""
         self._begin()
         try:
+            self.loop.start()
             work(self, *args)
+        except CannotServeError as error:
+            self.error = error
+            self._end(slots.CRASHED)
         except BaseException as error:
             log.exception("worker %s crashed", self.name)
             self.error = error.with_traceback(None)  # its frames would keep what they hold
@@ -233,6 +255,9 @@ class ThreadWorker(Worker):
     def submitted(self) -> Iterator[Job]:
         """Yield each request submitted to this worker; ends after a drain."""
         self.block[slots.STATE] = slots.SERVING
+        if self.loop.guest is not None:
+            yield from self._submitted_to_loop()
+            return
         self.job = self._jobs.take(self.index)
         while True:
             if self.job is not None:
@@ -245,13 +270,65 @@ class ThreadWorker(Worker):
             slots.begin_busy(self.block)
             self.job = self._jobs.take(self.index)
 
-    def reply(self, job: Job, response: Response) -> None:
-        """Send the response to main's loop."""
+    def _submitted_to_loop(self) -> Iterator[Job]:
+        self._notices = Mailbox(call)
+        self.loop.watch(self._notices.fd, self._notices)
+        self.loop.wait_limits.append(lambda: None if self.job is None else 0.0)
+        self.job = self._jobs.take(self.index)
+        while self.loop.run_once():
+            if self.job is None:
+                self.job = self._jobs.take(self.index)
+            if self.job is not None:
+                yield self.job
+
+    def reply(self, job: Job, response: Response | Later) -> None:
+        """Send the response to main's loop. If it comes later, go on with the next request first."""
         # First the next job, or idle: whoever has the response may ask again at once, and finds this worker on the
         # stack of idle ones.
         self.job = self._jobs.take(self.index)
+        if isinstance(response, Response):
+            self.responses.put((job, response))
+            self._count_sample(job)
+            return
+        self.awaiting.add(job)
+        response.then(partial(self._finish, job))
+        job.attend(Elsewhere(self, job, response))
+
+    def _finish(self, job: Job, response: Response) -> None:
+        self.awaiting.discard(job)
+        super()._finish(job, response)
         self.responses.put((job, response))
-        self._count_sample(job)
+
+    def note(self, notice: Callable[[], None]) -> None:
+        """Call `notice` on this worker's thread. From any."""
+        assert self._notices is not None
+        self._notices.put(notice)
+
+
+class Elsewhere:
+    """An execution in a worker's thread, for main: an `Execution`."""
+
+    def __init__(self, worker: ThreadWorker, job: Job, execution: Execution) -> None:
+        self._worker = worker
+        self._job = job
+        self._execution = execution
+
+    def end_of_input(self) -> None:
+        """Tell the execution that the client has sent its last byte."""
+        self._worker.note(self._execution.end_of_input)
+
+    def cancel(self) -> None:
+        """Tell the execution that nobody waits for the response."""
+        self._worker.note(self._cancel)
+
+    def _cancel(self) -> None:
+        self._worker.awaiting.discard(self._job)
+        self._execution.cancel()
+
+
+def call(notice: Callable[[], None]) -> None:
+    """Call it. Called by the worker's loop."""
+    notice()
 
 
 def deliver(ready: tuple[Job, Response]) -> None:

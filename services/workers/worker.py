@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
-from services.messages import Response
+from services.messages import Later, Response
 from services.metrics import slots
 from services.net.connection import Connection
 from services.net.job import Execute, Job
@@ -50,26 +50,40 @@ class Worker(Server, ABC):
 
     @abstractmethod
     def submitted(self) -> Iterator[Job]:
-        """Yield each request submitted to this worker; ends after a drain."""
+        """Yield each request submitted to this worker; ends after a drain.
 
-    def execute(self, job: Job) -> Response:
+        Where the application has a loop of its own, that runs between two requests and while there is none.
+        """
+
+    def execute(self, job: Job) -> Response | Later:
         """Execute the request; times it if it is a sample."""
         loop = self.loop
         if not job.weight:
             response = loop.handle(job.message)
         else:
             started = time.monotonic_ns()
-            response = loop.handle(job.message)
-            job.ready_ns = time.monotonic_ns()
             loop.sampler.record(("dispatch_wait", started - job.submitted_ns, job.weight))
-            loop.sampler.record(("service", job.ready_ns - started, job.weight))
-        if response.code:  # empty: a part of a response
+            job.submitted_ns = started
+            response = loop.handle(job.message)
+            if isinstance(response, Response):
+                self._end_service(job)
+        if response.code:  # empty: a part of a response, or one that comes later
             self.block[slots.REQUESTS[response.code]] += 1
         return response
 
+    def _end_service(self, job: Job) -> None:
+        job.ready_ns = time.monotonic_ns()
+        self.loop.sampler.record(("service", job.ready_ns - job.submitted_ns, job.weight))
+
     @abstractmethod
-    def reply(self, job: Job, response: Response) -> None:
-        """Send the response to whoever submitted the request."""
+    def reply(self, job: Job, response: Response | Later) -> None:
+        """Send the response to whoever submitted the request. If it comes later, go on with the next request first."""
+
+    def _finish(self, job: Job, response: Response) -> None:
+        """Count a response that has come later; each kind of worker sends it in its own way."""
+        if job.weight:
+            self._end_service(job)
+        self.block[slots.REQUESTS[response.code]] += 1
 
     def _count_sample(self, job: Job) -> None:
         """Count what `execute` noted: no loop runs here that would. The response is sent, so nobody waits for it."""

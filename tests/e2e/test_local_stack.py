@@ -168,6 +168,23 @@ def test_changed_option_restarts_only_the_model_that_it_concerns(up):
     assert up.make("lab-up").returncode == 0  # as it was, for the tests that follow
 
 
+OWN_APPLICATION = """
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"of my own"]
+"""
+
+
+def test_application_of_ones_own_is_served_by_every_model(up, tmp_path):
+    (tmp_path / "shop.py").write_text(OWN_APPLICATION)
+    done = up.lab("up", "--place", "local", "--app", "shop:app", "--app-dir", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    answers = {plain_http.get(f"http://127.0.0.1:{up.port(model)}/", timeout=10, trust_env=False) for model in MODELS}
+    assert {(answer.text, answer.headers["x-model"]) for answer in answers} == {("of my own", name) for name in MODELS}
+    assert up.make("lab-up").returncode == 0  # as it was, for the tests that follow
+    assert up.state("nginx")["options"]["app"] == ""
+
+
 def test_check_mode_changes_nothing(up):
     before = up.pids()
     done = up.up_down("up", "auto", ["--check"])

@@ -349,8 +349,8 @@ def bench_gives(monkeypatch):
     asked = []
 
     def gives(document):
-        def run(servers, seconds, rounds, parts, progress):
-            asked.append((servers, seconds, rounds, parts))
+        def run(servers, seconds, rounds, parts, progress, application):
+            asked.append((servers, seconds, rounds, parts) + ((application.spec,) if application else ()))
             progress("round 1 of 1: nginx")
             if isinstance(document, Exception):
                 raise document
@@ -380,6 +380,7 @@ def test_bench_json_is_alone_on_stdout(lab, bench_gives):
         (("--quick", "--rounds", "3", "--seconds", "2"), (None, 2.0, 3, set())),
         (("--only", "granian", "--only", "rows", "--only", "nginx"), (["granian", "nginx"], 2.0, 7, {"rows"})),
         (("--only", "rows", "--server", "granian", "--server", "nginx"), (["granian", "nginx"], 2.0, 7, {"rows"})),
+        (("--app", "shop:app", "--server", "nginx"), (["nginx"], 2.0, 7, {"rows"}, "shop:app")),
     ],
 )
 def test_bench_measures_what_was_asked_for(lab, bench_gives, arguments, expected):

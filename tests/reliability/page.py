@@ -41,8 +41,13 @@ def stamped(item: str, figures: Figures, where: environment.Environment) -> Row:
 
 
 def merged(rows: Sequence[Row], new: Sequence[Row]) -> list[Row]:
-    """Return the rows with the new ones in the place of older ones of their item and subject, in the page's order."""
-    by_name = {(row["item"], row["subject"]): row for row in (*rows, *new)}
+    """Return the rows with the new ones in the place of older ones of their item and subject, in the page's order.
+
+    Older ones of their item that were judged by more or fewer checks go, too: a table's rows share their columns.
+    """
+    judged = {row["item"]: len(row["checks"]) for row in new}
+    kept = (row for row in rows if judged.get(row["item"], len(row["checks"])) == len(row["checks"]))
+    by_name = {(row["item"], row["subject"]): row for row in (*kept, *new)}
     return sorted(by_name.values(), key=lambda row: list(TITLES).index(row["item"]))
 
 

@@ -10,7 +10,7 @@ import pytest
 from reliability import page
 from reliability.few_descriptors import LATER, FewDescriptors
 from reliability.figures import Figures, failed
-from reliability.flat_memory import FlatMemory
+from reliability.flat_memory import PARTS, FlatMemory
 from reliability.killed_workers import KilledWorkers
 from reliability.kills import Kills
 from reliability.others import Served
@@ -41,7 +41,14 @@ GOOD: dict[str, Figures] = {
     "few-descriptors": FewDescriptors("nginx", 2000, 40, 100, 300, 5.0, 4, 0.05, 0, LATER, 40, 40),
     "killed-workers": KilledWorkers("nginx, upsert", 1000, 9.0, 30, {"200": 1000}, 20, 0, 0, 0),
     "flat-memory": FlatMemory(
-        "nginx", 600.0, {"reset": 6000, "idle": 6100}, [], 60 * MIB, 60 * MIB, Slope(10.0, -50.0, 70.0, 24), 0
+        "nginx",
+        600.0,
+        {"reset": 6000, "idle": 6100},
+        [],
+        Slope(0.1, -5.0, 7.0, 24),
+        Slope(10.0, -50.0, 70.0, 24),
+        [60 * MIB] * PARTS,
+        0,
     ),
 }
 BAD: list[tuple[str, dict[str, Any], str]] = [
@@ -65,13 +72,10 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("killed-workers", {"doubled": 1}, "applied twice"),
     ("killed-workers", {"unacknowledged": 1}, "never acknowledged"),
     ("killed-workers", {"interrupted": 0}, "operations that a kill interrupted"),
-    ("flat-memory", {"slope": Slope(300.0, 200.0, 450.0, 24)}, "bytes a round of kinds"),
-    ("flat-memory", {"end_bytes": 300 * MIB}, "memory"),
-    (
-        "flat-memory",
-        {"events": {"reset": 0, "idle": 10}, "slope": Slope(0.0, 0.0, 0.0, 24)},
-        "every kind of event came",
-    ),
+    ("flat-memory", {"blocks": Slope(10.0, 9.0, 11.0, 24)}, "objects more in use, a round of kinds"),
+    ("flat-memory", {"malloc_bytes": Slope(300.0, 200.0, 450.0, 24)}, "bytes of malloc more in use, a round"),
+    ("flat-memory", {"resident_bytes": [60 * MIB] * (PARTS - 1) + [300 * MIB]}, "memory that is held"),
+    ("flat-memory", {"events": {"reset": 0, "idle": 10}}, "every kind of event came"),
     ("flat-memory", {"failures": ["idle: TimeoutError()"]}, "events that failed"),
     ("flat-memory", {"died": 1}, "no worker died"),
 ]
@@ -107,6 +111,16 @@ def test_new_figures_replace_older_ones_of_their_subject() -> None:
     )
     assert [row["item"] for row in rows] == list(GOOD)
     assert rows[0]["figures"]["killed"] == 20
+
+
+def test_rows_that_were_judged_by_other_checks_go() -> None:
+    old, other = (
+        page.stamped("kills", replace(GOOD["kills"], subject=f"lab {name}"), WHERE) for name in ("run", "set")
+    )
+    old["checks"] = old["checks"][1:]
+    new = page.stamped("kills", GOOD["kills"], WHERE)
+    assert page.merged([old, other], [new]) == [other, new]
+    assert page.tables([other, new])
 
 
 def test_tables_say_what_does_not_hold() -> None:

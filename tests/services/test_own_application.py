@@ -15,10 +15,12 @@ from support.servers import Server, end_server, read_head, refusal, start_server
 from services.options import MODELS
 
 APPLICATION = '''
-import os, sys, threading, time
+import os
 from wsgiref.validate import validator
 
-CLOSED = os.path.join(os.path.dirname(__file__), "closed")
+FOLDER = os.path.dirname(__file__)
+CLOSED = os.path.join(FOLDER, "closed")
+open(os.path.join(FOLDER, f"imported-{os.getpid()}"), "a").close()
 
 class Pieces:
     """Endless or not, slow or not; leaves a file behind when it is closed."""
@@ -50,6 +52,7 @@ def plain(environ, start_response):
     while size < length:
         size += len(environ["wsgi.input"].read(min(65536, length - size)))
     text = f"{os.getpid()} {environ['wsgi.multithread']} {environ['wsgi.multiprocess']} {size} {environ['QUERY_STRING']}"
+    text += f" {environ['REMOTE_ADDR']}"
     start_response("201 Created", [("Content-Type", "text/plain"), ("X-Of-The-Application", "café")])
     return [text.encode()]
 
@@ -82,11 +85,13 @@ def server(request, folder, tmp_path_factory) -> Iterator[tuple[Server, str]]:
     end_server(server)
 
 
-def test_every_model_serves_it(server):
+def test_every_model_serves_it(server, folder):
     server, kind = server
+    main_executes = server.get("/").headers["x-worker"] == "main"
+    assert (folder / f"imported-{server.pid}").exists() == (kind == "thread" or main_executes)
     for answer in [server.get("/any%20path?x=1") for _ in range(4)]:
-        pid, multithread, multiprocess, size, query = answer.text.split(" ")
-        assert (answer.status_code, size, query) == (201, "0", "x=1")
+        pid, multithread, multiprocess, size, query, address = answer.text.split(" ")
+        assert (answer.status_code, size, query, address) == (201, "0", "x=1", "127.0.0.1")
         assert answer.headers["x-model"] == server.model
         assert answer.headers["x-worker"] in {"main", "0", "1"}
         assert (multithread == "True", multiprocess == "True") == (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.advise.finding import BLOCKING, CAPACITY, MEMORY, REASONS, WAITING, findings
-from lab.advise.servers import candidates
+from lab.advise.servers import NAMES, candidates
 from lab.experiments import all_experiments
 from lab.measure.difference import figure_of
 from lab.peers.application import Application
@@ -69,8 +69,8 @@ def test_two_rounds_decide_nothing():
 
 
 @pytest.mark.parametrize(("key", "reason"), REASONS.items(), ids=str)
-def test_reasons_name_models_and_experiments_that_there_are(key, reason):
-    assert key[1] in MODELS
+def test_reasons_name_servers_and_experiments_that_there_are(key, reason):
+    assert key[1] in NAMES
     assert reason.experiment in {each.name for each in all_experiments()}
 
 

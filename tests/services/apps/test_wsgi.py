@@ -106,6 +106,12 @@ def test_target_may_be_a_url(target, path, host):
     assert (environ["PATH_INFO"], environ["HTTP_HOST"]) == (path, host)
 
 
+def test_client_is_named_where_it_is_known():
+    environ = environ_of(Request("GET", b"/", {b"host": b"x"}, peer=("192.0.2.7", 5000)))
+    assert (environ["REMOTE_ADDR"], environ["REMOTE_PORT"]) == ("192.0.2.7", "5000")
+    assert "REMOTE_ADDR" not in environ_of(Request("GET", b"/", {b"host": b"x"}))
+
+
 def test_cookies_of_several_fields_are_one_list():
     head = b"GET / HTTP/1.1\r\nHost: x\r\nCookie: a=1\r\nCookie: b=2\r\n\r\n"
     assert environ_of(Request("GET", b"/", head))["HTTP_COOKIE"] == "a=1; b=2"

@@ -19,6 +19,7 @@ from services.metrics.sampling import Sampler
 from services.net import lingering, timestamps
 from services.net.connection import Connection
 from services.options import MODELS
+from services.protocols.http1 import CommonHead, Http1
 
 ROWS = [(model.name, kind) for model in MODELS.values() for kind in model.worker_kinds]
 SIZE = 4_000_000
@@ -291,3 +292,27 @@ def test_one_in_so_many_is_sampled_among_requests_that_are_read_together(monkeyp
             ours.close()
     assert len(loop.received) == 640
     assert 20 < len(sampled) < 80  # 40, with a standard deviation of about 4
+
+
+@pytest.mark.parametrize(
+    ("begun", "closed"), [(b"", 0), (b"POST / HTTP/1.1\r\n", 1), (GET, 0)], ids=["not", "head", "whole"]
+)
+def test_connection_that_closes_within_a_request_ends_its_parser(begun: bytes, closed: int) -> None:
+    ended: list[Http1] = []
+
+    class Parsing(Http1):
+        def close(self) -> None:
+            ended.append(self)
+            super().close()
+
+    loop = Batch(Sampler(slots.Slots(1).worker(0), "off"))
+    loop.choose = lambda _: Parsing(CommonHead(b"nginx", b"0"), lambda _: None)
+    loop.release = lambda *_: None
+    ours, theirs = socket.socketpair()
+    with theirs:
+        connection = Connection(ours)
+        connection.begin(loop, None)
+        if begun:
+            connection.parse(begun)
+        connection.close("client")
+    assert len(ended) == closed

@@ -633,6 +633,8 @@ def test_memory_is_bounded_whatever_comes(http, start, endless):
 class Made:
     """Pieces, and whether they were closed."""
 
+    later = None
+
     def __init__(self, pieces, size=None):
         self.pieces, self.size, self.closed = pieces, size, False
 

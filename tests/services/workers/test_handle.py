@@ -33,8 +33,8 @@ class FakeHandle(Handle):
     def _ended_well(self) -> bool:
         return self.ended_well
 
-    def _take_begun(self) -> Job | None:
-        return self.begun
+    def _take_begun(self) -> list[Job]:
+        return [] if self.begun is None else [self.begun]
 
     def _send(self, connection: Connection) -> bool:
         return self.sends

@@ -234,3 +234,28 @@ def test_answer_to_a_gone_client_does_not_crowd_out_a_live_one(serve_with) -> No
     reset(gone)
     wait_until(lambda: server.metric("lab_connections_open") == 0, what="its end")
     assert server.ask(GET).startswith(b"HTTP/1.1 200")
+
+
+class Execution:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def end_of_input(self) -> None:
+        self.told.append("end")
+
+    def cancel(self) -> None:
+        self.told.append("cancel")
+
+
+def test_execution_is_told_about_its_client_although_it_is_known_late() -> None:
+    early, late, later = Execution(), Execution(), Execution()
+    job = make_job()
+    job.attend(early)
+    assert early.told == []
+    job.end_of_input()
+    job.attend(late)
+    job.cancel()
+    job.attend(later)
+    assert (early.told, late.told, later.told) == (["end"], ["end", "cancel"], ["cancel"])
