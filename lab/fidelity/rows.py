@@ -244,13 +244,6 @@ PYTHON = (
         differs=True,
     ),
     Row(SILENT, nodejs, real_uvicorn(1), "a loop waits for all: exact", wrong=few),
-    Row(
-        HOT,
-        ours("ramcloud", workers=4),
-        real_gunicorn("gthread", 1),
-        "its pool begins a thread when none is idle, and idle ones take turns; ramcloud's is a stack, as RAMCloud's",
-        differs=True,
-    ),
     Row(RELOADS, herd, real_uvicorn(3), COUNTED),
     Row(
         RELOADS,
@@ -325,13 +318,6 @@ PYTHON = (
         wrong=ours("ramcloud", workers=4, drain=0),
     ),
     Row(HALF_CLOSED, nodejs, real_uvicorn(1), COUNTED, wrong=echo),
-    Row(
-        HALF_CLOSED,
-        nodejs,
-        real_granian(1),
-        "hyper, its HTTP, takes a client's half for the whole (`half_close` is off); the models serve it",
-        differs=True,
-    ),
     Row(HALF_CLOSED, nodejs, real_gunicorn("gthread", 1), COUNTED, wrong=echo),
     Row(RELOADS, herd, real_gunicorn("sync", 3), COUNTED),
     Row(QUEUED, ours("nodejs", backlog=8), real_uvicorn(1, backlog=8), KERNEL),

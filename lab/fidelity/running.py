@@ -116,13 +116,13 @@ class Running:
         poller.register(connection, select.POLLIN)
         poller.poll(MOMENT_MILLISECONDS)
 
-    def silent(self, connections: Collection[socket.socket]) -> list[socket.socket]:
-        """Return those on which nothing comes, neither a response nor an end, while something still comes on others."""
+    def silent(self, connections: Collection[socket.socket], seconds: float = QUIET_SECONDS) -> list[socket.socket]:
+        """Return those on which nothing comes, neither a response nor an end, until all are quiet for so long."""
         left = {connection.fileno(): connection for connection in connections}
         poller = select.poll()
         for descriptor in left:
             poller.register(descriptor, select.POLLIN)
-        while left and (events := poller.poll(QUIET_SECONDS * 1000)):
+        while left and (events := poller.poll(seconds * 1000)):
             for descriptor, _ in events:
                 poller.unregister(descriptor)
                 del left[descriptor]

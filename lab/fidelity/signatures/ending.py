@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 FIRST_BYTES = 1000
 IDLE = 12
+END_SECONDS = 5.0
+"""A server may look only once a second whether it has been asked to end."""
 RELOADS = 3
 BETWEEN_RELOADS = 60
 """Requests that are responded to between two reloads."""
@@ -59,7 +61,7 @@ def idle_closed_in_order(running: Running) -> float:
     """Measure the share of idle connections that end by FIN, not by RST, when the server is asked to end."""
     held = running.hold(IDLE)
     running.end()
-    silent = running.silent(held)
+    silent = running.silent(held, END_SECONDS)
     return sum(connection not in silent and _ends_by_fin(connection) for connection in held) / IDLE
 
 
