@@ -130,13 +130,15 @@ def run(options: dict[str, Any]) -> int:
             store = stores[store_kind(settings.options)]
             factory = partial(make_loop, settings=settings, store=store, blocks=blocks)
             ready = partial(announce, settings, admin, in_force, control, first=server is None)
-            server = Main(settings, blocks, factory, helper, control, ready, stack.close, server)
             try:
+                server = Main(settings, blocks, factory, helper, control, ready, stack.close, server)
                 SERVE[settings.model](server)
             except (OSError, CannotServeError) as error:  # too few processes or descriptors for what a change asks for
                 if not control.changing:
                     raise
-                control.go_back(explain(error) if isinstance(error, OSError) else "the application cannot be imported")
+                why = explain(error) if isinstance(error, OSError) else str(error)
+                control.go_back(why or "the application cannot be imported")
+            assert server is not None  # the predecessor, where the application cannot be imported again
             server.finish()
             if server.stopping:
                 break

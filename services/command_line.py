@@ -66,6 +66,9 @@ def change(options: Options, changes: dict[str, Any]) -> Options:
             changed[option.key] = option.read(str(value))
         except ValueError as error:
             raise ValueError(f"--{option.name} {error}") from None
+    if changed.get("app") and changed.get("cluster") and not options.get("cluster"):
+        # What main has imported, with its threads and descriptors, its children would have, too.
+        raise ValueError("--cluster: main has imported the application; end the server, and start it with a cluster")
     return changed
 
 

@@ -67,8 +67,7 @@ def make_loop(name: str, block: slots.Block, *, settings: Settings, store: Store
 def make_own_application(name: str, settings: Settings) -> Adapter | None:
     """Import the application of one's own, if there is one and requests are executed here. Raises CannotServeError."""
     options = settings.options
-    source = source_of(options)
-    if source is None or (name == "main" and not main_executes(options)):
+    if not options["app"] or (name == "main" and not main_executes(options)):
         return None
     surroundings = Surroundings(
         worker=name,
@@ -79,6 +78,8 @@ def make_own_application(name: str, settings: Settings) -> Adapter | None:
         hands_off=MODELS[settings.model].executes != MODELS[settings.model].writes,
     )
     try:
+        source = source_of(options)
+        assert source is not None
         return adapt(source, surroundings)
     except LoadError as error:
         raise CannotServeError(str(error)) from error

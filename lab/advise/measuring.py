@@ -70,7 +70,7 @@ class AdviceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked: an application, its routes, and how much effort the response is worth."""
+    """A question: an application, its routes, and how much effort the response is worth."""
 
     application: Application
     cheap: tuple[str, ...]
@@ -123,7 +123,7 @@ def run(question: Question, progress: Progress) -> dict[str, Any]:
             if each.candidate.name not in left_out:
                 progress(f"round {number + 1} of {question.rounds}: {each.candidate.name}")
                 make_round(question, rates, each, cpus, left_out)
-    rows = [each for each in measured.values() if each.values]
+    rows = [each for each in measured.values() if each.candidate.name not in left_out]
     return {
         "environment": environment.describe(),
         "application": question.application.spec,
@@ -168,6 +168,8 @@ def rates_for(
             if question.blocking
             else 1.0
         )
+    if not could:
+        raise AdviceError(f"no cheap request was served within {question.seconds:g} s: give longer --seconds")
     return {
         "cheap": question.rate or min(MOST_RATE, could / question.seconds / 2),
         "blocking": (question.blocking_rate or 0.5 / seconds) if question.blocking else 0.0,
@@ -246,7 +248,8 @@ def loaded(peer: Peer, streams: Sequence[Stream], question: Question, cpus: Any)
         preexec_fn=lambda: os.sched_setaffinity(0, cpus[1] or os.sched_getaffinity(0)),
     )  # fmt: skip
     if done.returncode:
-        raise AdviceError(f"the load generator failed: {done.stderr.strip().splitlines()[-1]}")
+        words = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+        raise AdviceError(f"the load generator failed: {words[-1]}")
     document: dict[str, Any] = json.loads(done.stdout)
     return document
 
@@ -266,13 +269,13 @@ def failed_in(result: dict[str, Any]) -> int:
 
 
 def wrong_with(peer: Peer, path: str) -> str:
-    """Return what is wrong with the response to `path`; empty where it is good. Raises AdviceError for no response."""
+    """Return the fault of the response to `path`, or that there is none; empty where it is good."""
     try:
         response = httpx.get(f"http://{peer.host}:{peer.port}{path}", timeout=ASK_SECONDS, trust_env=False)
     except httpx.HTTPError as error:
         return f"no response to GET {path}: {error}"
     if response.status_code >= httpx.codes.BAD_REQUEST:
-        return f"GET {path} was answered with {response.status_code}"
+        return f"GET {path} had a response {response.status_code}"
     return ""
 
 

@@ -49,8 +49,8 @@ def _rows(document: dict[str, Any]) -> Table:
 
 
 def _is_good(document: dict[str, Any], figure: str, server: str) -> bool:
-    finding = next(each for each in document["findings"] if each["figure"] == figure)
-    return server == finding["best"] or server in finding["as_good"]
+    finding = next((each for each in document["findings"] if each["figure"] == figure), None)
+    return finding is None or server == finding["best"] or server in finding["as_good"]
 
 
 def _cell(summary: dict[str, Any] | None, good: bool) -> str:

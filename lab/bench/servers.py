@@ -119,10 +119,13 @@ def choose_for(
 
 def check(server: Server, url: str) -> None:
     """A figure counts only if the answers are right. Raises BenchError."""
-    response = httpx.get(url, timeout=5.0, trust_env=False)
+    try:
+        response = httpx.get(url, timeout=5.0, trust_env=False)
+    except httpx.HTTPError as error:
+        raise BenchError(f"{server.name} did not respond to GET /: {error or type(error).__name__}") from error
     said = response.text + response.headers.get("X-Model", "")
     if response.status_code != httpx.codes.OK or server.expect not in said:
-        raise BenchError(f"{server.name} answered GET / with {response.status_code} {response.text[:100]!r}")
+        raise BenchError(f"{server.name} responded to GET / with {response.status_code} {response.text[:100]!r}")
 
 
 def load(url: str, seconds: float, cores: Cores, *, keep_alive: bool = True) -> wrk.WrkResult:

@@ -18,7 +18,7 @@ READY_FOR_QUERY = b"Z\x00\x00\x00\x05"
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """How a system is spoken to."""
+    """Words that a system understands."""
 
     request: bytes
     """A small request, which any worker can respond to at once."""

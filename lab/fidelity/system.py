@@ -26,7 +26,7 @@ class System:
     start: Callable[[], AbstractContextManager[Peer]]
     speech: Speech = field(default_factory=http)
     owned_by: str = EPOLL
-    """How a connection's owner is found (lab/peers/owner.py)."""
+    """The way to find a connection's owner (lab/peers/owner.py)."""
     graceful: signal.Signals = signal.SIGTERM
     """The signal that asks it to finish what is begun, and to end."""
     reload: Reload | None = None

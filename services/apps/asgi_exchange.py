@@ -33,7 +33,7 @@ HIGH_WATER_BYTES = 64 * 1024
 """Of a response's body, behind which `send` awaits."""
 MAX_COLLECTED_BYTES = 64 * 1024 * 1024
 GRACE_SECONDS = 5.0
-"""A task whose client is gone has so long to end by itself."""
+"""A task whose client is gone, or has all that it will get, has so long to end by itself."""
 MAX_ABANDONED = 1000
 """Such tasks; more are cancelled at once."""
 FAILURE = b"internal error; the server's log has the details\n"
@@ -71,6 +71,7 @@ class Exchange:
         "_failed",
         "_fields",
         "_gone",
+        "_ignores",
         "_length",
         "_queue",
         "_queued",
@@ -106,6 +107,8 @@ class Exchange:
         """Set while `receive` awaits the client's end."""
         self._abandoned: asyncio.TimerHandle | None = None
         self._bodiless = self._complete = self._failed = self._gone = False
+        self._ignores = False
+        """The response has no body, and is out: further pieces of it are thrown away."""
         self.size: int | None = None
 
     async def run(self, application: AsgiApplication, scope: Scope) -> None:
@@ -113,7 +116,7 @@ class Exchange:
         try:
             await application(scope, self.receive, self.send)
         except asyncio.CancelledError:
-            if not self._gone:
+            if not (self._gone or self._ignores):
                 self._fail("was cancelled")
         except Exception as error:
             if self._gone:
@@ -152,6 +155,10 @@ class Exchange:
             where = "behind the last piece of its body" if self._complete else "in place of 'http.response.body'"
             raise RuntimeError(f"the application sent {event['type']!r} {where}")
         piece = bytes_of(event.get("body", b""))
+        if self._ignores:
+            self._complete = not event.get("more_body", False)
+            await asyncio.sleep(0)  # an application that sends without end holds up nobody, and is cancelled
+            return
         if event.get("more_body", False) or self._response is not None or self._queue or self._bodiless:
             self._take(piece, last=not event.get("more_body", False))
         elif self._length is None or self._length == len(piece):  # a body of one piece, as nearly all are
@@ -164,9 +171,16 @@ class Exchange:
                 self._ended.set()
         else:
             self._take(piece, last=True)
-        if self._queued > HIGH_WATER_BYTES and not self._shared.hands_off:
+        # Not behind the last piece, which may go out with the first: then nobody asks for any.
+        if self._queued > HIGH_WATER_BYTES and not self._complete:
+            await self._wait_for_client()
+
+    async def _wait_for_client(self) -> None:
+        if self._shared.hands_off:  # it is collected
+            return
+        if self._drained is None:
             self._drained = self._shared.loop.create_future()
-            await self._drained
+        await asyncio.shield(self._drained)  # of two tasks that send, one may be cancelled
 
     def _start(self, event: Event) -> None:
         if event["type"] != "http.response.start":
@@ -188,7 +202,9 @@ class Exchange:
             self._ended.set()
         if self._bodiless:
             self._give(b"", len(piece) if last and piece and self._length is None else self._length)
-            self.cancel()  # nobody takes the rest
+            if not last:
+                self._ignores = True
+                self._abandon()
         elif self._response is not None or (self._shared.hands_off and not last):
             self._queue_up(piece)
         elif self._shared.hands_off and self._queue:

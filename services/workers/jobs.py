@@ -58,9 +58,10 @@ class JobQueues:
                 return (self._own[worker] or self._anyone).popleft()
             except IndexError:
                 pass
-        return self._take_or_idle(worker)
+        return self.take_or_idle(worker)
 
-    def _take_or_idle(self, worker: int) -> Job | None:
+    def take_or_idle(self, worker: int) -> Job | None:
+        """The same for a worker that looks without having been woken: with a job, it is no idle one any more."""
         # Locked: a job that is put just now would find nobody idle, and wake nobody; and one that its worker has
         # come for, but not taken yet, would wake a second.
         with self._lock:
@@ -69,7 +70,9 @@ class JobQueues:
             # Woken for a job of anyone's, it takes one of those, even if it has been given one of its own since: main
             # has woken nobody else.
             for queue in (self._anyone, self._own[worker]) if promised else (self._own[worker], self._anyone):
-                with contextlib.suppress(IndexError):
+                if queue:
+                    if worker in self._idle:
+                        self._idle.remove(worker)
                     return queue.popleft()
             if worker not in self._idle:
                 self._idle.append(worker)

@@ -272,7 +272,7 @@ class Main(Server):
             return
         try:
             self._start(worker)
-        except OSError as error:  # no memory or no process number now: there may be later
+        except (OSError, CannotServeError) as error:  # no memory, number or application now: there may be later
             log.error("worker %s cannot be replaced yet: %s", worker.name, error)  # noqa: TRY400
             self.loop.call_later(RESTART_PAUSE_SECONDS, lambda: self._restart(worker))
 

@@ -277,7 +277,7 @@ class ThreadWorker(Worker):
         self.job = self._jobs.take(self.index)
         while self.loop.run_once():
             if self.job is None:
-                self.job = self._jobs.take(self.index)
+                self.job = self._jobs.take_or_idle(self.index)
             if self.job is not None:
                 yield self.job
 

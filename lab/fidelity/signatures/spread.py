@@ -1,4 +1,4 @@
-"""How connections spread over workers: shares, runs and periods of the order in which they are accepted."""
+"""Spread of connections over workers: shares, runs and periods of the order in which they are accepted."""
 
 from __future__ import annotations
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from lab.advise.finding import BLOCKING, CAPACITY, MEMORY, REASONS, WAITING, findings
 from lab.advise.servers import NAMES, candidates
+from lab.advise.tables import shown
 from lab.experiments import all_experiments
 from lab.measure.difference import figure_of
 from lab.peers.application import Application
@@ -57,6 +60,18 @@ def test_nothing_is_said_to_block_where_nothing_blocks():
 def test_servers_within_the_noise_are_as_good():
     made = findings(rows(nginx={MEMORY: 40.0}, reuseport={MEMORY: 40.1}))
     assert (found(made, MEMORY)["as_good"], found(made, MEMORY)["worse"]) == (["reuseport × 2"], [])
+
+
+def test_table_of_one_server_is_shown():
+    row = {"server": "nginx", "workers": 2, "failed": 0, "figures": {MEMORY: {"median": 40.0}}}
+    document = {
+        "application": "shop:app", "rates": {"cheap": 1.0, "blocking": 0.0}, "routes": {"blocking": []}, "rows": [row],
+        "findings": [], "left_out": [], "others_cpu_ratio": 0.0,
+    }  # fmt: skip
+    console = Console(file=io.StringIO(), width=100)
+    for each in shown(document):
+        console.print(each)
+    assert "nginx × 2" in console.file.getvalue()
 
 
 def test_two_rounds_decide_nothing():

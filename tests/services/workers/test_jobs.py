@@ -134,6 +134,15 @@ def test_worker_with_a_job_of_its_own_is_woken_for_it() -> None:
     assert queues.to_wake() == []
 
 
+def test_worker_that_finds_a_job_without_being_woken_is_idle_no_more() -> None:
+    queues = make_queues(2)
+    assert [queues.take_or_idle(worker) for worker in (0, 1)] == [None, None]
+    queues.put(make_job())
+    assert queues.take_or_idle(1) is not None
+    queues.put(make_job())
+    assert queues.to_wake() == [0]
+
+
 def test_busy_worker_is_not_woken() -> None:
     queues = make_queues(1)
     queues.put(make_job())
