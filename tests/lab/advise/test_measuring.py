@@ -58,7 +58,7 @@ def test_application_is_measured_behind_a_model_and_a_peer(shop):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("shop:app", "--cheap", "/none"), "GET /none was answered with 404"),
+        (("shop:app", "--cheap", "/none"), "GET /none had a response 404"),
         (("shop:nothing",), "nothing"),
         (("shop:app", "--cheap", "price"), "'price' is no route"),
         (("shop:app", "--server", "apache"), "no server is called 'apache'"),

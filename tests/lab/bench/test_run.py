@@ -213,7 +213,7 @@ def test_short_real_benchmark_of_one_peer():
 def test_wrong_answer_stops_the_benchmark():
     with nginx.start() as peer:
         server = bench.Server("real-nginx", "peer", "something else", lambda _: None)
-        with pytest.raises(bench.BenchError, match="answered GET / with 200"):
+        with pytest.raises(bench.BenchError, match="responded to GET / with 200"):
             bench.check(server, peer.url)
 
 
