@@ -56,11 +56,14 @@ def every_trial(arm: str, *metrics: str, holds: Callable[..., bool]) -> Judge:
     return judge
 
 
-def ratio(metric: str, arm: str, to: str, least: float = -math.inf, most: float = math.inf) -> Judge:
+def ratio(
+    metric: str, arm: str, to: str, least: float = -math.inf, most: float = math.inf, one_trial: float = 0.0
+) -> Judge:
     """The median of `arm` is at least, or at most, so many times that of `to`.
 
     A ratio that must be above 1, or below, needs spreads that do not overlap, too; one that must be near 1, spreads
-    that are no wider than what is called near, or so far within the bounds that any two trials are.
+    that are no wider than what is called near, or so far within the bounds that any two trials are. Of one trial each
+    nobody knows the spread: a ratio that is beyond the bounds by no more than `one_trial` leaves the claim open.
     """
 
     def judge(results: Results) -> Finding:
@@ -68,6 +71,8 @@ def ratio(metric: str, arm: str, to: str, least: float = -math.inf, most: float 
         times = one["median"] / other["median"] if other["median"] else math.inf
         text = f"{metric}: {arm} {shown(one)}, {to} {shown(other)}: ratio {times:.3g}"
         if not least <= times <= most:
+            if one["n"] == other["n"] == 1 and least - one_trial <= times <= most + one_trial:
+                return Finding(f"{text}, which one trial of each does not tell from {_same(least, most)}", None)
             return Finding(text, False)
         if (least > 1 or most < 1) and overlap(one, other):
             return Finding(f"{text}, no difference: the spreads overlap", None)

@@ -176,6 +176,14 @@ def test_what_scatters_more_than_sameness_allows_shows_no_sameness():
 
 
 @pytest.mark.parametrize(
+    ("one", "holds"), [([10.5], True), ([13], None), ([15], False), ([13, 13], False), ([7], None), ([5], False)]
+)
+def test_one_trial_of_each_refutes_sameness_only_from_afar(one, holds):
+    judge = ratio("x", "a", to="b", least=0.9, most=1.1, one_trial=0.3)
+    assert judge(results(a={"x": one}, b={"x": [10] * len(one)})).holds is holds
+
+
+@pytest.mark.parametrize(
     ("one", "holds"),
     [([10, 10.5], True), ([7, 10, 13], None), ([3, 5, 7], True), ([11.5, 11.6], False)],
     ids=["steady", "scattered", "scattered far below", "greater"],
