@@ -20,7 +20,15 @@ def test_dispatcher_is_the_limit_where_it_can_do_less_than_the_workers(dispatche
 
 @pytest.mark.parametrize(
     ("trials", "four", "holds"),
-    [(3, 240, True), (3, 275, False), (3, 120, False), (1, 240, True), (1, 275, None), (1, 480, False), (1, 120, False)],
+    [
+        (3, 240, True),
+        (3, 275, False),
+        (3, 120, False),
+        (1, 240, True),
+        (1, 275, None),
+        (1, 480, False),
+        (1, 120, False),
+    ],
 )
 def test_demand_on_the_dispatcher_stays(trials, four, holds):
     assert judged("demand-stays", **{ONE: [{DEMAND: 240}] * trials, FOUR: [{DEMAND: four}] * trials}) is holds
