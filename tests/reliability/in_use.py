@@ -29,7 +29,7 @@ PROGRAM = (__file__,)
 
 
 class InUse(NamedTuple):
-    """What processes have in use, all together."""
+    """Memory that processes have in use, all together."""
 
     blocks: int
     """Of CPython's allocator for small objects (up to 512 bytes): one an object, and one for each of its tables."""

@@ -1,4 +1,4 @@
-"""What `lab advise` says of figures: who is best, who is worse beyond noise, and which experiment explains it."""
+"""Findings of `lab advise`: the best server in a figure, those worse beyond noise, and the experiment that explains it."""
 
 from __future__ import annotations
 

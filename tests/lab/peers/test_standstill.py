@@ -37,7 +37,7 @@ def ticking():
 
 
 def ticks(pipe, seconds):
-    """Whether anything is written, from now on."""
+    """Return True if anything is written, from now on."""
     os.set_blocking(pipe, False)
     try:
         while os.read(pipe, 65536):
