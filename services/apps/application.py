@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from services.apps.counters import CounterRoutes
+from services.apps.failure import INTERNAL_ERROR, describe
 from services.apps.idempotency import Upsert, make_strategy, retry_after
 from services.apps.kv_store import KeyValueRoutes
 from services.apps.memcache_commands import MemcacheCommands, unavailable_reply
@@ -69,7 +70,7 @@ class Application:
             self._outcome("unavailable")
             response = _unavailable(message, error)
         except Exception:
-            logger.exception("worker %s failed on %r", self._worker.decode(), _describe(message))
+            logger.exception("worker %s failed on %r", self._worker.decode(), describe(message))
             response = _failure(message)
         response.worker = self._worker
         return response
@@ -130,11 +131,4 @@ def _unavailable(message: Message, error: StoreUnavailableError) -> Response:
 def _failure(message: Message) -> Response:
     if isinstance(message, Command):
         return Response("SERVER_ERROR", b"SERVER_ERROR internal error\r\n")
-    return Response("500", b"internal error; the server's log has the details\n")
-
-
-def _describe(message: Message) -> str:
-    """Enough to find the request again, without its body."""
-    if isinstance(message, Command):
-        return f"{message.name} {message.keys!r}"
-    return f"{message.method} {message.target!r}"
+    return Response("500", INTERNAL_ERROR)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from services.apps.adapter import Adapter
-from services.apps.asgi_events import VERSIONS, AsgiApplication, Scope, describe, fields_of, path_of
+from services.apps.asgi_events import VERSIONS, AsgiApplication, Scope, fields_of, path_of
 from services.apps.asgi_exchange import Exchange, Shared
 from services.apps.asgi_lifespan import Lifespan
 from services.apps.asyncio_loop import AsyncioLoop, close
+from services.apps.failure import NO_ROOM, NOT_HTTP, describe
 from services.apps.spool import Spool
 from services.messages import Later, Message, Request, Response
 
@@ -28,8 +29,6 @@ logger = logging.getLogger("services")
 
 MAX_TASKS = 20_000
 """Tasks that await something; more requests are refused. Only those whose response is complete can be so many."""
-NOT_HTTP = b"SERVER_ERROR an application of one's own speaks HTTP only\r\n"
-NO_ROOM = b"the server has no room for this body\n"
 NO_WEBSOCKET = b"WebSocket is not served here: this server speaks HTTP only\n"
 TOO_MANY = b"too many requests are under way; try again\n"
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
+from services.apps.adapter import FIELD, LENGTH, MAX_NAMES, kind_of
 from services.apps.spool import Spool
 from services.messages import Request
 
@@ -19,15 +19,6 @@ AsgiApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 VERSIONS = {"version": "3.0", "spec_version": "2.4"}
 PIECE_BYTES = 64 * 1024
 """Of a request's body that is in a file."""
-MAX_NAMES = 1000
-"""Kept of the table of names: an application may send any."""
-NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-FIELD, LENGTH, OURS = 1, 2, 3
-HOP_BY_HOP = frozenset(
-    {b"connection", b"keep-alive", b"proxy-authenticate", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
-)
-KINDS: dict[bytes, int] = {}
-"""Names of response fields, as they came: FIELD, LENGTH, or OURS for what is the server's to say."""
 
 
 # The request.
@@ -76,7 +67,7 @@ def encode_fields(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int | 
     """Return the header lines, and the Content-Length, which is not among them. Raises ValueError or TypeError."""
     text, lines, length = b"", 0, None
     for name, value in headers:
-        kind = KINDS.get(name) or kind_of(name)
+        kind = kind_of_bytes(name)
         if kind == FIELD:
             text += name + b": " + value + b"\r\n"
             lines += 1
@@ -87,15 +78,10 @@ def encode_fields(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int | 
     return text, length
 
 
-def kind_of(name: bytes) -> int:
+@lru_cache(MAX_NAMES)
+def kind_of_bytes(name: bytes) -> int:
     """Return the kind of a response's field. Raises ValueError for one that is no name."""
-    if not NAME.fullmatch(name):
-        raise ValueError(f"header {name!r} is not a name")
-    lower = name.lower()
-    kind = LENGTH if lower == b"content-length" else OURS if lower == b"date" or lower in HOP_BY_HOP else FIELD
-    if len(KINDS) < MAX_NAMES:
-        KINDS[name] = kind
-    return kind
+    return kind_of(name.decode("latin-1"))
 
 
 def bytes_of(body: object) -> bytes:
@@ -105,8 +91,3 @@ def bytes_of(body: object) -> bytes:
     if isinstance(body, bytearray | memoryview):
         return bytes(body)
     raise TypeError(f"a piece of the body is of type {type(body).__name__}, not bytes")
-
-
-def describe(request: Request) -> str:
-    """Return enough to find the request again, without its body."""
-    return f"{request.method} {request.target!r}"

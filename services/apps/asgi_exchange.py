@@ -21,7 +21,9 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from services.apps.asgi_events import AsgiApplication, Event, Scope, body_of, bytes_of, describe, encode_fields
+from services.apps.adapter import check_collected
+from services.apps.asgi_events import AsgiApplication, Event, Scope, body_of, bytes_of, encode_fields
+from services.apps.failure import INTERNAL_ERROR, describe
 from services.messages import BODILESS, CutShortError, Request, Response
 
 if TYPE_CHECKING:
@@ -31,12 +33,10 @@ logger = logging.getLogger("services")
 
 HIGH_WATER_BYTES = 64 * 1024
 """Of a response's body, behind which `send` awaits."""
-MAX_COLLECTED_BYTES = 64 * 1024 * 1024
 GRACE_SECONDS = 5.0
 """A task whose client is gone, or has all that it will get, has so long to end by itself."""
 MAX_ABANDONED = 1000
 """Such tasks; more are cancelled at once."""
-FAILURE = b"internal error; the server's log has the details\n"
 
 
 class GoneError(ConnectionError):
@@ -219,8 +219,8 @@ class Exchange:
         length = self._length
         if length is not None and (self._sent > length or (last and self._sent < length)):
             raise RuntimeError(f"the application announced {length} bytes and sent {self._sent}")
-        if self._shared.hands_off and self._sent > MAX_COLLECTED_BYTES:
-            raise RuntimeError(f"a response that is handed off may have {MAX_COLLECTED_BYTES} bytes")
+        if self._shared.hands_off:
+            check_collected(self._sent)
 
     def _queue_up(self, piece: bytes) -> None:
         if piece:
@@ -347,7 +347,7 @@ class Exchange:
             self._notify()
 
     def _failure(self) -> Response:
-        return Response("500", FAILURE, worker=self._shared.worker)
+        return Response("500", INTERNAL_ERROR, worker=self._shared.worker)
 
     @property
     def _worker(self) -> str:

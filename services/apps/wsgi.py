@@ -22,13 +22,22 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
-from wsgiref.util import is_hop_by_hop
 
-from services.apps.adapter import Adapter
+from services.apps.adapter import (
+    CONNECTION,
+    FIELD,
+    LENGTH,
+    MAX_COLLECTED_BYTES,
+    MAX_NAMES,
+    Adapter,
+    check_collected,
+    kind_of,
+)  # fmt: skip
+from services.apps.failure import INTERNAL_ERROR, NO_ROOM, NOT_HTTP, describe
 from services.apps.spool import Spool
 from services.messages import BODILESS, CutShortError, Message, Request, Response
 
@@ -42,20 +51,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("services")
 
 Environ = dict[str, Any]
-MAX_COLLECTED_BYTES = 64 * 1024 * 1024
 MAX_LINE_CHARACTERS = 64 * 1024
 """Of a line in `wsgi.errors`."""
-MAX_NAMES = 1000
-"""Kept of each table of names: clients and applications may send any."""
-NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-FIELD, LENGTH, OURS = 1, 2, 3
-NOT_HTTP = b"SERVER_ERROR an application of one's own speaks HTTP only\r\n"
-FAILURE = b"internal error; the server's log has the details\n"
-
-KEYS: dict[str, str] = {}
-"""Names of request fields, as they came, and their keys in the environ."""
-KINDS: dict[str, int] = {}
-"""Names of response fields, as they came: FIELD, LENGTH or OURS."""
 
 
 class WsgiAdapter(Adapter):
@@ -85,13 +82,13 @@ class WsgiAdapter(Adapter):
             return Response("SERVER_ERROR", NOT_HTTP)
         reader = message.reader
         if isinstance(reader, Spool) and reader.failed:
-            response = Response("507", b"the server has no room for this body\n")
+            response = Response("507", NO_ROOM)
         else:
             try:
                 response = self._call(message)
             except Exception:
                 logger.exception("worker %s: the application failed on %s", self._worker.decode(), describe(message))
-                response = Response("500", FAILURE)
+                response = Response("500", INTERNAL_ERROR)
         response.worker = self._worker
         return response
 
@@ -188,11 +185,13 @@ class Head:
             raise ValueError(f"status {status!r}: give three digits from 200 and a reason, such as '200 OK'")
         lines, length = [], None
         for name, value in headers:
-            kind = KINDS.get(name) or kind_of(name)
+            kind = kind_of(name)
             if kind == FIELD:
                 lines.append(name + ": " + value + "\r\n")
             elif kind == LENGTH:
                 length = read_length(value)
+            elif kind == CONNECTION:
+                raise ValueError(f"header {name!r} is about the connection, which is the server's (PEP 3333)")
         text = "".join(lines)
         if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
             raise ValueError("a header's value has a line's end in it, or a zero byte")
@@ -296,7 +295,7 @@ def add_fields(environ: Environ, request: Request) -> None:
     else:
         triples = [(name.decode("latin-1"), ":", value.decode("latin-1")) for name, value in fields.items()]
     for name, _, value in triples:
-        key = KEYS.get(name) or key_of(name)
+        key = key_of(name)
         if key not in environ:
             environ[key] = value.strip(" \t")
         else:
@@ -304,16 +303,13 @@ def add_fields(environ: Environ, request: Request) -> None:
     environ.pop("", None)  # those whose names have an underscore
 
 
+@lru_cache(MAX_NAMES)
 def key_of(name: str) -> str:
     """Return the environ's key for a field; empty for one that has an underscore."""
     if "_" in name:
         return ""
     key = name.upper().replace("-", "_")
-    if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-        key = f"HTTP_{key}"
-    if len(KEYS) < MAX_NAMES:
-        KEYS[name] = key
-    return key
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
 def add_host_of(environ: Environ, target: str) -> str:
@@ -357,8 +353,7 @@ def collect(body: bytes, pieces: Iterator[bytes]) -> bytes:
     collected = bytearray(body)
     for piece in pieces:
         collected += piece
-        if len(collected) > MAX_COLLECTED_BYTES:
-            raise RuntimeError(f"a response that is handed off may have {MAX_COLLECTED_BYTES} bytes")
+        check_collected(len(collected))
     return bytes(collected)
 
 
@@ -371,25 +366,8 @@ def close(iterable: Iterable[bytes]) -> None:
         logger.exception("close() of the application's iterable failed")
 
 
-def kind_of(name: str) -> int:
-    """Return the kind of a response's field. Raises ValueError for one that is no name, or the server's to decide."""
-    if not NAME.fullmatch(name):
-        raise ValueError(f"header {name!r} is not a name")
-    if is_hop_by_hop(name):
-        raise ValueError(f"header {name!r} is about the connection, which is the server's (PEP 3333)")
-    kind = {"content-length": LENGTH, "date": OURS}.get(name.lower(), FIELD)
-    if len(KINDS) < MAX_NAMES:
-        KINDS[name] = kind
-    return kind
-
-
 def read_length(value: str) -> int:
     """Return the length that Content-Length says. Raises ValueError."""
     if not (value.isascii() and value.isdecimal()):
         raise ValueError(f"Content-Length {value!r} is not a number")
     return int(value)
-
-
-def describe(request: Request) -> str:
-    """Return enough to find the request again, without its body."""
-    return f"{request.method} {request.target!r}"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from services.apps import adapter as adapter_module
 from services.apps import asgi, asgi_exchange
 from services.apps.asgi import NO_WEBSOCKET, AsgiAdapter
 from services.apps.asgi_events import PIECE_BYTES
@@ -242,7 +243,7 @@ def test_response_that_is_handed_off_is_collected(served, monkeypatch):
     _, came = later(adapter)
     run_until(adapter, lambda: came)
     assert (len(came[0].body), came[0].pieces) == (300_000, None)
-    monkeypatch.setattr(asgi_exchange, "MAX_COLLECTED_BYTES", 200_000)
+    monkeypatch.setattr(adapter_module, "MAX_COLLECTED_BYTES", 200_000)
     _, came = later(adapter)
     run_until(adapter, lambda: came)
     assert came[0].code == "500"

@@ -8,7 +8,9 @@ from wsgiref.validate import validator
 
 import pytest
 
+from services.apps import adapter as adapter_module
 from services.apps import wsgi
+from services.apps.adapter import MAX_NAMES, kind_of
 from services.apps.spool import Spool
 from services.apps.surroundings import Surroundings
 from services.apps.wsgi import WsgiAdapter
@@ -338,7 +340,7 @@ def test_response_that_is_handed_off_is_whole():
 
 
 def test_response_that_is_handed_off_is_bounded(monkeypatch, caplog):
-    monkeypatch.setattr(wsgi, "MAX_COLLECTED_BYTES", 10)
+    monkeypatch.setattr(adapter_module, "MAX_COLLECTED_BYTES", 10)
     body = Closing(iter(lambda: b"xxxx", None))  # without end
     assert get(giving(body), hands_off=True).code == "500"
     assert body.closed == 1
@@ -364,11 +366,9 @@ def test_validator_finds_nothing(body):
     assert response.body + b"".join(response.pieces or ()) == b"".join(body)
 
 
-def test_tables_of_names_are_bounded(monkeypatch):
-    for table in ("KEYS", "KINDS"):
-        monkeypatch.setattr(wsgi, table, {})
-    monkeypatch.setattr(wsgi, "MAX_NAMES", 2)
-    fields = {b"x-%d" % number: b"" for number in range(5)}
+def test_tables_of_names_are_bounded():
+    many = MAX_NAMES + 5
+    fields = {b"x-%d" % number: b"" for number in range(many)}
     assert environ_of(Request("GET", b"/", fields))["HTTP_X_4"] == ""
-    assert get(giving([], *((f"X-{number}", "") for number in range(5)))).headers.count(b"X-") == 5
-    assert (len(wsgi.KEYS), len(wsgi.KINDS)) == (2, 2)
+    assert get(giving([], *((f"X-{number}", "") for number in range(many)))).headers.count(b"X-") == many
+    assert (wsgi.key_of.cache_info().currsize, kind_of.cache_info().currsize) == (MAX_NAMES, MAX_NAMES)
