@@ -143,7 +143,7 @@ def run(
     parts = parts or set(PARTS)
     if parts - PARTS:
         raise BenchError(f"no part is called {', '.join(sorted(parts - PARTS))}; there are {', '.join(sorted(PARTS))}")
-    present, missing = choose(servers) if application is None else choose_for(application, servers, progress)
+    present, missing = choose(servers) if application is None else (choose_for(application, servers, progress), [])
     document: dict[str, Any] = {
         "environment": environment.describe(),
         "wrk": wrk.version(),

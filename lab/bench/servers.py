@@ -93,9 +93,7 @@ def choose(names: list[str] | None) -> tuple[list[Server], list[dict[str, str]]]
     return present, missing
 
 
-def choose_for(
-    application: Application, names: list[str] | None, progress: Progress
-) -> tuple[list[Server], list[dict[str, str]]]:
+def choose_for(application: Application, names: list[str] | None, progress: Progress) -> list[Server]:
     """The servers to measure with an application of one's own: without gunicorn or uvicorn where it cannot serve it."""
     known = servers_of(application)
     unknown = sorted({*(names or ())} - {server.name for server in known})
@@ -114,7 +112,7 @@ def choose_for(
             progress(f"left out: {str(error).splitlines()[0]}")
         else:
             present.append(server)
-    return present, []
+    return present
 
 
 def check(server: Server, url: str) -> None:

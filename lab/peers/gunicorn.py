@@ -12,6 +12,7 @@ from lab.settings import HOST
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+HOW_TO_GET = ".venv/bin/pip install gunicorn gunicorn_h1c"
 KEEP_ALIVE_SECONDS = "75"
 
 

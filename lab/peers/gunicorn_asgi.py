@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lab.peers.process import Cpus, Peer
 
 NAME = "gunicorn-asgi"
-HOW_TO_GET = ".venv/bin/pip install gunicorn gunicorn_h1c uvloop"
+HOW_TO_GET = f"{gunicorn.HOW_TO_GET} uvloop"
 
 
 def available() -> str | None:

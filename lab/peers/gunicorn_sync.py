@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lab.peers.process import Cpus, Peer
 
 NAME = "gunicorn-sync"
-HOW_TO_GET = ".venv/bin/pip install gunicorn gunicorn_h1c"
+HOW_TO_GET = gunicorn.HOW_TO_GET
 
 
 def available() -> str | None:
