@@ -32,6 +32,7 @@ import httpx
 from lab import machines
 from lab.advise.finding import findings
 from lab.advise.servers import Candidate, candidates
+from lab.bench.servers import roles
 from lab.load.plan import Plan, Stream, merged
 from lab.measure import environment, processes
 from lab.measure.difference import Figure, figure_of
@@ -197,16 +198,15 @@ def make_round(
 
 def note_capacity(question: Question, each: Measured, peer: Peer, cpus: Any) -> None:
     """Load as fast as it goes."""
-    before = processes.cpu_seconds(processes.tree(peer.pid))
+    serving, _ = roles(peer)  # without what only watches: gunicorn and uvicorn have nothing like it
+    before = processes.cpu_seconds(serving)
     result = loaded(peer, [closed(path, question) for path in question.cheap], question, cpus)
-    used = processes.cpu_seconds(processes.tree(peer.pid)) - before
-    requests = sum(stream["requests"] for stream in result["streams"])
-    note(each, "requests a second", completed_in(result) / question.seconds)
-    note(
-        each,
-        "CPU µs a request",
-        used * 1e6 / max(1, requests) * question.seconds / (question.seconds + WARM_UP_SECONDS),
-    )
+    used = processes.cpu_seconds(serving) - before
+    completed = completed_in(result)
+    note(each, "requests a second", completed / question.seconds)
+    # Processor time is of the warm-up, too, in which the requests are not counted but are as many a second.
+    counted_share = question.seconds / (question.seconds + WARM_UP_SECONDS)
+    note(each, "CPU µs a request", used * counted_share * 1e6 / max(1.0, completed))
     each.failed += failed_in(result)
 
 
@@ -225,7 +225,8 @@ def note_waiting(question: Question, rates: dict[str, float], each: Measured, pe
         for name, share in shares.items():
             if (seconds := times.quantile(share)) is not None:
                 note(each, f"{kind} {name} ms", seconds * 1000)
-    note(each, "memory MiB", processes.pss_bytes(processes.tree(peer.pid)) / MIB)
+    serving, _ = roles(peer)
+    note(each, "memory MiB", processes.pss_bytes(serving) / MIB)
     each.failed += failed_in(result)
 
 

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from lab.harness.verdict import BUSY_MACHINE
 from lab.stack.tables import headed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.table import Table
-
-BUSY_MACHINE = 0.15
-"""Share of the processors that others took, above which a reader should know."""
 
 
 def shown(document: dict[str, Any]) -> Iterator[Table | Text]:
@@ -50,7 +48,7 @@ def _rows(document: dict[str, Any]) -> Table:
 
 def _is_good(document: dict[str, Any], figure: str, server: str) -> bool:
     finding = next((each for each in document["findings"] if each["figure"] == figure), None)
-    return finding is None or server == finding["best"] or server in finding["as_good"]
+    return finding is None or server == finding["best"] or server in (*finding["as_good"], *finding["undecided"])
 
 
 def _cell(summary: dict[str, Any] | None, good: bool) -> str:
@@ -62,7 +60,8 @@ def _cell(summary: dict[str, Any] | None, good: bool) -> str:
 
 def _finding(finding: dict[str, Any]) -> Iterator[Text]:
     if not finding["worse"]:
-        yield Text(f"{finding['figure']}: no difference beyond noise")
+        words = "too few rounds to tell" if finding["undecided"] else "no difference beyond noise"
+        yield Text(f"{finding['figure']}: {words}")
         return
     yield Text(f"{finding['figure']}: best {finding['best']}", style="bold")
     for worse in finding["worse"]:

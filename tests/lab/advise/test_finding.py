@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lab.advise import tables
 from lab.advise.finding import BLOCKING, CAPACITY, MEMORY, REASONS, WAITING, findings
 from lab.advise.servers import NAMES, candidates
 from lab.advise.tables import shown
@@ -81,6 +82,7 @@ def test_two_rounds_decide_nothing():
     }
     entry = found(findings(few), WAITING)
     assert (entry["worse"], len(entry["undecided"])) == ([], 1)
+    assert [str(line) for line in tables._finding(entry)] == [f"{WAITING}: too few rounds to tell"]
 
 
 @pytest.mark.parametrize(("key", "reason"), REASONS.items(), ids=str)
