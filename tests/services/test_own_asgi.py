@@ -16,6 +16,7 @@ import pytest
 from support import control, plain_http
 from support.servers import Server, end_server, read_head, read_response, run_to_the_end, start_server, wait_until
 
+from lab.peers.process import accepts
 from services.options import MODELS
 
 APPLICATION = """
@@ -112,14 +113,6 @@ def worker_of(client: socket.socket, path: str = "/") -> bytes:
 
 def is_held_up(clients: list[socket.socket]) -> bool:
     return not select.select(clients, [], [], BLOCKED_SECONDS)[0]
-
-
-def accepts(server: Server) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def lines(folder: Path, name: str) -> list[str]:
@@ -258,7 +251,7 @@ def what_awaits_is_finished_in_a_drain(server: Server, folder: Path) -> None:
     client = ask(server, "/last")
     wait_until(lambda: lines(folder, "last"), what="a request")
     server.signal(signal.SIGTERM)
-    wait_until(lambda: not accepts(server), what="a drain")
+    wait_until(lambda: not accepts(server.port), what="a drain")
     (folder / "end").touch()
     assert read_response(client).startswith(b"HTTP/1.1 200")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.servers import Server, read_head, read_response, wait_for_busy, wait_until
 
+from lab.peers.process import accepts
 from services.metrics import slots
 from services.metrics.sampling import Sampler
 from services.net import lingering, timestamps
@@ -66,19 +67,11 @@ def test_response_under_way_is_whole_although_the_server_ends(serve, model, kind
     client.sendall(STREAM % (SIZE, b"1.1", b""))
     read_head(client)
     server.signal(signal.SIGTERM)
-    wait_until(lambda: not accepts(server), what="a drain")
+    wait_until(lambda: not accepts(server.port), what="a drain")
     client.sendall(NO_REQUEST)
     assert read_all(client) == SIZE
     client.close()
     assert server.process.wait(15) == 0
-
-
-def accepts(server: Server) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize(("model", "kind"), ROWS)
@@ -241,7 +234,7 @@ def test_last_response_of_a_drain_says_so_although_it_was_asked_for_before(serve
     client.sendall(slow + GET + GET[:20])
     wait_for_busy(server)
     server.signal(signal.SIGTERM)
-    wait_until(lambda: not accepts(server), what="a drain")
+    wait_until(lambda: not accepts(server.port), what="a drain")
     client.sendall(GET[20:])
     received = b""
     while data := client.recv(65536):
